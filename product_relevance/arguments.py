@@ -1,0 +1,192 @@
+"""Arguments of a training run: two dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
+
+import difflib
+import json
+import sys
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+
+
+def _option(default, help, choices=None):  # noqa: A002 - the dataclass metadata key that HfArgumentParser reads
+    metadata = {"help": help} | ({"choices": choices} if choices else {})
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelArguments:
+    """The base, its two-label head, and the adapter on it."""
+
+    model_name_or_path: str = field(metadata={"help": "Hub id, folder, embedded:e5-small or embedded:gemma-3-270m"})
+    model_revision: str | None = _option(None, "commit, tag or branch of the base on the Hub")
+    pooling: str = _option(
+        "auto",
+        "what the head sees: auto = the architecture's own (first or last token); mean; pair = mean, and product and "
+        "difference of the two sides (encoders only)",
+        ["auto", "mean", "pair"],
+    )
+    max_length: int = _option(192, "tokens a pair at most; the longer side is cut first")
+    dtype: str = _option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
+    attn_implementation: str | None = _option(None, "sdpa, eager, flash_attention_2, ...")
+    adapter: str = _option("lora", "lora, or none for full fine-tuning", ["lora", "none"])
+    lora_r: int = _option(16, "rank")
+    lora_alpha: int = _option(32, "scale; the update is multiplied by alpha / r")
+    lora_dropout: float = _option(0.01, "dropout in front of the adapter")
+    lora_target_modules: list[str] = _option(["all-linear"], "all-linear, attention, or a list of module names")
+    use_rslora: bool = _option(False, "scale by alpha / sqrt(r)")
+    use_dora: bool = _option(False, "weight-decomposed LoRA")
+    init_lora_weights: str = _option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
+
+    def __post_init__(self):
+        if self.max_length < 8:
+            raise ValueError(f"--max_length {self.max_length}: expected at least 8 tokens")
+        if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
+            raise ValueError(f"--dtype {self.dtype}: expected auto, bfloat16, float16 or float32")
+        if self.adapter == "lora" and self.lora_r < 1:
+            raise ValueError(f"--lora_r {self.lora_r}: expected at least 1; --adapter none trains all weights")
+
+
+@dataclass
+class DataArguments:
+    """The records, the columns made from them, and the folds."""
+
+    train_file: str = field(metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
+    task: str = field(metadata={"help": "QC (category path) or QI (item title)", "choices": ["QC", "QI"]})
+    on_bad_rows: str = _option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
+    lowercase: bool = _option(False, "lower-case both texts")
+    language_fix: str = _option(
+        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
+    )
+    translation: str = _option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    input_style: str = _option("both", "query side of the pair", ["original", "translation", "both"])
+    language_tag: bool = _option(False, "put the language in front of the query, as [de]")
+    path_style: str = _option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
+    fold: str = _option("all", "all, full (no validation), or the number of one fold")
+    num_folds: int = _option(3, "folds")
+    group_by: str = _option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
+    prefix_levels: int = _option(2, "levels of the path that make a prefix group")
+    fold_seed: int = _option(42, "seed of the fold assignment")
+    held_out_languages: list[str] = _option([], "one split instead of folds: validate on these languages only")
+    eval_rows: int = _option(2000, "validation rows scored during training; the whole fold is scored at the end")
+    early_stopping_patience: int | None = _option(None, "evaluations without a better metric before it stops")
+    keep_checkpoints: bool = _option(False, "keep checkpoints of finished folds")
+    overwrite: bool = _option(False, "replace a finished fold in output_dir")
+
+    def __post_init__(self):
+        if self.fold not in ("all", "full") and not self.fold.isdigit():
+            raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
+        if self.fold.isdigit() and int(self.fold) >= self.num_folds:
+            raise ValueError(f"--fold {self.fold}: expected a number from 0 to {self.num_folds - 1}")
+        if self.num_folds < 2:
+            raise ValueError(f"--num_folds {self.num_folds}: expected at least 2; --fold full trains on all rows")
+        if self.task == "QI" and self.group_by != "query":
+            raise ValueError(f"--group_by {self.group_by}: an item title has no category prefix; use query for QI")
+
+
+# What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
+TRAINING_DEFAULTS = {
+    "output_dir": "runs/relevance",
+    "train_sampling_strategy": "group_by_length",
+    "eval_strategy": "steps",
+    "eval_steps": 0.2,
+    "save_strategy": "steps",
+    "save_steps": 0.2,
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "f1",
+    "greater_is_better": True,
+    "logging_steps": 10,
+    "per_device_eval_batch_size": 64,
+    "include_num_input_tokens_seen": "non_padding",
+    "report_to": "none",
+}
+
+
+def parse_arguments(argv: list[str] | None = None):
+    """Parse `[RECIPE.yaml] [--flag value ...]`; a flag wins over the recipe, the recipe over the defaults.
+
+    Args:
+        argv: command line without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        (ModelArguments, DataArguments, transformers.TrainingArguments)
+
+    Raises:
+        ValueError: unknown recipe key, or a value outside its range. SystemExit for a malformed flag.
+    """
+    from transformers import HfArgumentParser, TrainingArguments
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    types = (ModelArguments, DataArguments, TrainingArguments)
+    recipe, flags = split_recipe(argv)
+    settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
+    parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance, fold by fold.")
+    return parser.parse_args_into_dataclasses(as_flags(settings) + flags)
+
+
+def split_recipe(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """Take the recipe (the first argument, when it ends in .yaml or .yml) off the flags."""
+    # a launcher such as `deepspeed` puts --local_rank first
+    for i, word in enumerate(argv):
+        if word.startswith("--local_rank=") or word.startswith("--local-rank="):
+            continue
+        if word.endswith((".yaml", ".yml")):
+            return Path(word), argv[:i] + argv[i + 1 :]
+        break
+    return None, argv
+
+
+def load_recipe(path: Path, types: tuple) -> dict:
+    """Read a recipe and refuse keys that are no flag.
+
+    Raises:
+        ValueError: not a YAML mapping, or an unknown key (with the nearest known one).
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recipe")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: expected a mapping of flag names to values, found {type(recipe).__name__}")
+    known = [f.name for kind in types for f in fields(kind) if f.init]
+    for key in recipe:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{path}: unknown key {key!r}{hint}")
+    return recipe
+
+
+def as_flags(settings: dict) -> list[str]:
+    """Turn a mapping into command-line words, so that recipes and flags pass the same parser."""
+    words = []
+    for key, value in settings.items():
+        if value is None or value == []:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{key}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+    return words
+
+
+def help_text() -> str:
+    """Return the help of the two dataclasses here, without importing transformers."""
+    lines = [
+        "usage: train_relevance.py [RECIPE.yaml] [--flag value ...]",
+        "",
+        "Fine-tune a base for product-search relevance, fold by fold. Every flag of transformers.TrainingArguments",
+        "works too (--help_all lists them), and every flag may stand in the recipe.",
+    ]
+    for kind in (ModelArguments, DataArguments):
+        lines += ["", f"{kind.__name__}: {kind.__doc__}"]
+        for f in fields(kind):
+            default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else None  # fmt: skip
+            state = "required" if f.default is MISSING and f.default_factory is MISSING else f"default {default}"
+            choices = f" [{'|'.join(f.metadata['choices'])}]" if "choices" in f.metadata else ""
+            lines.append(f"  --{f.name:<26}{f.metadata['help']}{choices} ({state})")
+    lines += ["", "TrainingArguments that differ from transformers here:"]
+    return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])

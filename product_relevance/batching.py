@@ -1,0 +1,91 @@
+"""Tokens of pairs, and batches of them: tokenised once, sorted by length, cut by a token budget."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+MAX_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens a forward; see docs/performance notes in README
+MAX_ROWS = {"cpu": 128, "cuda": 1024}
+
+
+def encode_pairs(tokenizer, texts: Sequence[str], pairs: Sequence[str], max_length: int) -> list[list[int]]:
+    """Tokenise pairs through the tokenizer's own pair template, without padding.
+
+    Args:
+        tokenizer: of the base.
+        texts: first sides, n strings.
+        pairs: second sides, n strings.
+        max_length: tokens a pair at most; the longer side loses tokens first.
+
+    Returns:
+        n lists of token ids.
+    """
+    if len(texts) != len(pairs):
+        raise ValueError(f"{len(texts)} first texts but {len(pairs)} second texts")
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), 10_000):
+        part = slice(start, start + 10_000)
+        ids += tokenizer(
+            list(texts[part]),
+            list(pairs[part]),
+            truncation="longest_first",
+            max_length=max_length,
+            return_attention_mask=False,
+        )["input_ids"]
+    return ids
+
+
+class PairDataset(Dataset):
+    """Tokenised pairs with labels, as the Trainer takes them."""
+
+    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None):
+        self.ids, self.labels = ids, labels
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict:
+        row = {"input_ids": self.ids[index]}
+        if self.labels is not None:
+            row["labels"] = int(self.labels[index])
+        return row
+
+
+class PairCollator:
+    """Pads rows on the right to the longest of the batch; makes tensors of shape (batch, length)."""
+
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        batch = pad([row["input_ids"] for row in rows], self.pad_id)
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad token ids on the right into `input_ids` and `attention_mask` of shape (rows, longest)."""
+    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:
+    """Yield row indices in batches of at most `max_tokens` padded tokens, longest rows first.
+
+    Longest first, so that memory runs out at the first batch or not at all. A row longer than the budget makes a
+    batch of its own.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = min(max_rows, max(1, max_tokens // longest))
+        yield order[start : start + rows]
+        start += rows

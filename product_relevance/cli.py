@@ -1,0 +1,160 @@
+"""The console command: `relevance predict | evaluate | check | compare | zip | info`."""
+
+import argparse
+import sys
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one subcommand; bad input ends with one clear line and exit code 1."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it stopped")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser; nothing heavy is imported, so --help is instant."""
+    parser = argparse.ArgumentParser(prog="relevance", description="Multilingual product-search relevance.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_predict(commands)
+    _add_evaluate(commands)
+    check = _add(commands, "check", _check, "check a submission against the file it answers; exit code 1 on any defect")
+    check.add_argument("file", help="the competition's dev or test file")
+    check.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
+    compare = _add(commands, "compare", _compare, "share and examples of predictions that differ")
+    compare.add_argument("a")
+    compare.add_argument("b")
+    compare.add_argument("--examples", type=int, default=10, help="how many to show (default 10)")
+    pack = _add(commands, "zip", _zip, "pack submit_QC.txt and submit_QI.txt for upload")
+    pack.add_argument("files", nargs="+")
+    pack.add_argument("--output", default="submit.zip")
+    pack.add_argument("--overwrite", action="store_true")
+    info = _add(commands, "info", _info, "what a run holds: base, folds, template, thresholds, figures")
+    info.add_argument("model", help="run folder")
+    return parser
+
+
+def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_scoring(parser) -> None:
+    parser.add_argument("model", help="run folder")
+    parser.add_argument("--vote", default="mean", choices=["mean", "majority", "weighted"])
+    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, or a number from 0 to 1")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
+    parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
+    parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
+
+
+def _add_predict(commands) -> None:
+    predict = _add(commands, "predict", _predict, "score a file with the ensemble and write a submission")
+    _add_scoring(predict)
+    predict.add_argument("file", help="records with or without labels; each id gets a prediction")
+    predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
+    predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
+    predict.add_argument("--overwrite", action="store_true", help="replace the output")
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = _add(commands, "evaluate", _evaluate, "measure folds and ensemble on a labelled file")
+    _add_scoring(evaluate)
+    evaluate.add_argument("file", help="labelled records")
+    evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
+
+
+def _load(arguments):
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    return RelevanceEnsemble.from_pretrained(arguments.model, device=arguments.device, dtype=arguments.dtype)
+
+
+def _predict(arguments) -> None:
+    from product_relevance.prediction import predict_file
+
+    written = predict_file(
+        _load(arguments),
+        arguments.file,
+        arguments.output,
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        translation=arguments.translation,
+        chunk_rows=arguments.chunk_rows,
+        overwrite=arguments.overwrite,
+    )
+    print(written)
+
+
+def _evaluate(arguments) -> None:
+    import json
+
+    from product_relevance.evaluation import evaluate_file, evaluation_table
+
+    figures = evaluate_file(
+        _load(arguments),
+        arguments.file,
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        translation=arguments.translation,
+    )
+    if not arguments.as_json:
+        print(evaluation_table(figures))
+    else:
+        print(json.dumps(figures, ensure_ascii=False))
+
+
+def _check(arguments) -> None:
+    from product_relevance.submission import check_submission
+
+    defects = check_submission(arguments.file, arguments.submission)
+    for defect in defects:
+        print(defect)
+    if defects:
+        sys.exit(f"{arguments.submission}: {len(defects)} defects")
+    print(f"{arguments.submission}: passed")
+
+
+def _compare(arguments) -> None:
+    import json
+
+    from product_relevance.submission import compare_submissions
+
+    found = compare_submissions(arguments.a, arguments.b, arguments.examples)
+    print(f"{found['differing']} of {found['rows']} predictions differ ({found['share']:.2%})")
+    for language, part in found["by_language"].items():
+        print(f"  {language:<4} {part['differing']:>6} of {part['rows']:>6} ({part['share']:.2%})")
+    for example in found["examples"]:
+        print("  " + json.dumps(example, ensure_ascii=False))
+
+
+def _zip(arguments) -> None:
+    from product_relevance.submission import zip_submission
+
+    print(zip_submission(arguments.files, arguments.output, overwrite=arguments.overwrite))
+
+
+def _info(arguments) -> None:
+    from product_relevance.run import load_run
+
+    run = load_run(arguments.model)
+    base, data, figures = run["base"], run["data"], run["metrics"]
+    print(f"task        {run['task']}")
+    print(f"base        {base['name']} (revision {base['revision'] or 'not pinned'})")
+    print(f"folds       {', '.join(fold['name'] for fold in run['folds'])}")
+    print(f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}")
+    print(f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive, sha256 {data['sha256'][:12]}")
+    print(f"languages   {' '.join(data['languages'])}")
+    print(f"thresholds  " + ", ".join(f"{k} {v:.4f}" for k, v in run["thresholds"].items()) + f" (from {run['thresholds_from']})")
+    if figures:
+        shown = ", ".join(f"{k} {figures[k]:.4f}" for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None)
+        print(f"out of fold {shown}")
+    print(f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Several processes: the few lines that the launchers and DeepSpeed need around the Trainer."""
+
+import torch
+
+
+def start(training) -> None:
+    """Start the process group early where ZeRO-3 on CPUs needs it before the base is loaded."""
+    if training.deepspeed and training.use_cpu and not torch.distributed.is_initialized():
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo")
+
+
+def zero_stage(training) -> int:
+    """Return the ZeRO stage of the DeepSpeed configuration, 0 without one."""
+    config = getattr(training, "hf_deepspeed_config", None)
+    return 0 if config is None else int(config.get_value("zero_optimization.stage", 0))
+
+
+def wait() -> None:
+    """Let every process reach this point."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def stop() -> None:
+    """Take the process group down, so that launchers end without a warning."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,50 @@
+"""Figures of a run on a labelled file: each fold, the ensemble, each language, beside the all-positive floor."""
+
+import numpy as np
+
+from product_relevance import metrics
+from product_relevance.prediction import cut, score_records
+from product_relevance.records import read_records
+from product_relevance.report import metrics_table
+
+
+def evaluate_file(ensemble, file: str, *, vote="mean", threshold="f1", translation=None) -> dict:
+    """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
+
+    Returns:
+        `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
+        `macro_f1_at_macro_threshold`, at the run's cut for macro-F1. Figures as in `metrics.scores_report`.
+
+    Raises:
+        ValueError: bad records, or records without labels.
+    """
+    frame = read_records(file, task=ensemble.run["task"], role="any")
+    if "label" not in frame or frame["label"].isna().any():
+        raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
+    labels, limit = frame["label"].to_numpy(int), cut(ensemble, threshold, vote)
+    scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
+    seen = ensemble.run["data"]["languages"]
+    found = metrics.final_report(labels, scores, limit, languages=frame["language"].tolist(), seen_languages=seen)
+    macro = metrics.scores_report(labels, scores, cut(ensemble, "macro_f1", vote))
+    found["macro_f1_at_macro_threshold"] = macro["macro_f1"]
+    by_fold = {name: metrics.scores_report(labels, folds[:, i], limit) for i, name in enumerate(ensemble.folds)}
+    return {"file": frame.attrs["source"], "folds": by_fold, "ensemble": found}
+
+
+def evaluation_table(figures: dict) -> str:
+    """Lay the figures out for a terminal."""
+    ensemble = figures["ensemble"]
+    rows = [{"model": name, **part} for name, part in figures["folds"].items()]
+    mean = {k: float(np.mean([r[k] for r in rows])) for k in ("f1", "macro_f1", "auc") if all(r[k] is not None for r in rows)}
+    rows += [{"model": "mean of folds", **mean}, {"model": "ensemble", **ensemble}]
+    rows += [{"model": "all positive (floor)", "f1": ensemble["floor_f1"], "macro_f1": ensemble["floor_macro_f1"]}]
+    columns = ["model", "f1", "precision", "recall", "macro_f1", "auc"]
+    parts = [metrics_table(rows, columns)]
+    groups = [{"language": g, **ensemble[g]} for g in ("seen", "unseen") if g in ensemble]
+    groups += [{"language": code, **part} for code, part in ensemble["by_language"].items()]
+    parts.append(metrics_table(groups, ["language", "rows", "positive", "f1", "floor_f1", "macro_f1", "auc"]))
+    parts.append(
+        f"{ensemble['rows']} rows; threshold {ensemble['threshold']:.4f} from the run's out-of-fold scores; "
+        f"macro-F1 at the run's macro-F1 cut {ensemble['macro_f1_at_macro_threshold']:.4f}"
+    )
+    return "\n\n".join(parts)

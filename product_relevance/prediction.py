@@ -1,0 +1,127 @@
+"""A whole file scored in chunks, each safe on disk before the next, so that an interrupted one goes on."""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from product_relevance import data
+from product_relevance.files import atomic_write
+from product_relevance.records import read_records
+from product_relevance.run import write_json
+from product_relevance.submission import write_submission
+
+logger = logging.getLogger(__name__)
+
+
+def score_records(ensemble, frame: pd.DataFrame, *, vote: str = "mean", translation: str | None = None):
+    """Score records with the columns that the run was trained with.
+
+    A record without a usable query or target (its `defect` says so) gets the share of positives in the run's
+    training data as its probability: there is nothing else to go by.
+
+    Returns:
+        (probabilities of shape (n,), fold probabilities of shape (n, folds)).
+    """
+    columns = data.add_run_columns(frame, ensemble.run, translation)
+    pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
+    languages, translations = columns["language"].tolist(), columns["translated_query"].tolist()
+    folds = ensemble.predict_folds(pairs, languages, translations)
+    scores = ensemble.combine(folds, vote)
+    unusable = (frame["defect"] != "").to_numpy()
+    prior = ensemble.run["data"]["positive"]
+    return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
+
+
+def cut(ensemble, threshold: str, vote: str) -> float:
+    """Return the probability from which a pair counts as relevant.
+
+    Raises:
+        ValueError: neither f1, macro_f1 nor a number from 0 to 1.
+    """
+    if threshold in ensemble.thresholds:
+        return 0.5 if vote != "mean" else ensemble.thresholds[threshold]
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"--threshold {threshold}: expected f1, macro_f1, or a number from 0 to 1")
+    return value
+
+
+def predict_file(
+    ensemble,
+    file: str,
+    output: str,
+    *,
+    vote: str = "mean",
+    threshold: str = "f1",
+    translation: str | None = None,
+    chunk_rows: int = 5000,
+    overwrite: bool = False,
+) -> str:
+    """Write `output` (competition format) and, beside it, `<output>.scores.parquet`.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        ValueError: bad records, or an output that is there already.
+    """
+    target = Path(output)
+    if target.exists() and not overwrite:
+        raise ValueError(f"{output} is there already; add --overwrite to replace it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    frame = read_records(file, task=ensemble.run["task"], role="test")
+    limit = cut(ensemble, threshold, vote)
+    parts = Path(f"{output}.parts")
+    _claim_parts(parts, {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows})
+    scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
+    scores["prediction"] = (scores["score"] >= limit).astype(int)
+    beside = target.with_name(target.name + ".scores.parquet")
+    with atomic_write(beside, "wb") as stream:
+        scores.to_parquet(stream, index=False)
+    write_submission(frame, scores["prediction"].to_numpy(), target)
+    shutil.rmtree(parts)
+    share = scores["prediction"].mean()
+    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {limit:.4f}; probabilities in {beside.name}"
+
+
+def _run_key(ensemble) -> str:
+    text = json.dumps([ensemble.run, sorted(ensemble.folds)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _claim_parts(parts: Path, key: dict) -> None:
+    """Keep the chunks of an interrupted prediction of the same file by the same run; drop any others."""
+    manifest = parts / "manifest.json"
+    try:
+        same = json.loads(manifest.read_text(encoding="utf-8")) == key
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(parts, ignore_errors=True)
+        parts.mkdir(parents=True)
+        write_json(manifest, key)
+
+
+def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, translation) -> pd.DataFrame:
+    starts = range(0, len(frame), chunk_rows)
+    with tqdm(total=len(frame), desc="predict", unit="pair") as bar:
+        for start in starts:
+            path = parts / f"{start:09d}.parquet"
+            chunk = frame.iloc[start : start + chunk_rows]
+            if not path.exists():
+                scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
+                table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
+                table |= {name: folds[:, i] for i, name in enumerate(ensemble.folds)}
+                with atomic_write(path, "wb") as stream:
+                    pd.DataFrame(table).to_parquet(stream, index=False)
+            bar.update(len(chunk))
+    return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)

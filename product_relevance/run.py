@@ -1,0 +1,129 @@
+"""The run folder: fold adapters, out-of-fold scores, run.json, report; and the one place that knows its layout."""
+
+import json
+import os
+import platform
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+
+from product_relevance.files import atomic_write
+
+FORMAT = 1
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "deepspeed", "datasets", "tokenizers", "huggingface_hub")
+# What folds of one run must share: otherwise their mean would be of unlike things.
+SHARED = ("task", "base", "template", "folds_by", "pooling", "max_length", "data")
+
+
+def fold_folder(run: Path, name: str) -> Path:
+    """Return the folder of a finished fold: adapter, fold.json, oof.parquet."""
+    return Path(run) / name
+
+
+def work_folder(run: Path, name: str) -> Path:
+    """Return the folder of a fold in training: the Trainer's checkpoints."""
+    return Path(run) / "checkpoints" / name
+
+
+def finished(run: Path, name: str) -> bool:
+    """Tell whether a fold was trained to its end."""
+    return (fold_folder(run, name) / "fold.json").is_file()
+
+
+def finished_folds(run: Path) -> list[str]:
+    """Return the names of the finished folds in order."""
+    names = [p.parent.name for p in Path(run).glob("*/fold.json")]
+    return sorted(names, key=lambda n: (len(n), n))
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON under a temporary name, then rename."""
+    with atomic_write(path) as file:
+        json.dump(content, file, ensure_ascii=False, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> dict:
+    """Read JSON.
+
+    Raises:
+        ValueError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found; expected the folder of a finished run") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+
+
+def load_run(folder: str | os.PathLike) -> dict:
+    """Read run.json.
+
+    Raises:
+        ValueError: no run there, or a run of a newer format.
+    """
+    run = read_json(Path(folder) / "run.json")
+    if run.get("format") != FORMAT:
+        raise ValueError(f"{folder}/run.json: format {run.get('format')!r}, this version reads {FORMAT}")
+    return run
+
+
+def publish_fold(run: Path, name: str, build) -> None:
+    """Let `build(folder)` fill a temporary folder and put it in place of the fold at once."""
+    target = fold_folder(run, name)
+    temporary = target.with_name(f".{name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    build(temporary)
+    if target.exists():
+        old = target.with_name(f".{name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(target)
+
+
+def read_oof(run: Path, names: list[str]) -> pd.DataFrame | None:
+    """Join the out-of-fold scores of finished folds; None where no fold validated."""
+    files = [fold_folder(run, n) / "oof.parquet" for n in names]
+    parts = [pd.read_parquet(f) for f in files if f.is_file()]
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def check_shared(run: Path, shared: dict) -> None:
+    """Refuse to add a fold to a run that was made otherwise.
+
+    Raises:
+        ValueError: task, base, template, folds or data differ from the run's.
+    """
+    if not (Path(run) / "run.json").is_file():
+        return
+    before = load_run(run)
+    for key in SHARED:
+        if before.get(key) != shared.get(key):
+            raise ValueError(
+                f"{run}: this run has {key} {before.get(key)}, the new fold has {shared.get(key)}; folds of one run "
+                "must share it: choose another --output_dir, or --overwrite to start anew"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that shape a result."""
+    found = {"python": platform.python_version(), "product_relevance": version("product-relevance")}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

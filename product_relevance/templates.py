@@ -1,0 +1,158 @@
+"""Render records as the text pairs the model reads: one path for training and for prediction."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+from product_relevance.cleaning import clean_target, clean_text
+from product_relevance.languages import FIX_METHODS, fix_language
+from product_relevance.taxonomy import PATH_STYLES, render_path
+
+INPUT_STYLES = ("original", "translation", "both")
+
+
+def first_text(batch: dict, input_style: str = "original", language_tag: bool = False) -> dict:
+    """Map function: render the query side of the pair.
+
+    Args:
+        batch: Lists `query` (clean), `translated_query` (for "translation" and "both"; without it, or where it is
+            empty, the query stands in) and `language` (for the tag).
+        input_style: "original", "translation", or "both" = `query - translation`, the 1st team's (arXiv 2510.25428).
+        language_tag: Put `[de] ` in front.
+
+    Returns:
+        {"text": list of str}
+
+    Raises:
+        ValueError: Unknown style, or a tag without languages.
+    """
+    _check("input style", input_style, INPUT_STYLES)
+    queries = batch["query"]
+    english = batch.get("translated_query", queries)
+    pairs = zip(queries, english, strict=True)
+    texts = [_query_text(query or "", translated or query or "", input_style) for query, translated in pairs]
+    if language_tag:
+        if "language" not in batch:
+            raise ValueError("language tag: found no languages, expected a code for each query")
+        texts = [f"[{code or 'unk'}] {text}" for code, text in zip(batch["language"], texts, strict=True)]
+    return {"text": texts}
+
+
+def second_text(batch: dict, path_style: str = "raw") -> dict:
+    """Map function: render the target side of the pair.
+
+    Args:
+        batch: Lists `clean_target` and `task`; item titles (QI) stay as they are.
+        path_style: How a category path is written, see `taxonomy.render_path`.
+
+    Returns:
+        {"text_pair": list of str}
+
+    Raises:
+        ValueError: Unknown style.
+    """
+    _check("path style", path_style, PATH_STYLES)
+    rows = zip(batch["clean_target"], batch["task"], strict=True)
+    return {"text_pair": [render_path(target, path_style) if task == "QC" else target for target, task in rows]}
+
+
+@dataclass(frozen=True)
+class Template:
+    """How raw (query, target) pairs become the model's text pairs; stored with a run for its ensemble.
+
+    Attributes:
+        task: "QC" or "QI".
+        input_style: "original", "translation" or "both".
+        language_tag: Put the language in front of the query, as `[de] `.
+        language_fix: How rows given as `en` are corrected before they are tagged; used with `language_tag` only.
+        path_style: Rendering of a category path.
+        lowercase: Lower-case both texts.
+    """
+
+    task: str = "QC"
+    input_style: str = "original"
+    language_tag: bool = False
+    language_fix: str = "none"
+    path_style: str = "raw"
+    lowercase: bool = False
+
+    def __post_init__(self):
+        _check("task", self.task, ("QC", "QI"))
+        _check("input style", self.input_style, INPUT_STYLES)
+        _check("path style", self.path_style, PATH_STYLES)
+        _check("language fix", self.language_fix, FIX_METHODS)
+
+    def render(
+        self,
+        queries: Sequence[str | None],
+        targets: Sequence[str | None],
+        languages: Sequence[str] | None = None,
+        translations: Sequence[str | None] | None = None,
+    ) -> tuple[list[str], list[str]]:
+        """Clean and render n pairs; texts that are clean already come out the same.
+
+        Args:
+            queries: n raw queries.
+            targets: n raw category paths or item titles; None gives "".
+            languages: n codes; needed with `language_tag`.
+            translations: n English translations; the query stands in for all (None) or for one (None in the list).
+
+        Returns:
+            (texts, text_pairs): n strings each.
+
+        Raises:
+            ValueError: Lengths differ, or the tag has no languages.
+        """
+        batch = self._batch(queries, targets, languages, translations)
+        texts = first_text(batch, self.input_style, self.language_tag)["text"]
+        return texts, second_text(batch, self.path_style)["text_pair"]
+
+    def to_dict(self) -> dict:
+        """Return the fields as a dict for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Template":
+        """Restore a template; keys it does not know are refused, they would change the texts unseen.
+
+        Raises:
+            ValueError: Unknown key or value.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(
+                f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?"
+            )
+        return cls(**values)
+
+    def _batch(self, queries, targets, languages, translations) -> dict:
+        columns = {"targets": targets, "languages": languages, "translations": translations}
+        for name, values in columns.items():
+            if values is not None and len(values) != len(queries):
+                raise ValueError(f"{name}: found {len(values)}, expected {len(queries)}: one for each query")
+        batch = {
+            "query": [clean_text(query or "", self.lowercase) for query in queries],
+            "clean_target": [clean_target(target or "", self.task, self.lowercase) for target in targets],
+            "task": [self.task] * len(queries),
+        }
+        if translations is not None:
+            batch["translated_query"] = [clean_text(text or "", self.lowercase) for text in translations]
+        if languages is not None and self.language_tag:
+            batch["language"] = fix_language(batch | {"language": list(languages)}, self.language_fix)["language"]
+        return batch
+
+
+def _query_text(query: str, english: str, input_style: str) -> str:
+    if input_style == "original":
+        return query
+    # The 1st team writes `q - q` for English queries as well. That doubles their tokens and says nothing, and
+    # without a translator every query would be doubled; so "both" joins only what differs.
+    if english.casefold() == query.casefold():
+        return query
+    if input_style == "translation" or not query:
+        return english
+    return f"{query} - {english}"
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(allowed)}")

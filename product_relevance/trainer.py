@@ -1,0 +1,130 @@
+"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, safe checkpoints, grouped evaluation rows."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, Trainer
+
+from product_relevance.batching import PairCollator, PairDataset
+from product_relevance.metrics import compute_metrics
+
+
+def pair_loss(label_smoothing: float = 0.0):
+    """Make the loss function for `Trainer(compute_loss_func=...)`.
+
+    It divides the summed cross-entropy by the pairs of the whole accumulated batch, over all processes, so that
+    4 x 8 accumulated pairs give the gradient of one batch of 32 however they were split.
+    """
+
+    def loss(outputs, labels, num_items_in_batch=None):
+        total = torch.nn.functional.cross_entropy(
+            outputs["logits"].float(), labels, reduction="sum", label_smoothing=label_smoothing
+        )
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+class RelevanceTrainer(Trainer):
+    """Trainer that counts tokens and stops at the first loss that is not a number."""
+
+    def __init__(self, *args, pad_id: int, label_smoothing: float = 0.0, **options):
+        super().__init__(
+            *args,
+            data_collator=PairCollator(pad_id),
+            compute_loss_func=pair_loss(label_smoothing),
+            compute_metrics=compute_metrics,
+            **options,
+        )
+        self.real_tokens = self.padded_tokens = self.pairs = 0
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Run one forward and backward pass.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite; names the step and the learning rate.
+        """
+        self.real_tokens += int(inputs["attention_mask"].sum())
+        self.padded_tokens += inputs["input_ids"].numel()
+        self.pairs += len(inputs["labels"])
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"loss is {loss.item()} at step {self.state.global_step + 1} (learning rate "
+                f"{self._get_learning_rate():.2e}): lower --learning_rate or --max_grad_norm, or train in float32; "
+                "the last checkpoint is kept"
+            )
+        return loss
+
+
+def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairDataset | None, patience: int | None):
+    """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint."""
+    callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
+    return RelevanceTrainer(
+        model=model,
+        args=training,
+        train_dataset=train,
+        eval_dataset=valid,
+        processing_class=tokenizer,
+        pad_id=tokenizer.pad_token_id,
+        label_smoothing=training.label_smoothing_factor,
+        callbacks=callbacks,
+    )
+
+
+def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
+    """Choose a fixed subset of validation rows, whole query groups at a time, by a hash of the query.
+
+    Args:
+        queries: normalised queries of all records.
+        rows: indices of the validation rows.
+        limit: rows wanted; groups are added until it is reached.
+
+    Returns:
+        Sorted indices, about `limit` of them.
+    """
+    if len(rows) <= limit:
+        return rows
+    keys = np.array([hashlib.sha256(queries[i].encode()).hexdigest() for i in rows])
+    order = np.argsort(keys, kind="stable")
+    last = keys[order[limit - 1]]
+    return np.sort(rows[order[keys[order] <= last]])
+
+
+def last_usable_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint; one cut off while it was written is passed over.
+
+    The Trainer writes trainer_state.json last, so a checkpoint with a readable one is whole.
+    """
+    found = []
+    for state in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found.append((json.loads(state.read_text(encoding="utf-8"))["global_step"], state.parent))
+        except (ValueError, KeyError):
+            continue
+    return max(found)[1] if found else None
+
+
+def speed(trainer: RelevanceTrainer, seconds: float) -> dict:
+    """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training."""
+    real = max(1, trainer.real_tokens)
+    return {
+        "seconds": round(seconds, 1),
+        "pairs_per_second": round(trainer.pairs / seconds, 2),
+        "tokens_per_second": round(trainer.real_tokens / seconds, 1),
+        "padding_ratio": round(trainer.padded_tokens / real, 3),
+    }
+
+
+def check_steps(training, rows: int, processes: int) -> None:
+    """Refuse a run that would make no optimiser step.
+
+    Raises:
+        ValueError: fewer rows than one step per epoch takes on all processes together.
+    """
+    if math.ceil(rows / (training.per_device_train_batch_size * processes)) < 1 or rows == 0:
+        raise ValueError(f"{rows} training rows are left: nothing to train on")

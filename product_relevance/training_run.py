@@ -1,0 +1,253 @@
+"""A training run: claim the folder, train fold after fold on one loaded base, score each whole fold, finish."""
+
+import copy
+import gc
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import set_seed
+
+from product_relevance import distributed, embedded, metrics, modeling, predictor, report, run, trainer
+from product_relevance.batching import PairDataset
+from product_relevance.folds import query_groups
+
+logger = logging.getLogger(__name__)
+
+
+def set_precision(training) -> None:
+    """Use bf16 on a GPU that has it, unless the user chose a precision."""
+    on_gpu = torch.cuda.is_available() and not training.use_cpu
+    if on_gpu and torch.cuda.is_bf16_supported() and not (training.fp16 or training.bf16):
+        training.bf16 = True
+
+
+def describe(model_args, data_args, training, frame, template) -> dict:
+    """Return what run.json says of the run before any fold: arguments, data, base, template."""
+    name = model_args.model_name_or_path
+    base = {"name": name, "revision": modeling.resolve_revision(name, model_args.model_revision)}
+    lora = {k.removeprefix("lora_"): v for k, v in vars(model_args).items() if k.startswith(("lora_", "use_", "init_"))}
+    training_arguments = {k: v for k, v in training.to_dict().items() if "token" not in k or k.startswith("include")}
+    return {
+        "format": run.FORMAT,
+        "task": data_args.task,
+        "base": base,
+        "adapter": lora if model_args.adapter == "lora" else None,
+        "pooling": model_args.pooling,
+        "max_length": model_args.max_length,
+        "template": template.to_dict(),
+        "columns": {k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")},
+        "labels": {str(i): label for i, label in modeling.LABELS.items()},
+        "folds_by": {
+            k: getattr(data_args, k)
+            for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
+        },
+        "data": {
+            "source": Path(frame.attrs["source"]).name,
+            "sha256": frame.attrs["sha256"],
+            "rows": len(frame),
+            "positive": float(frame["label"].mean()),
+            "languages": sorted(frame["language"].unique()),
+        },
+        "arguments": {"model": vars(model_args), "data": vars(data_args), "training": training_arguments},
+        "versions": run.versions(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
+        "processes": training.world_size,
+    }
+
+
+def claim(training, data_args, shared: dict, names: list[str]) -> None:
+    """Make sure that no finished or unlike run is overwritten, before anything is computed.
+
+    Raises:
+        ValueError: with the way out: `--overwrite`, `--resume_from_checkpoint`, or another folder.
+    """
+    folder = Path(training.output_dir)
+    if data_args.overwrite:
+        for name in names:
+            shutil.rmtree(run.fold_folder(folder, name), ignore_errors=True)
+            shutil.rmtree(run.work_folder(folder, name), ignore_errors=True)
+        if not run.finished_folds(folder):
+            (folder / "run.json").unlink(missing_ok=True)
+    run.check_shared(folder, shared)
+    done = [name for name in names if run.finished(folder, name)]
+    started = [name for name in names if run.work_folder(folder, name).is_dir()]
+    if not training.resume_from_checkpoint and (len(done) == len(names) or started):
+        what = f"{', '.join(done)} finished" if done else f"{', '.join(started)} begun"
+        raise ValueError(
+            f"{folder} holds a run already ({what}): add --resume_from_checkpoint last to go on with it, "
+            "--overwrite to train these folds anew, or choose another --output_dir"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+class Bases:
+    """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
+
+    def __init__(self, model_args, training, tokenizer):
+        self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
+        changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
+        self.reload = changed or bool(training.deepspeed)
+        self.model = self.fingerprint = None
+
+    def take(self):
+        """Return a base with an untouched head."""
+        if self.model is None:
+            args = self.model_args
+            if embedded.is_embedded(args.model_name_or_path):
+                logger.info(embedded.licence_notice(args.model_name_or_path))
+            set_seed(self.training.seed)  # the head starts alike in every fold
+            self.model = modeling.load_classifier(
+                args.model_name_or_path,
+                self.tokenizer,
+                args.model_revision,
+                pooling=args.pooling,
+                dtype="float32" if args.adapter == "none" and args.dtype == "auto" else args.dtype,
+                attn_implementation=args.attn_implementation,
+            )
+            if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
+                self.fingerprint = modeling.fingerprint(self.model)
+        return self.model
+
+    def with_adapter(self):
+        """Return the base with a fresh adapter, or itself for full fine-tuning."""
+        model = self.take()
+        set_seed(self.training.seed)
+        if self.model_args.adapter == "none":
+            return model
+        mixed = distributed.zero_stage(self.training) == 3 and self.training.bf16
+        return modeling.add_adapter(model, self.model_args, autocast=not mixed)
+
+    def give_back(self, model) -> None:
+        """Take the adapter off again, or forget the base where training changed it."""
+        self.model = None if self.reload else model.unload()
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, training, shared) -> None:
+    """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json."""
+    folder = Path(training.output_dir)
+    args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
+    model = bases.with_adapter()
+    labels = frame["label"].to_numpy(int)
+    train_set = _rows(tokens, labels, split.train)
+    valid_set = None
+    if len(split.valid):
+        watched = trainer.evaluation_rows(query_groups(frame), split.valid, data_args.eval_rows)
+        valid_set = _rows(tokens, labels, watched)
+    trainer.check_steps(args, len(split.train), args.world_size)
+    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, data_args.early_stopping_patience)
+    checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
+    started = time.monotonic()
+    fitter.train(resume_from_checkpoint=checkpoint)
+    speed = trainer.speed(fitter, time.monotonic() - started)
+    oof = _score_fold(fitter, frame, tokens, split, tokenizer)
+    state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
+    if training.process_index == 0:
+        content = {"name": split.name, "train_rows": len(split.train), "valid_rows": len(split.valid), **speed}
+        content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
+        content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
+        content |= {"history": fitter.state.log_history}
+        run.publish_fold(folder, split.name, lambda path: _save_fold(path, fitter.model, state, shared, content, oof))
+        if not data_args.keep_checkpoints:
+            shutil.rmtree(run.work_folder(folder, split.name), ignore_errors=True)
+        logger.info("%s: saved after %d steps, %s", split.name, fitter.state.global_step, speed)
+    distributed.wait()
+    bases.give_back(fitter.accelerator.unwrap_model(fitter.model))
+
+
+def _fold_arguments(training, folder: Path, valid):
+    """Copy the arguments for one fold; the DeepSpeed configuration is read anew, since "auto" values get filled in."""
+    args = copy.copy(training)
+    args.output_dir, args.label_names = str(folder), ["labels"]
+    if training.deepspeed:
+        from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+        args.hf_deepspeed_config = HfTrainerDeepSpeedConfig(training.deepspeed)
+        args.hf_deepspeed_config.trainer_config_process(args)
+    if not len(valid):
+        args.eval_strategy, args.load_best_model_at_end = "no", False
+    return args
+
+
+def _rows(tokens, labels, rows) -> PairDataset:
+    return PairDataset([tokens[i] for i in rows], labels[rows])
+
+
+def _checkpoint(training, folder: Path) -> str | None:
+    wanted = training.resume_from_checkpoint
+    if not wanted:
+        return None
+    found = trainer.last_usable_checkpoint(folder) if wanted in (True, "true", "True", "last") else Path(wanted)
+    logger.info("resuming from %s", found or "the start: no whole checkpoint yet")
+    return str(found) if found else None
+
+
+def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
+    """Score the whole validation side with the best checkpoint."""
+    if not len(split.valid):
+        return None
+    if fitter.args.world_size == 1 and not fitter.args.deepspeed:
+        ids = [tokens[i] for i in split.valid]
+        logits = predictor.predict_logits(fitter.model, ids, tokenizer.pad_token_id, progress=f"{split.name} scores")
+        scores = metrics.probabilities(logits)
+    else:  # all processes take part; sorted by length, then put back in order
+        order = sorted(range(len(split.valid)), key=lambda i: -len(tokens[split.valid[i]]))
+        logits = fitter.predict(PairDataset([tokens[split.valid[i]] for i in order])).predictions
+        scores = np.empty(len(order))
+        scores[order] = metrics.probabilities(logits)
+    part = frame.iloc[split.valid]
+    columns = {name: part[name].to_numpy() for name in ("id", "language", "given_language")}
+    return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": split.name})
+
+
+def _save_fold(path: Path, model, state: dict, shared: dict, content: dict, oof) -> None:
+    if shared["adapter"] is not None:
+        config = model.peft_config["default"]
+        config.base_model_name_or_path, config.revision = shared["base"]["name"], shared["base"]["revision"]
+        model.save_pretrained(path, state_dict=state, save_embedding_layers=False)
+        (path / "README.md").unlink(missing_ok=True)  # PEFT's blank card; push_to_hub.py writes a filled one
+    else:
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous().cpu() for k, v in state.items()}, path / "model.safetensors")
+    if oof is not None:
+        oof.to_parquet(path / "oof.parquet", index=False)
+        content["metrics"] = metrics.scores_report(
+            oof["label"], oof["score"], metrics.best_threshold(oof["label"], oof["score"])[0], oof["language"]
+        )
+    run.write_json(path / "fold.json", content)
+
+
+def finish(folder: str, shared: dict, frame) -> str:
+    """Join the finished folds: thresholds from the out-of-fold scores, run.json, report.md and pictures.
+
+    Returns:
+        A table for the terminal.
+    """
+    names = run.finished_folds(folder)
+    folds = [run.read_json(run.fold_folder(folder, name) / "fold.json") for name in names]
+    oof = run.read_oof(folder, names)
+    content = shared | {"finished": run.now(), "folds": [{k: v for k, v in f.items() if k != "history"} for f in folds]}
+    content["base"] = folds[0]["base"]
+    content["seconds"] = round(sum(f["seconds"] for f in folds), 1)
+    if oof is None:
+        logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
+        content |= {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
+    else:
+        cuts = {kind: metrics.best_threshold(oof["label"], oof["score"], kind)[0] for kind in ("f1", "macro_f1")}
+        content |= {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows"}
+        content["metrics"] = metrics.scores_report(oof["label"], oof["score"], cuts["f1"], oof["language"])
+        content["metrics"]["macro_f1_at_macro_threshold"] = metrics.best_threshold(
+            oof["label"], oof["score"], "macro_f1"
+        )[1]
+        oof.to_parquet(Path(folder) / "oof.parquet", index=False)
+    run.write_json(Path(folder) / "run.json", content)
+    return report.write_report(folder, content, oof, {f["name"]: f["history"] for f in folds})

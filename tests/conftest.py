@@ -1,0 +1,108 @@
+"""Tiny random bases with a real tokenizer (they prove mechanics, never quality), and small record files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "sample"
+VOCABULARY = 400
+
+
+def rows_of(name: str) -> list[dict]:
+    """Rows of a sample file."""
+    return [json.loads(line) for line in (SAMPLE / name).read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def save_tokenizer(folder: Path, decoder: bool = False) -> None:
+    """Train a small BPE on the sample; pairs as XLM-R joins them, or with nothing between as Gemma does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = [value for row in rows_of("train_QC.txt") for value in (row["origin_query"], row["category_path"])]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
+    )
+    pair = "<s> $A $B" if decoder else "<s> $A </s> </s> $B </s>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair=pair, special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    inputs = ["input_ids", "attention_mask"]
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names).save_pretrained(folder)
+
+
+SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 4}
+IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+GROUPED = HEADS | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256}
+
+
+def tiny_config(kind: str):
+    """Config of a tiny base of one architecture."""
+    import transformers as t
+
+    encoders = {
+        "bert": (t.BertConfig, {}),
+        "xlm-roberta": (t.XLMRobertaConfig, {"max_position_embeddings": 260, "type_vocab_size": 1}),
+        "deberta-v2": (t.DebertaV2Config, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+        "modernbert": (t.ModernBertConfig, {"cls_token_id": 0, "sep_token_id": 2}),
+    }
+    decoders = {
+        "qwen2": (t.Qwen2Config, {}),
+        "qwen3": (t.Qwen3Config, {}),
+        "gemma2": (t.Gemma2Config, {"sliding_window": 16, "query_pre_attn_scalar": 8}),
+        "gemma3_text": (t.Gemma3TextConfig, {"sliding_window": 16, "query_pre_attn_scalar": 8}),
+    }
+    if kind in encoders:
+        cls, extra = encoders[kind]
+        return cls(**(SIZES | HEADS | IDS | extra))
+    cls, extra = decoders[kind]
+    return cls(**(SIZES | GROUPED | IDS | extra))
+
+
+def save_base(folder: Path, kind: str, seed: int = 0) -> Path:
+    """Save a tiny random base as its model hub would hold it: no classification head."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(seed)
+    config = tiny_config(kind)
+    decoder = kind in ("qwen2", "qwen3", "gemma2", "gemma3_text")
+    auto = t.AutoModelForCausalLM if decoder else t.AutoModel
+    auto.from_config(config).save_pretrained(folder)
+    save_tokenizer(folder, decoder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_of(tmp_path_factory):
+    """Return a function from an architecture's name to the folder of a tiny base."""
+    made = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = save_base(tmp_path_factory.mktemp("bases") / kind, kind)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture
+def train_file(tmp_path) -> Path:
+    """240 rows of the sample's QC training file."""
+    return write_rows(tmp_path / "train_QC.txt", rows_of("train_QC.txt")[:240])

@@ -1,0 +1,89 @@
+"""Fine-tune a base for query-category (QC) or query-item (QI) relevance, fold by fold, into one run folder.
+
+    python train_relevance.py recipes/quickstart.yaml
+    torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc.yaml --train_file train_QC.txt
+    deepspeed train_relevance.py --model_name_or_path google/gemma-3-12b-pt --task QC --train_file train_QC.txt \\
+        --deepspeed ds_configs/zero2.json --bf16 true --output_dir runs/gemma-qc
+"""
+
+import logging
+import sys
+
+logger = logging.getLogger("train_relevance")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a training from the command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in argv or "--help" in argv:
+        from product_relevance.arguments import help_text
+
+        print(help_text())
+        return
+    from product_relevance.arguments import parse_arguments
+
+    try:
+        arguments = parse_arguments(["--help" if a == "--help_all" else a for a in argv])
+        train(*arguments)
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+def train(model_args, data_args, training) -> None:
+    """Train the folds that the arguments name and finish the run folder.
+
+    Raises:
+        ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
+        FloatingPointError: the loss became NaN.
+    """
+    import numpy as np
+
+    from product_relevance import data, distributed, modeling, run, training_run
+    from product_relevance.splits import make_splits
+    from product_relevance.batching import encode_pairs
+
+    # ---- Devices ----
+    distributed.start(training)
+    training_run.set_precision(training)
+    logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
+
+    # ---- Records and their columns ----
+    with training.main_process_first(desc="records"):
+        frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
+    template = data.make_template(data_args)
+    logger.info(data.describe(frame))
+
+    # ---- Folds, checked for leaks ----
+    splits = make_splits(frame, data_args)
+    for split in splits:
+        logger.info(split.report)
+
+    # ---- Tokens, once for all folds ----
+    tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
+    texts, targets = data.render(frame, template)
+    tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
+    logger.info("%d pairs, %.1f tokens each", len(tokens), np.mean([len(t) for t in tokens]))
+
+    # ---- The run folder ----
+    shared = training_run.describe(model_args, data_args, training, frame, template)
+    if training.process_index == 0:
+        training_run.claim(training, data_args, shared, [split.name for split in splits])
+    distributed.wait()
+
+    # ---- Train each fold on the one loaded base ----
+    bases = training_run.Bases(model_args, training, tokenizer)
+    for split in splits:
+        if run.finished(training.output_dir, split.name):
+            logger.info("%s: finished before, kept", split.name)
+            continue
+        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, training, shared)
+
+    # ---- Out-of-fold threshold, run.json, report ----
+    if training.process_index == 0:
+        summary = training_run.finish(training.output_dir, shared, frame)
+        print(summary)
+    distributed.stop()
+
+
+if __name__ == "__main__":
+    main()
