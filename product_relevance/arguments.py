@@ -98,7 +98,6 @@ TRAINING_DEFAULTS = {
     "greater_is_better": True,
     "logging_steps": 10,
     "per_device_eval_batch_size": 64,
-    "include_num_input_tokens_seen": "non_padding",
     "report_to": "none",
 }
 
@@ -121,6 +120,8 @@ def parse_arguments(argv: list[str] | None = None):
     types = (ModelArguments, DataArguments, TrainingArguments)
     recipe, flags = split_recipe(argv)
     settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
+    if "hub_token" in settings or any(f.split("=")[0].replace("-", "_") == "__hub_token" for f in flags):
+        raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance, fold by fold.")
     return parser.parse_args_into_dataclasses(as_flags(settings) + flags)
 

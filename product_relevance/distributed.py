@@ -17,6 +17,12 @@ def zero_stage(training) -> int:
     return 0 if config is None else int(config.get_value("zero_optimization.stage", 0))
 
 
+def engine(model) -> str:
+    """Name what really trained the model, as `DeepSpeedEngine zero3`, `DistributedDataParallel` or the model's class."""
+    name = type(model).__name__
+    return f"{name} zero{model.zero_optimization_stage()}" if hasattr(model, "zero_optimization_stage") else name
+
+
 def wait() -> None:
     """Let every process reach this point."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():

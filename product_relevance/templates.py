@@ -16,7 +16,7 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
     Args:
         batch: Lists `query` (clean), `translated_query` (for "translation" and "both"; without it, or where it is
             empty, the query stands in) and `language` (for the tag).
-        input_style: "original", "translation", or "both" = `query - translation`, the 1st team's (arXiv 2510.25428).
+        input_style: "original", "translation", or "both" = `query - translation` (1st team, arXiv 2510.25428).
         language_tag: Put `[de] ` in front.
 
     Returns:

@@ -154,7 +154,7 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
         content = {"name": split.name, "train_rows": len(split.train), "valid_rows": len(split.valid), **speed}
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
-        content |= {"history": fitter.state.log_history}
+        content |= {"engine": distributed.engine(fitter.model_wrapped), "history": fitter.state.log_history}
         run.publish_fold(folder, split.name, lambda path: _save_fold(path, fitter.model, state, shared, content, oof))
         if not data_args.keep_checkpoints:
             shutil.rmtree(run.work_folder(folder, split.name), ignore_errors=True)

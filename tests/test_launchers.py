@@ -1,0 +1,77 @@
+"""The real launchers on two CPU processes: the engine that was asked for trains, and all of them agree."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, rows_of, write_rows
+
+pytestmark = pytest.mark.launcher
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def launch(base_of, tmp_path_factory):
+    """Return a function that starts a tiny run under a launcher and gives its fold.json and run folder."""
+    folder = tmp_path_factory.mktemp("launchers")
+    file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:160])
+
+    def start(name: str, launcher: list[str], *more: str):
+        flags = "--task QC --use_cpu true --fold 0 --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
+        flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4"
+        names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
+        command = [*launcher, str(ROOT / "train_relevance.py"), *flags.split(), *names]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+        output = folder / name
+        done = subprocess.run(
+            [*command, "--output_dir", str(output), *more],
+            capture_output=True, text=True, timeout=420, env=environment, cwd=ROOT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        return json.loads((output / "fold-0/fold.json").read_text()), output
+
+    return start
+
+
+def deepspeed(stage: int) -> tuple[list[str], list[str]]:
+    port = str(29600 + stage)
+    launcher = [str(BIN / "deepspeed"), "--num_accelerators", "2", "--master_port", port]
+    return launcher, ["--deepspeed", str(ROOT / f"ds_configs/zero{stage}.json")]
+
+
+TORCHRUN = [str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29690"]
+
+
+@pytest.fixture(scope="module")
+def ddp(launch):
+    return launch("ddp", TORCHRUN)
+
+
+def test_torchrun_trains_with_ddp(ddp):
+    assert ddp[0]["engine"] == "DistributedDataParallel"
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, launch, ddp):
+    launcher, more = deepspeed(stage)
+    fold, output = launch(f"zero{stage}", launcher, *more)
+    assert fold["engine"] == f"DeepSpeedEngine zero{stage}"
+    ours, theirs = (pd.read_parquet(p / "fold-0/oof.parquet") for p in (output, ddp[1]))
+    assert (ours["id"] == theirs["id"]).all()
+    assert (ours["score"] - theirs["score"]).abs().max() < 2e-4
+
+
+def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(launch):
+    from product_relevance import RelevanceEnsemble
+
+    launcher, more = deepspeed(3)
+    _, output = launch("zero3-again", launcher, *more)
+    oof = pd.read_parquet(output / "fold-0/oof.parquet")
+    rows = {row["id"]: row for row in rows_of("train_QC.txt")[:160]}
+    ensemble = RelevanceEnsemble.from_pretrained(output, device="cpu")
+    scores = ensemble.predict([(rows[i]["origin_query"], rows[i]["category_path"]) for i in oof["id"]])
+    assert abs(scores - oof["score"].to_numpy()).max() < 2e-4
