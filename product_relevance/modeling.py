@@ -258,6 +258,41 @@ def load_adapter(model, folder: str, name: str):
     return model
 
 
+def adapter_start(model) -> dict | None:
+    """Return the start of an adapter whose method changes the base (PiSSA, OLoRA), None for the others."""
+    from peft import get_peft_model_state_dict
+
+    config = getattr(model, "peft_config", {}).get("default")
+    if config is None or config.init_lora_weights not in ("pissa", "olora"):
+        return None
+    return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(model).items()}
+
+
+def convert_to_plain_lora(folder, start: dict) -> None:
+    """Rewrite a saved PiSSA or OLoRA adapter as LoRA of twice the rank on the untouched base, in place.
+
+    W + AB - A0 B0 = W + [A|A0][B|-B0], so folds trained from such a start can share one base. PEFT's own conversion
+    (0.21) drops the trained head.
+    """
+    import json
+    from pathlib import Path
+
+    from safetensors.torch import load_file, save_file
+
+    file, settings = Path(folder) / "adapter_model.safetensors", Path(folder) / "adapter_config.json"
+    tensors = load_file(file)
+    for name, value in tensors.items():
+        if "lora_A" in name:
+            tensors[name] = torch.cat([value, start[name].to(value.dtype)], dim=0)
+        elif "lora_B" in name:
+            tensors[name] = torch.cat([value, -start[name].to(value.dtype)], dim=1)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata={"format": "pt"})
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    grow = 2**0.5 if config["use_rslora"] else 2  # rsLoRA scales by alpha / sqrt(r)
+    config |= {"r": 2 * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}
+    settings.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
 def fingerprint(model) -> str:
     """Return a sha256 over a sample of the base's weights, to tell two bases of one shape apart.
 

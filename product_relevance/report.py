@@ -1,3 +1,273 @@
-"""Placeholder until the real report is in place."""
-def write_report(folder, run, oof, histories): return "report"
-def metrics_table(rows, columns): return "\n".join(str({c: r.get(c) for c in columns}) for r in rows)
+"""Write report.md and its pictures into a run folder: what was trained, how well it does, how fast it was."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from product_relevance import figures
+from product_relevance.files import atomic_write
+from product_relevance.metrics import expected_f1_threshold, scores_report
+
+MACRO = "macro_f1_at_own_cut"
+FOLD_COLUMNS = {
+    "name": "rows of", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1", "gain": "F1 - floor",
+    "precision": "precision", "recall": "recall", "macro_f1": "macro-F1", MACRO: "macro-F1 at its own cut",
+    "auc": "AUC", "ece": "ECE", "log_loss": "log loss",
+}  # fmt: skip
+LANGUAGE_COLUMNS = {key: name for key, name in FOLD_COLUMNS.items() if key not in ("ece", "log_loss", "name")}
+SPEED_COLUMNS = {
+    "name": "fold", "train_rows": "train rows", "steps": "steps", "best_step": "best step", "seconds": "seconds",
+    "pairs_per_second": "pairs/s", "tokens_per_second": "tokens/s", "padding_ratio": "padding ratio",
+}  # fmt: skip
+SETTINGS = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "lr_scheduler_type", "weight_decay", "seed", "folds", "group_by", "prefix_levels",
+)  # fmt: skip
+NOTE = (
+    "Thresholds were chosen on out-of-fold rows only: every row was scored by a model that was not trained on it, and "
+    "no dev or test row had a part in the choice. As the out-of-fold rows both choose the cut and are measured at it, "
+    "their own F1 is slightly optimistic."
+)
+NO_OOF = (
+    "This run has no out-of-fold rows (every row was trained on), so nothing was measured and no threshold was chosen "
+    "on its own scores. Train folds to get figures and a threshold."
+)
+
+
+def write_report(
+    folder: str | os.PathLike,
+    run: Mapping[str, Any],
+    oof: pd.DataFrame | None,
+    histories: Mapping[str, list[dict]] | None = None,
+) -> str:
+    """Write `report.md` and `figures/*.png` into a run folder; no query or target text goes into them.
+
+    Args:
+        folder: The run folder.
+        run: The content of run.json; missing keys leave their part of the report out.
+        oof: Out-of-fold rows with label, score, and if known language and fold; None where no fold validated.
+        histories: Fold name to the Trainer's log_history.
+
+    Returns:
+        A table of the folds and the out-of-fold rows against the floor, for the terminal.
+
+    Raises:
+        ValueError: Bad labels or scores in `oof`.
+    """
+    oof = None if oof is None or oof.empty else oof
+    whole = _measured(run, oof)
+    table = metrics_table(_fold_rows(run, oof, whole), FOLD_COLUMNS) if whole else NO_OOF
+    pictures = _draw(Path(folder) / "figures", oof, whole, histories or {})
+    parts = [_title(run), _headline(whole), _trained(run), "## Metrics", table]
+    parts += [
+        *_thresholds(run, whole),
+        *_languages(run, oof, whole),
+        *_speed(run),
+        *_shown(pictures),
+        *_versions(run),
+    ]
+    with atomic_write(Path(folder) / "report.md") as file:
+        file.write("\n\n".join(part for part in parts if part) + "\n")
+    return table
+
+
+def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str]) -> str:
+    """Lay rows out as a Markdown table, aligned so that a terminal shows it well too.
+
+    Args:
+        rows: One mapping a row; a missing or None value is shown as "-".
+        columns: Keys in order, or keys to headings.
+
+    Returns:
+        The table's lines, without a final newline. Columns in which no row has a value are left out.
+    """
+    rows = list(rows)
+    headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
+    headings = {k: name for k, name in headings.items() if any(row.get(k) is not None for row in rows) or not rows}
+    cells = [[_cell(name) for name in headings.values()], *([_cell(row.get(k)) for k in headings] for row in rows)]
+    left = [any(isinstance(row.get(k), str) for row in rows) for k in headings]
+    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
+    rule = ["-" * width if text else "-" * (width - 1) + ":" for width, text in zip(widths, left, strict=True)]
+    lines = [cells[0], rule, *cells[1:]]
+    return "\n".join(
+        "| "
+        + " | ".join(c.ljust(w) if t else c.rjust(w) for c, w, t in zip(line, widths, left, strict=True))
+        + " |"
+        for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN is the one value that differs from itself
+        return "-"
+    if isinstance(value, str | bool):
+        return " ".join(str(value).split()).replace("|", "\\|")
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        size = abs(value)
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else _small(value)
+    return _cell(str(value))
+
+
+def _small(value: float) -> str:
+    return f"{value:.2g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
+
+
+def _measured(run: Mapping[str, Any], oof: pd.DataFrame | None) -> dict[str, Any] | None:
+    if oof is None:
+        return None
+    whole = run.get("metrics") or scores_report(oof["label"], oof["score"], 0.5, oof.get("language"))
+    return _with_macro(whole, oof, run)
+
+
+def _with_macro(measured: Mapping[str, Any], rows: pd.DataFrame | None, run: Mapping[str, Any]) -> dict[str, Any]:
+    cut = (run.get("thresholds") or {}).get("macro_f1")
+    extra = {"gain": measured["f1"] - measured["floor_f1"]} if {"f1", "floor_f1"} <= measured.keys() else {}
+    if cut is not None and rows is not None and len(rows):
+        extra[MACRO] = scores_report(rows["label"], rows["score"], cut)["macro_f1"]
+    return {**measured, **extra}
+
+
+def _fold_rows(run: Mapping[str, Any], oof: pd.DataFrame, whole: Mapping[str, Any]) -> list[dict]:
+    rows = []
+    for fold in run.get("folds") or []:
+        part = _rows_of(oof, fold["name"])
+        measured = fold.get("metrics") or {}
+        if part is not None:  # at the run's cut, where the fold's own metrics have the fold's
+            measured = measured | scores_report(part["label"], part["score"], whole["threshold"])
+        if measured:
+            rows.append({**_with_macro(measured, part, run), "name": str(fold["name"])})
+    lowest = {"f1": whole["floor_f1"], "macro_f1": whole.get("floor_macro_f1"), "recall": 1.0, "auc": 0.5}
+    lowest |= {
+        "name": "floor: all relevant",
+        "precision": whole.get("positive"),
+        MACRO: whole.get("floor_macro_f1"),
+    }
+    return [*rows, {**whole, "name": "all out of fold"}, lowest]
+
+
+def _rows_of(oof: pd.DataFrame, name: Any) -> pd.DataFrame | None:
+    """Pick a fold's rows, whether folds are called 0 or fold-0."""
+    if "fold" not in oof:
+        return None
+    part = oof[oof["fold"].map(_bare) == _bare(name)]
+    return part if len(part) else None
+
+
+def _bare(name: Any) -> str:
+    return str(name).removeprefix("fold").lstrip("-_ ")
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    base = _name((run.get("base") or {}).get("name") or "a model")
+    return f"# {run.get('task', 'Relevance')}: {base}"
+
+
+def _headline(whole: Mapping[str, Any] | None) -> str:
+    if whole is None:
+        return ""
+    auc = "not defined (one class)" if whole.get("auc") is None else f"{whole['auc']:.4f}"
+    return (
+        f"Out of fold, on {whole['rows']:,} rows: AUC **{auc}**; positive F1 **{whole['f1']:.4f}** at the cut "
+        f"{whole['threshold']:.4f}, {whole['gain']:+.4f} against the floor {whole['floor_f1']:.4f} that always "
+        'answering "relevant" reaches.'
+    )
+
+
+def _trained(run: Mapping[str, Any]) -> str:
+    base, data = run.get("base") or {}, run.get("data") or {}
+    facts = {"task": run.get("task"), "base": _name(base.get("name")), "revision": base.get("revision")}
+    facts["adapter"] = _listed(run["adapter"]) if run.get("adapter") else "none (full fine-tuning)"
+    facts |= {key: run.get(key) for key in ("pooling", "max_length")}
+    facts |= {"template": _listed(run.get("template")), "data": _name(data.get("source"))}
+    facts |= {"data sha256": data.get("sha256"), "rows": data.get("rows"), "positive share": data.get("positive")}
+    facts["languages"] = ", ".join(map(str, data.get("languages") or [])) or None
+    facts["training"] = _listed(_settings(run.get("arguments") or {}))
+    lines = [{"what": key, "value": _cell(value)} for key, value in facts.items() if value not in (None, "")]
+    return "## What was trained\n\n" + metrics_table(lines, {"what": "", "value": "value"})
+
+
+def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    groups = [group for group in arguments.values() if isinstance(group, Mapping)]
+    flat = {key: value for group in [arguments, *groups] for key, value in group.items()}
+    return {key: flat[key] for key in SETTINGS if flat.get(key) is not None and flat[key] != -1}
+
+
+def _listed(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return value
+    return ", ".join(f"{key} {_name(item)}" for key, item in value.items() if item is not None) or None
+
+
+def _name(value: Any) -> Any:
+    """Keep only the last part of an absolute path: where files lay on one machine is of no use to a reader."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _thresholds(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list[str]:
+    cuts = run.get("thresholds")
+    if not cuts:
+        return []
+    rows = [{"for": key, "threshold": float(cut)} for key, cut in cuts.items() if isinstance(cut, int | float)]
+    if whole is None:
+        return [
+            "## Thresholds",
+            metrics_table(rows, ["for", "threshold"]),
+            "These are defaults, not chosen on scores.",
+        ]
+    half = expected_f1_threshold(whole["f1"])
+    calibrated = (
+        f"A calibrated model with this F1 would have its best cut at F1/2 = {half:.4f} (Lipton et al. 2014)."
+    )
+    return ["## Thresholds", metrics_table(rows, ["for", "threshold"]), NOTE, calibrated]
+
+
+def _languages(run: Mapping[str, Any], oof: pd.DataFrame | None, whole: Mapping[str, Any] | None) -> list[str]:
+    if whole is None or not whole.get("by_language"):
+        return []
+    groups = {name: whole[name] for name in ("seen", "unseen") if whole.get(name)}
+    codes = oof["language"].astype(str) if "language" in oof else pd.Series("", index=oof.index)
+    columns = LANGUAGE_COLUMNS | {"rows": "rows"}
+    parts = ["## Languages"]
+    if groups:
+        seen = codes.map(lambda code: bool(whole["by_language"].get(code, {}).get("seen")))
+        rows = [{**_with_macro(g, oof[seen == (n == "seen")], run), "name": n} for n, g in groups.items()]
+        parts.append(metrics_table(rows, {"name": "languages"} | columns))
+    ranked = sorted(whole["by_language"].items(), key=lambda item: -item[1]["rows"])
+    rows = [{**_with_macro(group, oof[codes == code], run), "name": code} for code, group in ranked]
+    return [*parts, metrics_table(rows, {"name": "language", "seen": "trained on"} | columns)]
+
+
+def _speed(run: Mapping[str, Any]) -> list[str]:
+    folds = [{**fold, "name": str(fold["name"])} for fold in run.get("folds") or []]
+    return ["## Speed", metrics_table(folds, SPEED_COLUMNS)] if folds else []
+
+
+def _versions(run: Mapping[str, Any]) -> list[str]:
+    found = run.get("versions")
+    return ["## Versions", ", ".join(f"{name} {value}" for name, value in found.items())] if found else []
+
+
+def _draw(folder: Path, oof: pd.DataFrame | None, whole: Mapping[str, Any] | None, histories: Mapping) -> dict:
+    drawn = {}
+    if oof is not None:
+        figures.f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
+        figures.reliability_diagram(oof["label"], oof["score"], folder / "reliability.png")
+        drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
+    if whole and whole.get("by_language"):
+        figures.language_bars(whole, folder / "languages.png")
+        drawn["F1 and AUC per language"] = "languages.png"
+    if any(histories.values()):
+        figures.loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
+        drawn["Loss and AUC while training"] = "loss.png"
+    return drawn
+
+
+def _shown(pictures: Mapping[str, str]) -> list[str]:
+    if not pictures:
+        return []
+    return ["## Pictures", *(f"![{title}](figures/{name})" for title, name in pictures.items())]

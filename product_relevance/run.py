@@ -105,6 +105,7 @@ def check_shared(run: Path, shared: dict) -> None:
     if not (Path(run) / "run.json").is_file():
         return
     before = load_run(run)
+    before["base"] = {key: before["base"][key] for key in shared["base"]}  # without the fingerprint, not yet known
     for key in SHARED:
         if before.get(key) != shared.get(key):
             raise ValueError(

@@ -136,6 +136,7 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
     folder = Path(training.output_dir)
     args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
     model = bases.with_adapter()
+    start = modeling.adapter_start(model)
     labels = frame["label"].to_numpy(int)
     train_set = _rows(tokens, labels, split.train)
     valid_set = None
@@ -155,7 +156,7 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": fitter.state.log_history}
-        run.publish_fold(folder, split.name, lambda path: _save_fold(path, fitter.model, state, shared, content, oof))
+        run.publish_fold(folder, split.name, lambda path: _save_fold(path, fitter.model, state, start, shared, content, oof))
         if not data_args.keep_checkpoints:
             shutil.rmtree(run.work_folder(folder, split.name), ignore_errors=True)
         logger.info("%s: saved after %d steps, %s", split.name, fitter.state.global_step, speed)
@@ -208,11 +209,13 @@ def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": split.name})
 
 
-def _save_fold(path: Path, model, state: dict, shared: dict, content: dict, oof) -> None:
+def _save_fold(path: Path, model, state: dict, start, shared: dict, content: dict, oof) -> None:
     if shared["adapter"] is not None:
         config = model.peft_config["default"]
         config.base_model_name_or_path, config.revision = shared["base"]["name"], shared["base"]["revision"]
         model.save_pretrained(path, state_dict=state, save_embedding_layers=False)
+        if start is not None:
+            modeling.convert_to_plain_lora(path, start)
         (path / "README.md").unlink(missing_ok=True)  # PEFT's blank card; push_to_hub.py writes a filled one
     else:
         from safetensors.torch import save_file

@@ -1,0 +1,216 @@
+"""Draw what a run measured: F1 over cuts, bars per language, reliability, loss curves."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
+
+from product_relevance.files import atomic_write
+from product_relevance.metrics import floor, reliability, scores_report, threshold_curve
+
+# Okabe and Ito 2008, "Color Universal Design": told apart with every common colour blindness.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, FAINT = "#222222", "#DDDDDD"
+DPI = 130
+
+
+def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike) -> None:
+    """Draw positive F1, precision, recall and macro-F1 over all cuts, with the chosen cut and the floor.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        threshold: The chosen cut.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: Bad labels or scores.
+    """
+    curve, lowest = threshold_curve(labels, scores, 501), floor(labels)["f1"]
+    at = scores_report(labels, scores, threshold)["f1"]
+    figure, axes = _canvas(8, 5)
+    some = curve["predicted"] > 0  # precision has no meaning where no row is called relevant
+    lines = {"f1": (BLUE, "-", 2.4), "macro_f1": (RED, "-", 2.0), "precision": (GREEN, "--", 1.5)}
+    names = {"f1": "positive F1", "macro_f1": "macro-F1", "precision": "precision", "recall": "recall"}
+    for key, (colour, style, width) in (lines | {"recall": (PURPLE, ":", 2.0)}).items():
+        shown = some if key == "precision" else slice(None)
+        axes.plot(curve["threshold"][shown], curve[key][shown], style, color=colour, lw=width, label=names[key])
+    axes.axhline(lowest, color=INK, lw=1, ls=(0, (6, 3)), label=f"floor: all relevant, F1 {lowest:.3f}")
+    axes.axvline(threshold, color=INK, lw=1, ls="-.", label=f"chosen cut {threshold:.3f}")
+    axes.plot([threshold], [at], "o", color=BLUE, mec="white", ms=8, zorder=5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="cut: relevant from this probability on", ylabel="value")
+    axes.set_title(f"Positive F1 is {at:.3f} at the chosen cut, {at - lowest:+.3f} against the floor", loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    _save(figure, path)
+
+
+def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Draw positive F1 above each language's floor, and AUC above chance.
+
+    Bars start at the floor: the share of relevant pairs differs by language, and F1 alone mostly shows that.
+
+    Args:
+        report: From `scores_report` with languages.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: The report has no languages.
+    """
+    languages = report.get("by_language")
+    if not languages:
+        raise ValueError("report: found no by_language, expected scores_report(..., languages=...)")
+    order = sorted(languages, key=lambda c: (not languages[c].get("seen", True), -languages[c]["rows"], c))
+    groups = [languages[code] for code in order]
+    figure = Figure(figsize=(max(6.0, 2.2 + 0.72 * len(order)), 7), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _bars(upper, groups, [group["f1"] for group in groups], [group["floor_f1"] for group in groups])
+    _bars(lower, groups, [group["auc"] for group in groups], [0.5] * len(groups))
+    upper.set_title(f"Positive F1 at the cut {report['threshold']:.3f}: bars start at the floor", loc="left")
+    lower.set_title("AUC: bars start at chance, .5", loc="left")
+    upper.set_ylabel("positive F1")
+    lower.set_ylabel("AUC")
+    lower.set_xticks(range(len(order)), [f"{code}\n{languages[code]['rows']:,}" for code in order])
+    lower.set_xlabel("language and its rows")
+    figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.PathLike) -> None:
+    """Draw the share of relevant pairs over their score, with a histogram of the scores.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        path: The PNG to write.
+
+    Raises:
+        ValueError: Bad labels or scores.
+    """
+    found = reliability(labels, scores)
+    figure = Figure(figsize=(6, 6.8), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = found["count"] > 0
+    upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
+    upper.vlines(found["score"][filled], found["score"][filled], found["positive"][filled], color=ORANGE, lw=3)
+    upper.plot(
+        found["score"][filled], found["positive"][filled], "o-", color=BLUE, lw=1.5, ms=6, label="this model"
+    )
+    handles, _ = upper.get_legend_handles_labels()
+    handles.append(Line2D([], [], color=ORANGE, lw=3, label="gap"))
+    upper.legend(handles=handles, loc="upper left", frameon=False)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of relevant pairs")
+    upper.set_title(f"Scores miss the true share by {found['ece']:.3f} on average (ECE)", loc="left")
+    lower.stairs(found["count"], found["edges"], fill=True, color=SKY, ec=BLUE)
+    lower.set(xlabel="score (probability of relevance), mean of each bin above", ylabel="pairs")
+    lower.yaxis.set_major_formatter("{x:,.0f}")
+    _plain(upper)
+    _plain(lower)
+    _save(figure, path)
+
+
+def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
+    """Draw training loss, evaluation loss and evaluation AUC over steps, one colour a fold.
+
+    Args:
+        histories: Fold name to the Trainer's log_history.
+        path: The PNG to write.
+    """
+    figure = Figure(figsize=(8, 7), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    colours = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000")
+    for index, (fold, history) in enumerate(histories.items()):
+        colour = colours[index % len(colours)]
+        upper.plot(*_logged(history, "loss"), "-", color=colour, lw=1.2, alpha=0.55)
+        upper.plot(*_logged(history, "eval_loss"), "o--", color=colour, lw=1.8, ms=6, mec="white")
+        lower.plot(*_logged(history, "eval_auc"), "o--", color=colour, lw=1.8, ms=6, mec="white")
+    upper.set_ylabel("cross-entropy loss")
+    lower.set(xlabel="optimizer step", ylabel="AUC")
+    upper.set_title(_loss_title(histories), loc="left")
+    lower.set_title("AUC on the fold's evaluation rows", loc="left")
+    kinds = [("-", None, "training"), ("--", "o", "evaluation")]
+    upper.legend(handles=[Line2D([], [], color=INK, ls=s, marker=m, label=n) for s, m, n in kinds], frameon=False)
+    folds = [Line2D([], [], color=colours[i % len(colours)], lw=3, label=fold) for i, fold in enumerate(histories)]
+    if folds:
+        figure.legend(handles=folds, loc="outside right center", frameon=False)
+    for axes, keys in ((upper, ("loss", "eval_loss")), (lower, ("eval_auc",))):
+        _plain(axes)
+        if not any(_logged(history, key)[0] for history in histories.values() for key in keys):
+            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=INK, transform=axes.transAxes)
+            axes.set_yticks([])
+    _save(figure, path)
+
+
+def _loss_title(histories: Mapping[str, list[dict]]) -> str:
+    lasts = [steps[1][-1] for steps in (_logged(h, "eval_loss") for h in histories.values()) if steps[1]]
+    if not lasts:
+        return "Loss by fold"
+    ends = sorted({f"{min(lasts):.3f}", f"{max(lasts):.3f}"})
+    return f"Evaluation loss ends at {' to '.join(ends)}"
+
+
+def _logged(history: list[dict], key: str) -> tuple[list, list]:
+    # A resumed run logs a step again; the later entry counts.
+    values = {entry["step"]: entry[key] for entry in history if entry.get(key) is not None and "step" in entry}
+    steps = sorted(values)
+    return steps, [values[step] for step in steps]
+
+
+def _bars(axes: Axes, groups: list[dict], values: list[float | None], starts: list[float]) -> None:
+    for place, (group, value, start) in enumerate(zip(groups, values, starts, strict=True)):
+        axes.hlines(start, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
+        if value is None:
+            axes.annotate(
+                "one\nclass", (place, start), (0, 4), textcoords="offset points", ha="center", fontsize=8
+            )
+            continue
+        axes.bar(place, value - start, 0.68, bottom=start, zorder=3, **_look(group))
+        above = value >= start
+        axes.annotate(
+            f"{value:.3f}", (place, value), (0, 4 if above else -4), textcoords="offset points",
+            ha="center", va="bottom" if above else "top", fontsize=9,
+        )  # fmt: skip
+    shown = [value for value in values if value is not None] + starts
+    margin = max(0.03, 0.14 * (max(shown) - min(shown)))
+    axes.set(ylim=(min(shown) - margin, max(shown) + margin), xlim=(-0.7, len(groups) - 0.3))
+    _plain(axes)
+    axes.grid(visible=False, axis="x")
+
+
+def _look(group: Mapping[str, Any]) -> dict[str, Any]:
+    if group.get("seen", True):
+        return {"facecolor": BLUE, "edgecolor": BLUE}
+    return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"}
+
+
+def _bar_keys(groups: list[dict]) -> list:
+    keys = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
+    if any("seen" in group for group in groups):
+        keys.append(Patch(**_look({"seen": True}), label="trained on"))
+        keys.append(Patch(**_look({"seen": False}), label="never trained on"))
+    return keys
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    # Figure without pyplot: no global state, no display, safe in threads.
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color=FAINT, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png")

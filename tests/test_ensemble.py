@@ -1,0 +1,185 @@
+"""Ensemble and prediction: mean of the folds, any order and batch, interrupted files, refused bases."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, rows_of, save_base, write_rows
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from product_relevance import RelevanceEnsemble, prediction
+from product_relevance.batching import budget_batches
+from product_relevance.cli import main as relevance
+from product_relevance.predictor import predict_logits
+from product_relevance.submission import check_submission
+
+sys.path.insert(0, str(ROOT))
+import train_relevance  # noqa: E402
+
+PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("dev_QC.txt")[:60]]
+
+
+@pytest.fixture(scope="module")
+def run(base_of, tmp_path_factory):
+    """Three tiny folds."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:240])
+    flags = "--task QC --use_cpu true --max_steps 8 --eval_steps 8 --save_steps 8 --lora_r 4 --learning_rate 3e-3"
+    names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
+    train_relevance.main([*flags.split(), *names, "--output_dir", str(folder / "run")])
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def ensemble(run):
+    return RelevanceEnsemble.from_pretrained(run, device="cpu")
+
+
+def test_the_ensemble_is_the_mean_of_its_folds_each_loaded_alone(run, ensemble, tmp_path):
+    alone = []
+    for k in range(3):
+        shutil.copytree(run, tmp_path / str(k))
+        for other in {0, 1, 2} - {k}:
+            shutil.rmtree(tmp_path / str(k) / f"fold-{other}")
+        alone.append(RelevanceEnsemble.from_pretrained(tmp_path / str(k), device="cpu").predict(PAIRS))
+    assert np.ptp(np.stack(alone), axis=0).max() > 1e-3  # the folds do differ
+    assert np.allclose(ensemble.predict(PAIRS), np.mean(alone, axis=0), atol=1e-6)
+
+
+def test_scores_do_not_depend_on_order_or_batch(ensemble):
+    whole = ensemble.predict(PAIRS)
+    order = np.random.default_rng(0).permutation(len(PAIRS))
+    assert np.allclose(ensemble.predict([PAIRS[i] for i in order]), whole[order], atol=1e-6)
+    assert np.allclose([ensemble.predict([pair])[0] for pair in PAIRS[:10]], whole[:10], atol=1e-6)
+
+
+def test_the_token_budget_does_not_change_scores(ensemble):
+    ids = [[0, 5 + i % 50, 7, 9][: 2 + i % 3] * (1 + i % 4) for i in range(50)]
+    one, two = (predict_logits(ensemble.model, ids, 1, max_tokens=t) for t in (8, 4096))
+    assert np.allclose(one, two, atol=1e-5)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 2000), st.integers(1, 64))
+def test_budget_batches_hold_every_row_once_and_keep_to_the_budget(lengths, tokens, rows):
+    batches = list(budget_batches(lengths, tokens, rows))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        padded = len(batch) * max(lengths[i] for i in batch)
+        assert len(batch) <= rows and (padded <= tokens or len(batch) == 1)
+
+
+def test_votes_are_shares_of_folds(ensemble):
+    folds = ensemble.predict_folds(PAIRS)
+    majority = ensemble.predict(PAIRS, vote="majority")
+    assert np.allclose(majority, (folds >= ensemble.threshold).mean(axis=1))
+    weighted = ensemble.predict(PAIRS, vote="weighted")
+    assert weighted.min() >= 0 and weighted.max() <= 1 + 1e-9
+    with pytest.raises(ValueError, match="mean, majority, weighted"):
+        ensemble.predict(PAIRS, vote="median")
+
+
+def test_rank_orders_by_score_and_cuts(ensemble):
+    targets = [target for _, target in PAIRS[:12]]
+    ranked = ensemble.rank("red shoes", targets, top_k=5)
+    assert len(ranked) == 5 and all(targets[row["index"]] == row["target"] for row in ranked)
+    scores = ensemble.predict([("red shoes", target) for target in targets])
+    assert [row["index"] for row in ranked] == list(np.argsort(-scores, kind="stable")[:5])
+
+
+def test_bad_pairs_are_named(ensemble):
+    with pytest.raises(ValueError, match="pair 1: found .*expected"):
+        ensemble.predict([("a", "b"), ("a", None)])
+    with pytest.raises(ValueError, match="2 pairs but 1 languages"):
+        ensemble.predict([("a", "b"), ("a", "c")], languages=["en"])
+    assert ensemble.predict([]).shape == (0,)
+
+
+def test_another_base_of_the_same_shape_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    other = save_base(tmp_path / "other", "qwen3", seed=5)
+    content = json.loads((tmp_path / "run/run.json").read_text())
+    content["base"]["name"] = str(other)
+    (tmp_path / "run/run.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="another base"):
+        RelevanceEnsemble.from_pretrained(tmp_path / "run")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run.json"):
+        RelevanceEnsemble.from_pretrained(tmp_path)
+
+
+def test_predict_writes_a_submission_that_passes_and_every_id_gets_a_prediction(run, tmp_path, capsys):
+    rows = rows_of("test_QC.txt")[:50]
+    rows[3]["category_path"], rows[4]["origin_query"] = None, " "
+    file = write_rows(tmp_path / "test_QC.txt", rows)
+    output = tmp_path / "submit_QC.txt"
+    relevance(["predict", str(run), str(file), "--output", str(output), "--device", "cpu"])
+    assert check_submission(file, output) == []
+    scores = pd.read_parquet(f"{output}.scores.parquet")
+    prior = json.loads((run / "run.json").read_text())["data"]["positive"]
+    assert len(scores) == 50 and np.allclose(scores["score"].iloc[[3, 4]], prior)
+    relevance(["check", str(file), str(output)])
+    assert "passed" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--overwrite"):
+        relevance(["predict", str(run), str(file), "--output", str(output)])
+
+
+def test_a_prediction_that_was_interrupted_goes_on_where_it_stopped(ensemble, tmp_path, monkeypatch):
+    file = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:50])
+    prediction.predict_file(ensemble, str(file), str(tmp_path / "whole.txt"), chunk_rows=10)
+    real, calls = prediction.score_records, []
+
+    def counted(model, frame, **options):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(frame["id"].tolist())
+        return real(model, frame, **options)
+
+    monkeypatch.setattr(prediction, "score_records", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prediction.predict_file(ensemble, str(file), str(tmp_path / "out.txt"), chunk_rows=10)
+    assert not (tmp_path / "out.txt").exists()
+    calls.append(None)
+    prediction.predict_file(ensemble, str(file), str(tmp_path / "out.txt"), chunk_rows=10)
+    assert len(calls) == 4 + 2  # three chunks before, two after
+    assert (tmp_path / "out.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
+    assert not (tmp_path / "out.txt.parts").exists()
+
+
+def test_evaluate_measures_folds_ensemble_and_languages(run, capsys):
+    relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--json", "--device", "cpu"])
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures["folds"]) == {"fold-0", "fold-1", "fold-2"}
+    assert {"seen", "unseen", "by_language", "auc", "floor_f1"} <= figures["ensemble"].keys()
+    relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--device", "cpu"])
+    assert "all positive (floor)" in capsys.readouterr().out
+
+
+def test_info_tells_base_template_and_thresholds(run, capsys):
+    relevance(["info", str(run)])
+    told = capsys.readouterr().out
+    assert "qwen3" in told and "thresholds" in told and "fold-2" in told
+
+
+@pytest.mark.parametrize("command", [["-m", "product_relevance.cli"], ["train_relevance.py"]])
+def test_help_is_instant(command):
+    import time
+
+    best = 9.0
+    for _ in range(3):
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True)
+        best = min(best, time.monotonic() - start)
+        assert done.returncode == 0 and "usage" in done.stdout
+    assert best < 1
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, product_relevance, product_relevance.records, product_relevance.folds; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
