@@ -4,8 +4,8 @@ import torch
 
 
 def start(training) -> None:
-    """Start the process group early where ZeRO-3 on CPUs needs it before the base is loaded."""
-    if training.deepspeed and training.use_cpu and not torch.distributed.is_initialized():
+    """Make DeepSpeed know the process group: on CPUs ZeRO-3 needs that before the base is loaded."""
+    if training.deepspeed and training.use_cpu:
         import deepspeed
 
         deepspeed.init_distributed(dist_backend="gloo")

@@ -124,7 +124,7 @@ def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> 
     figure = Figure(figsize=(8, 7), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     colours = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000")
-    for index, (fold, history) in enumerate(histories.items()):
+    for index, history in enumerate(histories.values()):
         colour = colours[index % len(colours)]
         upper.plot(*_logged(history, "loss"), "-", color=colour, lw=1.2, alpha=0.55)
         upper.plot(*_logged(history, "eval_loss"), "o--", color=colour, lw=1.8, ms=6, mec="white")

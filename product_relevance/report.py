@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from product_relevance.metrics import expected_f1_threshold, scores_report
 
 MACRO = "macro_f1_at_own_cut"
 FOLD_COLUMNS = {
-    "name": "rows of", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1", "gain": "F1 - floor",
-    "precision": "precision", "recall": "recall", "macro_f1": "macro-F1", MACRO: "macro-F1 at its own cut",
-    "auc": "AUC", "ece": "ECE", "log_loss": "log loss",
+    "name": "rows of", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1",
+    "gain": "F1 - floor", "precision": "precision", "recall": "recall", "macro_f1": "macro-F1",
+    MACRO: "macro-F1 (own cut)", "auc": "AUC", "ece": "ECE", "log_loss": "log loss",
 }  # fmt: skip
+WIDE_ONLY = ("positive", "gain", "precision", "recall", "log_loss")  # would not fit a terminal's 100 columns
 LANGUAGE_COLUMNS = {key: name for key, name in FOLD_COLUMNS.items() if key not in ("ece", "log_loss", "name")}
 SPEED_COLUMNS = {
     "name": "fold", "train_rows": "train rows", "steps": "steps", "best_step": "best step", "seconds": "seconds",
@@ -24,16 +26,17 @@ SPEED_COLUMNS = {
 }  # fmt: skip
 SETTINGS = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "lr_scheduler_type", "weight_decay", "seed", "folds", "group_by", "prefix_levels",
+    "lr_scheduler_type", "weight_decay", "seed", "num_folds", "group_by", "prefix_levels",
+    "held_out_languages",
 )  # fmt: skip
 NOTE = (
-    "Thresholds were chosen on out-of-fold rows only: every row was scored by a model that was not trained on it, and "
-    "no dev or test row had a part in the choice. As the out-of-fold rows both choose the cut and are measured at it, "
-    "their own F1 is slightly optimistic."
+    "Thresholds were chosen on out-of-fold rows only: every row was scored by a model that was not trained on it, "
+    "and no dev or test row had a part in the choice. As these rows choose the checkpoint and the cut and are "
+    "then measured at it, their own F1 is slightly optimistic."
 )
 NO_OOF = (
-    "This run has no out-of-fold rows (every row was trained on), so nothing was measured and no threshold was chosen "
-    "on its own scores. Train folds to get figures and a threshold."
+    "This run has no out-of-fold rows (every row was trained on), so nothing was measured and no threshold was "
+    "chosen on its own scores. Train folds to get figures and a threshold."
 )
 
 
@@ -59,7 +62,8 @@ def write_report(
     """
     oof = None if oof is None or oof.empty else oof
     whole = _measured(run, oof)
-    table = metrics_table(_fold_rows(run, oof, whole), FOLD_COLUMNS) if whole else NO_OOF
+    rows = _fold_rows(run, oof, whole) if whole else []
+    table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
     pictures = _draw(Path(folder) / "figures", oof, whole, histories or {})
     parts = [_title(run), _headline(whole), _trained(run), "## Metrics", table]
     parts += [
@@ -71,7 +75,8 @@ def write_report(
     ]
     with atomic_write(Path(folder) / "report.md") as file:
         file.write("\n\n".join(part for part in parts if part) + "\n")
-    return table
+    narrow = {key: name for key, name in FOLD_COLUMNS.items() if key not in WIDE_ONLY}
+    return metrics_table(rows, narrow) if whole else NO_OOF
 
 
 def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str]) -> str:
@@ -105,22 +110,19 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, str | bool):
         return " ".join(str(value).split()).replace("|", "\\|")
-    if isinstance(value, int):
+    if isinstance(value, Integral):
         return f"{value:,}"
     if isinstance(value, float):
         size = abs(value)
-        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else _small(value)
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.4f}"
     return _cell(str(value))
-
-
-def _small(value: float) -> str:
-    return f"{value:.2g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def _measured(run: Mapping[str, Any], oof: pd.DataFrame | None) -> dict[str, Any] | None:
     if oof is None:
         return None
-    whole = run.get("metrics") or scores_report(oof["label"], oof["score"], 0.5, oof.get("language"))
+    cut = (run.get("thresholds") or {}).get("f1", 0.5)
+    whole = run.get("metrics") or scores_report(oof["label"], oof["score"], cut, oof.get("language"))
     return _with_macro(whole, oof, run)
 
 

@@ -55,21 +55,33 @@ def test_torchrun_trains_with_ddp(ddp):
     assert ddp[0]["engine"] == "DistributedDataParallel"
 
 
+@pytest.fixture(scope="module")
+def zero(launch):
+    """Return a function that trains at a ZeRO stage, once each."""
+    made = {}
+
+    def train(stage: int):
+        if stage not in made:
+            launcher, more = deepspeed(stage)
+            made[stage] = launch(f"zero{stage}", launcher, *more)
+        return made[stage]
+
+    return train
+
+
 @pytest.mark.parametrize("stage", [2, 3])
-def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, launch, ddp):
-    launcher, more = deepspeed(stage)
-    fold, output = launch(f"zero{stage}", launcher, *more)
+def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, zero, ddp):
+    fold, output = zero(stage)
     assert fold["engine"] == f"DeepSpeedEngine zero{stage}"
     ours, theirs = (pd.read_parquet(p / "fold-0/oof.parquet") for p in (output, ddp[1]))
     assert (ours["id"] == theirs["id"]).all()
     assert (ours["score"] - theirs["score"]).abs().max() < 2e-4
 
 
-def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(launch):
+def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(zero):
     from product_relevance import RelevanceEnsemble
 
-    launcher, more = deepspeed(3)
-    _, output = launch("zero3-again", launcher, *more)
+    _, output = zero(3)
     oof = pd.read_parquet(output / "fold-0/oof.parquet")
     rows = {row["id"]: row for row in rows_of("train_QC.txt")[:160]}
     ensemble = RelevanceEnsemble.from_pretrained(output, device="cpu")
