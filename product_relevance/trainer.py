@@ -60,6 +60,10 @@ class RelevanceTrainer(Trainer):
             )
         return loss
 
+    def _get_eval_sampler(self, eval_dataset):
+        # The Trainer would shuffle evaluation rows by length groups, and predictions would come back in that order.
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
 
 def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairDataset | None, patience: int | None):
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint."""

@@ -142,7 +142,7 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
     valid_set = None
     if len(split.valid):
         watched = trainer.evaluation_rows(query_groups(frame), split.valid, data_args.eval_rows)
-        valid_set = _rows(tokens, labels, watched)
+        valid_set = _rows(tokens, labels, _longest_first(tokens, watched))
     trainer.check_steps(args, len(split.train), args.world_size)
     fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, data_args.early_stopping_patience)
     checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
@@ -182,6 +182,10 @@ def _rows(tokens, labels, rows) -> PairDataset:
     return PairDataset([tokens[i] for i in rows], labels[rows])
 
 
+def _longest_first(tokens, rows: np.ndarray) -> np.ndarray:
+    return rows[np.argsort([-len(tokens[i]) for i in rows], kind="stable")]
+
+
 def _checkpoint(training, folder: Path) -> str | None:
     wanted = training.resume_from_checkpoint
     if not wanted:
@@ -200,10 +204,9 @@ def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
         logits = predictor.predict_logits(fitter.model, ids, tokenizer.pad_token_id, progress=f"{split.name} scores")
         scores = metrics.probabilities(logits)
     else:  # all processes take part; sorted by length, then put back in order
-        order = sorted(range(len(split.valid)), key=lambda i: -len(tokens[split.valid[i]]))
-        logits = fitter.predict(PairDataset([tokens[split.valid[i]] for i in order])).predictions
-        scores = np.empty(len(order))
-        scores[order] = metrics.probabilities(logits)
+        rows = _longest_first(tokens, split.valid)
+        logits = fitter.predict(PairDataset([tokens[i] for i in rows])).predictions
+        scores = pd.Series(metrics.probabilities(logits), index=rows)[split.valid].to_numpy()
     part = frame.iloc[split.valid]
     columns = {name: part[name].to_numpy() for name in ("id", "language", "given_language")}
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": split.name})
