@@ -39,8 +39,8 @@ def train(model_args, data_args, training) -> None:
     import numpy as np
 
     from product_relevance import data, distributed, modeling, run, training_run
-    from product_relevance.splits import make_splits
     from product_relevance.batching import encode_pairs
+    from product_relevance.splits import make_splits
 
     # ---- Devices ----
     distributed.start(training)
@@ -60,7 +60,8 @@ def train(model_args, data_args, training) -> None:
 
     # ---- Tokens, once for all folds ----
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
-    texts, targets = data.render(frame, template)
+    taxonomy = data.make_taxonomy(frame)
+    texts, targets = data.render(frame, template, taxonomy)
     tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
     logger.info("%d pairs, %.1f tokens each", len(tokens), np.mean([len(t) for t in tokens]))
 
@@ -68,6 +69,8 @@ def train(model_args, data_args, training) -> None:
     shared = training_run.describe(model_args, data_args, training, frame, template)
     if training.process_index == 0:
         training_run.claim(training, data_args, shared, [split.name for split in splits])
+        if taxonomy is not None:
+            taxonomy.save(f"{training.output_dir}/taxonomy.json")
     distributed.wait()
 
     # ---- Train each fold on the one loaded base ----

@@ -87,9 +87,7 @@ def main() -> None:
     args = make_parser().parse_args()
     logging.basicConfig(level=logging.ERROR)
     if args.rows < 1 or not args.input.is_file():
-        sys.exit(
-            f"found --rows {args.rows} and --input {args.input}, expected at least one row and a file of records"
-        )
+        sys.exit(f"found --rows {args.rows} and --input {args.input}, expected at least one row and a file of records")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.txt"
         task = repeat_rows(args.input, args.rows, path, args.seed)

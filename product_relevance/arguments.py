@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 
-def _option(default, help, choices=None):  # noqa: A002 - the dataclass metadata key that HfArgumentParser reads
+def _option(default, help, choices=None):
     metadata = {"help": help} | ({"choices": choices} if choices else {})
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -174,20 +174,22 @@ def as_flags(settings: dict) -> list[str]:
     return words
 
 
+def _help_line(f) -> str:
+    default = f.default if f.default_factory is MISSING else f.default_factory()
+    state = "required" if default is MISSING else f"default {default}"
+    choices = f" [{'|'.join(f.metadata['choices'])}]" if "choices" in f.metadata else ""
+    return f"  --{f.name:<26}{f.metadata['help']}{choices} ({state})"
+
+
 def help_text() -> str:
     """Return the help of the two dataclasses here, without importing transformers."""
     lines = [
         "usage: train_relevance.py [RECIPE.yaml] [--flag value ...]",
         "",
-        "Fine-tune a base for product-search relevance, fold by fold. Every flag of transformers.TrainingArguments",
-        "works too (--help_all lists them), and every flag may stand in the recipe.",
+        "Fine-tune a base for product-search relevance, fold by fold. Every flag of",
+        "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
     ]
     for kind in (ModelArguments, DataArguments):
-        lines += ["", f"{kind.__name__}: {kind.__doc__}"]
-        for f in fields(kind):
-            default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else None  # fmt: skip
-            state = "required" if f.default is MISSING and f.default_factory is MISSING else f"default {default}"
-            choices = f" [{'|'.join(f.metadata['choices'])}]" if "choices" in f.metadata else ""
-            lines.append(f"  --{f.name:<26}{f.metadata['help']}{choices} ({state})")
+        lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(_help_line, fields(kind))]
     lines += ["", "TrainingArguments that differ from transformers here:"]
     return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])

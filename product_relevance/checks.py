@@ -56,9 +56,7 @@ def _task_defects(table: RawTable, task: str) -> Iterator[Defect]:
     for row, value in enumerate(table.columns["task"]):
         if value != task:
             found = "nothing" if is_missing(value) else show(value)
-            yield _defect(
-                table, row, "task", found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL
-            )
+            yield _defect(table, row, "task", found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL)
 
 
 def _text_defects(table: RawTable, field: str, empty: str, is_target: bool = False) -> Iterator[Defect]:
@@ -70,9 +68,7 @@ def _text_defects(table: RawTable, field: str, empty: str, is_target: bool = Fal
                 continue
             problem = _text_problem(value, bare, is_target)
             if problem:
-                advice = (
-                    "correct the row" if problem[1] != "readable text" else "save the text as UTF-8 without NUL"
-                )
+                advice = "correct the row" if problem[1] != "readable text" else "save the text as UTF-8 without NUL"
                 yield _defect(table, row, field, *problem, advice, ROW if problem[1] == "readable text" else empty)
         elif is_missing(value):
             yield _defect(table, row, field, "nothing" if value is ABSENT else "null", "text", CORRECT, empty)
@@ -145,9 +141,7 @@ def find_contradictions(table: RawTable, target_field: str, bad: set[int]) -> It
         if len(rows) > 1 and len({labels[row] for row in rows}) > 1:
             for row in rows:
                 other = next(other for other in rows if labels[other] != labels[row])
-                found = (
-                    f"{labels[row]}, but {labels[other]} for the same pair at {table.name}:{table.lines[other]}"
-                )
+                found = f"{labels[row]}, but {labels[other]} for the same pair at {table.name}:{table.lines[other]}"
                 advice = "correct one of the rows or leave all of the pair out"
                 yield _defect(table, row, "label", found, "one label for one query and target", advice)
 
@@ -156,9 +150,7 @@ def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _defect(
-    table: RawTable, row: int, field: str, found: str, expected: str, advice: str, reach: str = ROW
-) -> Defect:
+def _defect(table: RawTable, row: int, field: str, found: str, expected: str, advice: str, reach: str = ROW) -> Defect:
     return Defect(table.lines[row], field, found, expected, advice, reach, row)
 
 

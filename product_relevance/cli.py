@@ -21,7 +21,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_evaluate(commands)
-    check = _add(commands, "check", _check, "check a submission against the file it answers; exit code 1 on any defect")
+    check = _add(
+        commands, "check", _check, "check a submission against the file it answers; exit code 1 on any defect"
+    )
     check.add_argument("file", help="the competition's dev or test file")
     check.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
     compare = _add(commands, "compare", _compare, "share and examples of predictions that differ")
@@ -147,11 +149,15 @@ def _info(arguments) -> None:
     print(f"base        {base['name']} (revision {base['revision'] or 'not pinned'})")
     print(f"folds       {', '.join(fold['name'] for fold in run['folds'])}")
     print(f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}")
-    print(f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive, sha256 {data['sha256'][:12]}")
+    print(f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive")
+    print(f"            sha256 {data['sha256']}")
     print(f"languages   {' '.join(data['languages'])}")
-    print(f"thresholds  " + ", ".join(f"{k} {v:.4f}" for k, v in run["thresholds"].items()) + f" (from {run['thresholds_from']})")
+    cuts = ", ".join(f"{name} {value:.4f}" for name, value in run["thresholds"].items())
+    print(f"thresholds  {cuts} (from {run['thresholds_from']})")
     if figures:
-        shown = ", ".join(f"{k} {figures[k]:.4f}" for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None)
+        shown = ", ".join(
+            f"{k} {figures[k]:.4f}" for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None
+        )
         print(f"out of fold {shown}")
     print(f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}")
 

@@ -88,9 +88,7 @@ def _cache_path(folder: Path, frame: pd.DataFrame, name: str, function: Callable
     return folder / f"{key}.arrow"
 
 
-def _cached(
-    datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict
-) -> dict[str, list]:
+def _cached(datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict) -> dict[str, list]:
     if path.exists():
         try:
             return _mapped(datasets, table, path, name, function, options)
@@ -101,9 +99,7 @@ def _cached(
     return _mapped(datasets, table, path, name, function, options)
 
 
-def _mapped(
-    datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict
-) -> dict[str, list]:
+def _mapped(datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict) -> dict[str, list]:
     mapped = datasets.Dataset(table).map(
         _Checked(name, function),
         fn_kwargs=options,

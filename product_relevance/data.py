@@ -8,6 +8,7 @@ from product_relevance import cleaning, columns, languages, translation
 from product_relevance.arguments import DataArguments
 from product_relevance.embedded import cache_folder
 from product_relevance.records import read_records
+from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
 
 
@@ -54,8 +55,8 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
     Args:
         frame: records to score.
         run: content of run.json.
-        translations: `none`, `column`, or a table; None takes the run's own way, which for a run trained with a
-            table is the column, since the table of the training queries does not know these.
+        translations: `none`, `column`, or a table; None takes the run's own way, which for a run trained with a table
+            is the column, since the table of the training queries does not know these.
 
     Raises:
         ValueError: the run was trained with translations, and there are none here.
@@ -83,13 +84,19 @@ def make_template(arguments: DataArguments) -> Template:
     )
 
 
-def render(frame: pd.DataFrame, template: Template) -> tuple[list[str], list[str]]:
-    """Render the pairs of a frame that has the columns."""
+def make_taxonomy(frame: pd.DataFrame) -> Taxonomy | None:
+    """Return the tree of the category paths of QC records, None for QI."""
+    return Taxonomy.from_paths(frame["target"]) if (frame["task"] == "QC").all() else None
+
+
+def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:
+    """Render the pairs of a frame that has the columns; `known` as in `Template.render`."""
     return template.render(
         frame["origin_query"].tolist(),
         frame["target"].tolist(),
         languages=frame["given_language"].tolist(),
         translations=frame["translated_query"].tolist(),
+        known=known,
     )
 
 

@@ -18,7 +18,7 @@ def zero_stage(training) -> int:
 
 
 def engine(model) -> str:
-    """Name what really trained the model, as `DeepSpeedEngine zero3`, `DistributedDataParallel` or the model's class."""
+    """Name what really trained the model: `DeepSpeedEngine zero3`, `DistributedDataParallel` or a model class."""
     name = type(model).__name__
     return f"{name} zero{model.zero_optimization_stage()}" if hasattr(model, "zero_optimization_stage") else name
 

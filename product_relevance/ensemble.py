@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from product_relevance import modeling
+from product_relevance import adapters, modeling
 from product_relevance.batching import encode_pairs
 from product_relevance.metrics import probabilities
 from product_relevance.predictor import predict_logits
 from product_relevance.run import finished_folds, fold_folder, load_run
+from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
 
 VOTES = ("mean", "majority", "weighted")
@@ -25,8 +26,8 @@ class RelevanceEnsemble:
         array([0.93])
     """
 
-    def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path]):
-        self.model, self.tokenizer, self.run, self.folds = model, tokenizer, run, folds
+    def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path], taxonomy: Taxonomy | None = None):
+        self.model, self.tokenizer, self.run, self.folds, self.taxonomy = model, tokenizer, run, folds, taxonomy
         self.template = Template.from_dict(run["template"])
         self.thresholds = run["thresholds"]
 
@@ -54,9 +55,10 @@ class RelevanceEnsemble:
         folds = {name: fold_folder(folder, name) for name in names}
         if run["adapter"] is not None:
             for name, path in folds.items():
-                model = modeling.load_adapter(model, str(path), name)
+                model = adapters.load_adapter(model, str(path), name)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        return cls(model, tokenizer, run, folds)
+        tree = Path(folder) / "taxonomy.json"
+        return cls(model, tokenizer, run, folds, Taxonomy.load(tree) if tree.is_file() else None)
 
     @property
     def threshold(self) -> float:
@@ -126,11 +128,14 @@ class RelevanceEnsemble:
         for name, values in (("languages", languages), ("translations", translations)):
             if values is not None and len(values) != len(pairs):
                 raise ValueError(f"{len(pairs)} pairs but {len(values)} {name}")
-        bad = next((i for i, pair in enumerate(pairs) if len(pair) != 2 or not all(isinstance(t, str) for t in pair)), None)
+        bad = next(
+            (i for i, pair in enumerate(pairs) if len(pair) != 2 or not all(isinstance(t, str) for t in pair)),
+            None,
+        )
         if bad is not None:
             raise ValueError(f"pair {bad}: found {str(pairs[bad])[:80]!r}, expected (query, target), two strings")
         queries, targets = [q for q, _ in pairs], [t for _, t in pairs]
-        return self.template.render(queries, targets, languages=languages, translations=translations)
+        return self.template.render(queries, targets, languages, translations, self.taxonomy)
 
     def _select(self, name: str) -> None:
         if self.run["adapter"] is not None:

@@ -35,7 +35,11 @@ def evaluation_table(figures: dict) -> str:
     """Lay the figures out for a terminal."""
     ensemble = figures["ensemble"]
     rows = [{"model": name, **part} for name, part in figures["folds"].items()]
-    mean = {k: float(np.mean([r[k] for r in rows])) for k in ("f1", "macro_f1", "auc") if all(r[k] is not None for r in rows)}
+    mean = {
+        k: float(np.mean([r[k] for r in rows]))
+        for k in ("f1", "macro_f1", "auc")
+        if all(r[k] is not None for r in rows)
+    }
     rows += [{"model": "mean of folds", **mean}, {"model": "ensemble", **ensemble}]
     rows += [{"model": "all positive (floor)", "f1": ensemble["floor_f1"], "macro_f1": ensemble["floor_macro_f1"]}]
     columns = ["model", "f1", "precision", "recall", "macro_f1", "auc"]

@@ -98,9 +98,7 @@ def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.Pat
     filled = found["count"] > 0
     upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
     upper.vlines(found["score"][filled], found["score"][filled], found["positive"][filled], color=ORANGE, lw=3)
-    upper.plot(
-        found["score"][filled], found["positive"][filled], "o-", color=BLUE, lw=1.5, ms=6, label="this model"
-    )
+    upper.plot(found["score"][filled], found["positive"][filled], "o-", color=BLUE, lw=1.5, ms=6, label="this model")
     handles, _ = upper.get_legend_handles_labels()
     handles.append(Line2D([], [], color=ORANGE, lw=3, label="gap"))
     upper.legend(handles=handles, loc="upper left", frameon=False)
@@ -165,9 +163,7 @@ def _bars(axes: Axes, groups: list[dict], values: list[float | None], starts: li
     for place, (group, value, start) in enumerate(zip(groups, values, starts, strict=True)):
         axes.hlines(start, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
         if value is None:
-            axes.annotate(
-                "one\nclass", (place, start), (0, 4), textcoords="offset points", ha="center", fontsize=8
-            )
+            axes.annotate("one\nclass", (place, start), (0, 4), textcoords="offset points", ha="center", fontsize=8)
             continue
         axes.bar(place, value - start, 0.68, bottom=start, zorder=3, **_look(group))
         above = value >= start

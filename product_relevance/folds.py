@@ -44,9 +44,7 @@ def assign_folds(
     keys = query_groups(frame) if group_by == "query" else prefix_groups(frame, prefix_levels)
     codes, names = pd.factorize(keys, sort=True)
     if len(names) < k:
-        raise ValueError(
-            f"folds: found {len(names)} groups by {group_by!r}, expected at least {k}, one for each fold"
-        )
+        raise ValueError(f"folds: found {len(names)} groups by {group_by!r}, expected at least {k}, one for each fold")
     fold_of_group = _place(codes, names, _strata(frame), k, seed)
     return fold_of_group[codes]
 
@@ -146,9 +144,7 @@ def _purge(frame: pd.DataFrame, valid: np.ndarray) -> tuple[np.ndarray, int]:
 def _mapped(values: pd.Series, function) -> np.ndarray:
     codes, distinct = pd.factorize(values.fillna("").astype(str))
     return (
-        np.array([function(text) for text in distinct], dtype=object)[codes]
-        if len(values)
-        else np.array([], object)
+        np.array([function(text) for text in distinct], dtype=object)[codes] if len(values) else np.array([], object)
     )
 
 
@@ -183,9 +179,7 @@ def _place(codes: np.ndarray, names: np.ndarray, strata: list[np.ndarray], k: in
     return fold_of_group
 
 
-def _counts(
-    codes: np.ndarray, strata: list[np.ndarray], groups: int
-) -> tuple[list[list[tuple[int, int]]], list[int]]:
+def _counts(codes: np.ndarray, strata: list[np.ndarray], groups: int) -> tuple[list[list[tuple[int, int]]], list[int]]:
     """Count each group's rows by stratum; strata of several kinds are numbered through."""
     counts, totals = [[] for _ in range(groups)], []
     for kind in strata:

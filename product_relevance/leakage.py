@@ -148,9 +148,7 @@ def _shared(left: np.ndarray, right: np.ndarray, train: np.ndarray, valid: np.nd
 
 
 def _positive(frame: pd.DataFrame) -> float:
-    return (
-        float((frame["label"] == 1).mean()) if "label" in frame and frame["label"].notna().any() else float("nan")
-    )
+    return float((frame["label"] == 1).mean()) if "label" in frame and frame["label"].notna().any() else float("nan")
 
 
 def _language_shares(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -39,9 +39,7 @@ def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> 
     labels, scores = checked(labels, scores)
     cuts = possible_cuts(scores)
     values = rates(labels, scores, cuts)[metric]
-    tied = np.flatnonzero(
-        values >= values.max() - 1e-12
-    )  # macro-F1 is a sum, so equal values differ in the last bit
+    tied = np.flatnonzero(values >= values.max() - 1e-12)  # macro-F1 is a sum, so equal values differ in the last bit
     best = tied[np.argmin(np.abs(cuts[tied] - 0.5))]
     return float(cuts[best]), float(values[best])
 
@@ -267,9 +265,7 @@ def _group(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str
     measured = rates(labels, scores, [threshold])
     chosen = {name: float(measured[name][0]) for name in ("f1", "precision", "recall", "macro_f1")}
     lowest = {f"floor_{name}": value for name, value in floor(labels).items()}
-    return (
-        {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
-    )
+    return {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
 
 
 def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:

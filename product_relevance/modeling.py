@@ -1,25 +1,23 @@
-"""Models: a two-label head on an encoder or decoder base, and LoRA adapters on top of it."""
+"""Models: a two-label head on an encoder or decoder base, loaded whole or not at all."""
 
 import hashlib
 import re
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from product_relevance import embedded
-from product_relevance.arguments import ModelArguments
+from product_relevance.pooling import PooledClassifier
 
 NUM_LABELS = 2
 LABELS = {0: "irrelevant", 1: "relevant"}
 # Modules that are new in a classifier: trained in full, and saved beside the adapter.
 HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 # Checkpoint parts that a text classifier has no use for: language-model heads, vision towers, position buffers.
-LEFT_OUT = re.compile(r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions)(\.|$)|^head\.")  # fmt: skip
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "attention.output.dense", "Wqkv", "Wo")
+LEFT_OUT = re.compile(
+    r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions)(\.|$)|^head\."
+)
 # Gemma 3 on the Hub is multimodal; its text weights lie under one of two prefixes, by age of the checkpoint.
 GEMMA3_TEXT_KEYS = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
 
@@ -89,14 +87,22 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
     kind = AutoModelForSequenceClassification if pooling == "auto" else AutoModel
     model, info = kind.from_pretrained(embedded.resolve(name), **options)
     _check_keys(name, model, info)
-    return model if pooling == "auto" else PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
+    return (
+        model
+        if pooling == "auto"
+        else PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
+    )
 
 
 def _check_keys(name: str, model, info: dict) -> None:
     missing = sorted(k for k in info["missing_keys"] if not HEAD.search(k))
     unknown = sorted(k for k in info["unexpected_keys"] if not LEFT_OUT.search(k))
     mismatched = sorted(str(k) for k in info.get("mismatched_keys", []))
-    for what, keys in (("has no weights for", missing), ("holds unknown", unknown), ("differs in shape at", mismatched)):
+    for what, keys in (
+        ("has no weights for", missing),
+        ("holds unknown", unknown),
+        ("differs in shape at", mismatched),
+    ):
         if keys:
             raise ValueError(
                 f"{name}: the checkpoint {what} {len(keys)} tensors of {type(model).__name__}, as {keys[0]}; "
@@ -115,182 +121,6 @@ def torch_dtype(name: str) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     return getattr(torch, name)
-
-
-class PooledClassifier(nn.Module):
-    """A head on pooled token states of an encoder, for bases whose first token was never trained to sum up a text.
-
-    `mean` pools all tokens. `pair` also pools both sides of the separator by themselves and adds their product,
-    absolute difference and cosine (Sentence-BERT, arXiv 1908.10084, section 3; here on jointly encoded sides).
-    """
-
-    def __init__(self, backbone, pooling: str, separator: int):
-        super().__init__()
-        self.config, self.pooling, self.model, self.separator = backbone.config, pooling, backbone, separator
-        if pooling == "pair" and self.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-            raise ValueError("--pooling pair needs an encoder whose pairs hold a separator token; use auto or mean")
-        width = self.config.hidden_size
-        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(3 * width + 1 if pooling == "pair" else width, NUM_LABELS)
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **_):
-        """Return logits of shape (batch, 2) for token ids and mask of shape (batch, length)."""
-        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = self._pool(states, input_ids, attention_mask)
-        logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
-        loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-    def _pool(self, states, ids, mask):
-        mean = _masked_mean(states, mask)
-        if self.pooling == "mean":
-            return mean
-        separators = (ids == self.separator).cumsum(1)  # <s> q </s></s> t </s>: 0 on the query, 2 on the target
-        content = (ids != self.separator) & mask.bool()
-        content[:, 0] = False  # <s>
-        left = nn.functional.normalize(_masked_mean(states, content & (separators == 0)), dim=-1)
-        right = nn.functional.normalize(_masked_mean(states, content & (separators > 0)), dim=-1)
-        scale = states.shape[-1] ** 0.5  # brings unit vectors to the size of token states
-        product = left * right * scale**1.5
-        cosine = (left * right).sum(-1, keepdim=True) * 10
-        return torch.cat([mean, product, (left - right).abs() * scale, cosine], dim=-1)
-
-    def get_input_embeddings(self):
-        """Return the backbone's embeddings (used for gradient checkpointing)."""
-        return self.model.get_input_embeddings()
-
-    def gradient_checkpointing_enable(self, **options):
-        """Trade compute for memory in the backbone."""
-        self.model.gradient_checkpointing_enable(**options)
-
-
-def _masked_mean(states, mask):
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-def head_names(model) -> list[str]:
-    """Return the top-level modules of the new head, as PEFT's `modules_to_save` takes them."""
-    names = {HEAD.search(name).group(2) for name, _ in model.named_parameters() if HEAD.search(name)}
-    return sorted(names)
-
-
-def lora_config(model, arguments: ModelArguments):
-    """Build the PEFT configuration; the head is never put under LoRA but trained in full.
-
-    Raises:
-        ValueError: a target matches no linear layer.
-    """
-    from peft import LoraConfig
-
-    linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not HEAD.search(n)]
-    targets = _expand_targets(linear, arguments.lora_target_modules)
-    start = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
-    return LoraConfig(
-        task_type="SEQ_CLS",
-        r=arguments.lora_r,
-        lora_alpha=arguments.lora_alpha,
-        lora_dropout=arguments.lora_dropout,
-        target_modules=targets,
-        modules_to_save=head_names(model),
-        use_rslora=arguments.use_rslora,
-        use_dora=arguments.use_dora,
-        init_lora_weights=start[arguments.init_lora_weights],
-    )
-
-
-def _expand_targets(linear: list[str], wanted: list[str]) -> list[str]:
-    """Turn all-linear, attention or names into full module names, so that nothing of the head can match."""
-    suffixes = {"all-linear": ("",), "attention": ATTENTION}.get(wanted[0], tuple(wanted))
-    chosen = [n for n in linear if any(s == "" or n == s or n.endswith("." + s) for s in suffixes)]
-    unmatched = [s for s in wanted if s not in ("all-linear", "attention") and not any(n.endswith(s) for n in linear)]
-    if unmatched or not chosen:
-        kinds = sorted({n.rsplit(".", 1)[-1] for n in linear})
-        raise ValueError(f"--lora_target_modules {unmatched or wanted}: no such linear layer; this base has {kinds}")
-    return chosen
-
-
-def add_adapter(model, arguments: ModelArguments, *, name: str = "default", autocast: bool = True):
-    """Put a fresh adapter on a bare base.
-
-    Raises:
-        ValueError: the model carries an adapter already; a second one would re-initialise it and the head.
-    """
-    from peft import PeftModel, get_peft_model
-
-    if isinstance(model, PeftModel) or getattr(model, "peft_config", None):
-        raise ValueError("the model carries an adapter already: merge or unload it first")
-    return get_peft_model(model, lora_config(model, arguments), adapter_name=name, autocast_adapter_dtype=autocast)
-
-
-def load_adapter(model, folder: str, name: str):
-    """Load a saved adapter with its head onto a base (or beside other adapters) and require every tensor.
-
-    PEFT only warns of missing tensors, which leaves a random head: here it is an error.
-
-    Returns:
-        The PeftModel.
-
-    Raises:
-        ValueError: missing, unexpected or wrongly shaped tensors: the adapter belongs to another base.
-    """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-
-    try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(folder, adapter_name=name)
-        else:
-            model = PeftModel.from_pretrained(model, folder, adapter_name=name)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder}: this adapter does not fit the base: {str(error)[:300]}") from None
-    with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:
-        found = set(file.keys())
-    expected = set(get_peft_model_state_dict(model, adapter_name=name))
-    if found != expected:
-        one = sorted(found ^ expected)[0]
-        raise ValueError(
-            f"{folder}: adapter and base do not fit: {len(expected - found)} tensors missing, "
-            f"{len(found - expected)} unknown, as {one}"
-        )
-    return model
-
-
-def adapter_start(model) -> dict | None:
-    """Return the start of an adapter whose method changes the base (PiSSA, OLoRA), None for the others."""
-    from peft import get_peft_model_state_dict
-
-    config = getattr(model, "peft_config", {}).get("default")
-    if config is None or config.init_lora_weights not in ("pissa", "olora"):
-        return None
-    return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(model).items()}
-
-
-def convert_to_plain_lora(folder, start: dict) -> None:
-    """Rewrite a saved PiSSA or OLoRA adapter as LoRA of twice the rank on the untouched base, in place.
-
-    W + AB - A0 B0 = W + [A|A0][B|-B0], so folds trained from such a start can share one base. PEFT's own conversion
-    (0.21) drops the trained head.
-    """
-    import json
-    from pathlib import Path
-
-    from safetensors.torch import load_file, save_file
-
-    file, settings = Path(folder) / "adapter_model.safetensors", Path(folder) / "adapter_config.json"
-    tensors = load_file(file)
-    for name, value in tensors.items():
-        if "lora_A" in name:
-            tensors[name] = torch.cat([value, start[name].to(value.dtype)], dim=0)
-        elif "lora_B" in name:
-            tensors[name] = torch.cat([value, -start[name].to(value.dtype)], dim=1)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata={"format": "pt"})
-    config = json.loads(settings.read_text(encoding="utf-8"))
-    grow = 2**0.5 if config["use_rslora"] else 2  # rsLoRA scales by alpha / sqrt(r)
-    config |= {"r": 2 * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}
-    settings.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def fingerprint(model) -> str:

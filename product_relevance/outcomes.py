@@ -79,9 +79,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> 
     refuse_nonfinite(scores, "scores")
     if probability and (scores.min() < 0 or scores.max() > 1):
         found = f"values from {scores.min():g} to {scores.max():g}"
-        raise ValueError(
-            f"scores: found {found}, expected probabilities from 0 to 1: pass logits through a softmax"
-        )
+        raise ValueError(f"scores: found {found}, expected probabilities from 0 to 1: pass logits through a softmax")
     return labels, scores
 
 

@@ -34,7 +34,11 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     device = next(model.parameters()).device
     budget = max_tokens or MAX_TOKENS.get(device.type, MAX_TOKENS["cpu"])
     logits = np.empty((len(distinct), 2), np.float32)
-    with evaluating(model), torch.inference_mode(), tqdm(total=len(distinct), desc=progress, disable=not progress) as bar:
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        tqdm(total=len(distinct), desc=progress, disable=not progress) as bar,
+    ):
         pending = list(budget_batches([len(i) for i in distinct], budget, MAX_ROWS.get(device.type, 128)))[::-1]
         while pending:
             rows = pending.pop()

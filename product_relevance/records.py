@@ -123,9 +123,7 @@ def _main_task(table: RawTable) -> str:
     if counts:
         return counts.most_common(1)[0][0]
     found = next((show(value) for value in table.columns.get("task", ()) if value is not ABSENT), "no such field")
-    raise RecordError(
-        f"{table.name}: field 'task': found {found}, expected QC or QI in each row; add or correct it"
-    )
+    raise RecordError(f"{table.name}: field 'task': found {found}, expected QC or QI in each row; add or correct it")
 
 
 def _require_fields(table: RawTable, task: str, role: str) -> None:
@@ -171,9 +169,7 @@ def _leave_out(table: RawTable, defects: list[Defect], rejects_path: str | os.Pa
         path = rejects_path or f"{Path(table.name).stem}.rejects.jsonl"
         write_rejects(path, table.name, defects, {row: table.row(row) for row in dropped})
     if len(dropped) == len(table.lines):
-        raise RecordError(
-            f"{table.name}: found no usable row, expected at least one; see the rejected rows", defects
-        )
+        raise RecordError(f"{table.name}: found no usable row, expected at least one; see the rejected rows", defects)
     return dropped
 
 

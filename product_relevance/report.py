@@ -98,9 +98,7 @@ def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Ma
     rule = ["-" * width if text else "-" * (width - 1) + ":" for width, text in zip(widths, left, strict=True)]
     lines = [cells[0], rule, *cells[1:]]
     return "\n".join(
-        "| "
-        + " | ".join(c.ljust(w) if t else c.rjust(w) for c, w, t in zip(line, widths, left, strict=True))
-        + " |"
+        "| " + " | ".join(c.ljust(w) if t else c.rjust(w) for c, w, t in zip(line, widths, left, strict=True)) + " |"
         for line in lines
     )
 
@@ -222,9 +220,7 @@ def _thresholds(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list
             "These are defaults, not chosen on scores.",
         ]
     half = expected_f1_threshold(whole["f1"])
-    calibrated = (
-        f"A calibrated model with this F1 would have its best cut at F1/2 = {half:.4f} (Lipton et al. 2014)."
-    )
+    calibrated = f"A calibrated model with this F1 would have its best cut at F1/2 = {half:.4f} (Lipton et al. 2014)."
     return ["## Thresholds", metrics_table(rows, ["for", "threshold"]), NOTE, calibrated]
 
 

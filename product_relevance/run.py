@@ -13,7 +13,16 @@ import pandas as pd
 from product_relevance.files import atomic_write
 
 FORMAT = 1
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "deepspeed", "datasets", "tokenizers", "huggingface_hub")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+)
 # What folds of one run must share: otherwise their mean would be of unlike things.
 SHARED = ("task", "base", "template", "folds_by", "pooling", "max_length", "data")
 

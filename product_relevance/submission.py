@@ -51,9 +51,7 @@ def _checked_predictions(predictions: Sequence[int], rows: int) -> list[int]:
     if values.shape != (rows,):
         raise ValueError(f"predictions: found shape {values.shape}, expected ({rows},), one for each record")
     if rows and values.dtype.kind not in "biu":
-        raise ValueError(
-            f"predictions: found {values.dtype} values, expected 0 or 1; apply the threshold to scores"
-        )
+        raise ValueError(f"predictions: found {values.dtype} values, expected 0 or 1; apply the threshold to scores")
     if bad := set(values.tolist()) - {0, 1}:
         raise ValueError(f"predictions: found {show(bad.pop())}, expected 0 or 1")
     return [int(value) for value in values]
@@ -90,9 +88,7 @@ def check_submission(source_file: str | os.PathLike, submission_file: str | os.P
     lost = [show(row["id"]) for key, row in expected.items() if key not in first_lines]
     if lost:
         some = ", ".join(lost[:SHOWN_IDS]) + (", ..." if len(lost) > SHOWN_IDS else "")
-        told.append(
-            (0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}")
-        )
+        told.append((0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}"))
     return [text for _, text in sorted(told, key=lambda item: item[0])]
 
 
@@ -154,9 +150,7 @@ def compare_submissions(a: str | os.PathLike, b: str | os.PathLike, examples: in
             "differs": [row["prediction"] != second[key]["prediction"] for key, row in first.items()],
         }
     )
-    by_language = (
-        rows.groupby("language")["differs"].agg(["size", "sum", "mean"]).sort_values("mean", ascending=False)
-    )
+    by_language = rows.groupby("language")["differs"].agg(["size", "sum", "mean"]).sort_values("mean", ascending=False)
     shown = [key for key, differs in zip(first, rows["differs"], strict=True) if differs][:examples]
     return {
         "rows": len(rows),

@@ -1,10 +1,15 @@
 """Category paths: split them into levels, collect them in a tree, and look new paths up in it."""
 
+import json
+import os
 import re
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
+
+from product_relevance.files import atomic_write
 
 # Levels are joined by "," without a blank; a level's own name may hold ", " (the competition's training files).
 LEVEL_BREAK = re.compile(r",(?! )")
@@ -27,6 +32,16 @@ class Taxonomy:
     def from_paths(cls, paths: Iterable[str]) -> "Taxonomy":
         """Build the tree from paths in the first rendering ("," without a blank)."""
         return cls(tuple(split_path(path)) for path in set(paths))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Taxonomy":
+        """Read a tree that `save` wrote."""
+        return cls(tuple(levels) for levels in json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the known paths as JSON lists of levels."""
+        with atomic_write(path) as file:
+            json.dump(self.paths, file, ensure_ascii=False, indent=0)
 
     @cached_property
     def levels(self) -> list[list[str]]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 
 from product_relevance.cleaning import clean_target, clean_text
 from product_relevance.languages import FIX_METHODS, fix_language
-from product_relevance.taxonomy import PATH_STYLES, render_path
+from product_relevance.taxonomy import PATH_STYLES, Taxonomy, join_path, render_path, split_path
 
 INPUT_STYLES = ("original", "translation", "both")
 
@@ -87,6 +87,7 @@ class Template:
         targets: Sequence[str | None],
         languages: Sequence[str] | None = None,
         translations: Sequence[str | None] | None = None,
+        known: Taxonomy | None = None,
     ) -> tuple[list[str], list[str]]:
         """Clean and render n pairs; texts that are clean already come out the same.
 
@@ -95,6 +96,8 @@ class Template:
             targets: n raw category paths or item titles; None gives "".
             languages: n codes; needed with `language_tag`.
             translations: n English translations; the query stands in for all (None) or for one (None in the list).
+            known: tree of the training paths; a path in the other rendering (", " between all levels) that it knows
+                is read as its own.
 
         Returns:
             (texts, text_pairs): n strings each.
@@ -102,6 +105,8 @@ class Template:
         Raises:
             ValueError: Lengths differ, or the tag has no languages.
         """
+        if known is not None and self.task == "QC":
+            targets = [target and join_path(split_path(target, known)) for target in targets]
         batch = self._batch(queries, targets, languages, translations)
         texts = first_text(batch, self.input_style, self.language_tag)["text"]
         return texts, second_text(batch, self.path_style)["text_pair"]
@@ -119,9 +124,7 @@ class Template:
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(
-                f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?"
-            )
+            raise ValueError(f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?")
         return cls(**values)
 
     def _batch(self, queries, targets, languages, translations) -> dict:

@@ -1,4 +1,4 @@
-"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, safe checkpoints, grouped evaluation rows."""
+"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, safe checkpoints, fixed evaluation rows."""
 
 import hashlib
 import json

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from transformers import set_seed
 
-from product_relevance import distributed, embedded, metrics, modeling, predictor, report, run, trainer
+from product_relevance import adapters, distributed, embedded, metrics, modeling, predictor, report, run, trainer
 from product_relevance.batching import PairDataset
 from product_relevance.folds import query_groups
 
@@ -30,7 +30,9 @@ def describe(model_args, data_args, training, frame, template) -> dict:
     """Return what run.json says of the run before any fold: arguments, data, base, template."""
     name = model_args.model_name_or_path
     base = {"name": name, "revision": modeling.resolve_revision(name, model_args.model_revision)}
-    lora = {k.removeprefix("lora_"): v for k, v in vars(model_args).items() if k.startswith(("lora_", "use_", "init_"))}
+    lora = {
+        k.removeprefix("lora_"): v for k, v in vars(model_args).items() if k.startswith(("lora_", "use_", "init_"))
+    }
     training_arguments = {k: v for k, v in training.to_dict().items() if "token" not in k or k.startswith("include")}
     return {
         "format": run.FORMAT,
@@ -45,13 +47,14 @@ def describe(model_args, data_args, training, frame, template) -> dict:
         "folds_by": {
             k: getattr(data_args, k)
             for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
-        },
+        }
+        | {"full": data_args.fold == "full"},
         "data": {
             "source": Path(frame.attrs["source"]).name,
             "sha256": frame.attrs["sha256"],
             "rows": len(frame),
             "positive": float(frame["label"].mean()),
-            "languages": sorted(frame["language"].unique()),
+            "languages": sorted(set(frame["given_language"]) - set(data_args.held_out_languages)),
         },
         "arguments": {"model": vars(model_args), "data": vars(data_args), "training": training_arguments},
         "versions": run.versions(),
@@ -120,7 +123,7 @@ class Bases:
         if self.model_args.adapter == "none":
             return model
         mixed = distributed.zero_stage(self.training) == 3 and self.training.bf16
-        return modeling.add_adapter(model, self.model_args, autocast=not mixed)
+        return adapters.add_adapter(model, self.model_args, autocast=not mixed)
 
     def give_back(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""
@@ -136,7 +139,7 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
     folder = Path(training.output_dir)
     args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
     model = bases.with_adapter()
-    start = modeling.adapter_start(model)
+    start = adapters.adapter_start(model)
     labels = frame["label"].to_numpy(int)
     train_set = _rows(tokens, labels, split.train)
     valid_set = None
@@ -156,7 +159,9 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": fitter.state.log_history}
-        run.publish_fold(folder, split.name, lambda path: _save_fold(path, fitter.model, state, start, shared, content, oof))
+        run.publish_fold(
+            folder, split.name, lambda path: _save_fold(path, fitter.model, state, start, shared, content, oof)
+        )
         if not data_args.keep_checkpoints:
             shutil.rmtree(run.work_folder(folder, split.name), ignore_errors=True)
         logger.info("%s: saved after %d steps, %s", split.name, fitter.state.global_step, speed)
@@ -218,7 +223,7 @@ def _save_fold(path: Path, model, state: dict, start, shared: dict, content: dic
         config.base_model_name_or_path, config.revision = shared["base"]["name"], shared["base"]["revision"]
         model.save_pretrained(path, state_dict=state, save_embedding_layers=False)
         if start is not None:
-            modeling.convert_to_plain_lora(path, start)
+            adapters.convert_to_plain_lora(path, start)
         (path / "README.md").unlink(missing_ok=True)  # PEFT's blank card; push_to_hub.py writes a filled one
     else:
         from safetensors.torch import save_file
@@ -241,7 +246,10 @@ def finish(folder: str, shared: dict, frame) -> str:
     names = run.finished_folds(folder)
     folds = [run.read_json(run.fold_folder(folder, name) / "fold.json") for name in names]
     oof = run.read_oof(folder, names)
-    content = shared | {"finished": run.now(), "folds": [{k: v for k, v in f.items() if k != "history"} for f in folds]}
+    content = shared | {
+        "finished": run.now(),
+        "folds": [{k: v for k, v in f.items() if k != "history"} for f in folds],
+    }
     content["base"] = folds[0]["base"]
     content["seconds"] = round(sum(f["seconds"] for f in folds), 1)
     if oof is None:
@@ -250,7 +258,10 @@ def finish(folder: str, shared: dict, frame) -> str:
     else:
         cuts = {kind: metrics.best_threshold(oof["label"], oof["score"], kind)[0] for kind in ("f1", "macro_f1")}
         content |= {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows"}
-        content["metrics"] = metrics.scores_report(oof["label"], oof["score"], cuts["f1"], oof["language"])
+        seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
+        content["metrics"] = metrics.final_report(
+            oof["label"], oof["score"], cuts["f1"], languages=oof["language"].tolist(), **seen
+        )
         content["metrics"]["macro_f1_at_macro_threshold"] = metrics.best_threshold(
             oof["label"], oof["score"], "macro_f1"
         )[1]

@@ -71,9 +71,7 @@ def add_translation(frame: pd.DataFrame, source: "str | os.PathLike | Translator
     frame = frame.copy()
     text_column = "query" if "query" in frame else "origin_query"
     texts = frame[text_column].fillna("").astype(str)
-    found = (
-        _from_column(frame) if source == "column" else _translated(texts, frame["language"], _translator(source))
-    )
+    found = _from_column(frame) if source == "column" else _translated(texts, frame["language"], _translator(source))
     missing = ~found.map(_present).astype(bool)
     pairs = pd.DataFrame({"text": texts, "language": frame["language"], "missing": missing})
     distinct = pairs.groupby(["text", "language"], dropna=False)["missing"].max()
@@ -130,9 +128,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _pick(path: str | os.PathLike, table: pd.DataFrame, names: tuple[str, ...]) -> str:
     column = next((name for name in names if name in table), None)
     if column is None:
-        raise ValueError(
-            f"{path}: found the columns {', '.join(map(str, table))}, expected one of {', '.join(names)}"
-        )
+        raise ValueError(f"{path}: found the columns {', '.join(map(str, table))}, expected one of {', '.join(names)}")
     return column
 
 

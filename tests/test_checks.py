@@ -64,9 +64,7 @@ def test_contradictory_labels_reject_all_rows_of_the_pair_in_whatever_spelling(t
     pair = {"origin_query": "Ａ  Shoe", "label": 0}
     rows = rows_of({"origin_query": "a shoe"}, {}, pair, {"origin_query": "a SHOE "})
     path = write_lines(tmp_path / "a.txt", rows)
-    with pytest.raises(
-        RecordError, match=r"a\.txt:3: field 'label': found 0, but 1 for the same pair at .*a\.txt:1"
-    ):
+    with pytest.raises(RecordError, match=r"a\.txt:3: field 'label': found 0, but 1 for the same pair at .*a\.txt:1"):
         read_records(path)
     records = read_records(path, on_bad_rows="skip", rejects_path=tmp_path / "r.jsonl")
     assert records["id"].tolist() == [2]
@@ -106,9 +104,7 @@ def test_many_defects_are_counted_and_ten_are_shown_with_values_cut(tmp_path):
     with pytest.raises(RecordError, match="25 defects, of which the first 10") as error:
         read_records(path)
     assert len(error.value.defects) == 25
-    assert (
-        str(error.value).count("field 'label'") == 10 and len(str(error.value)) < 10 * (len(str(path)) + 150) + 300
-    )
+    assert str(error.value).count("field 'label'") == 10 and len(str(error.value)) < 10 * (len(str(path)) + 150) + 300
 
 
 def test_csv_defects_have_the_line_of_their_row(tmp_path):

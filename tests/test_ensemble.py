@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, rows_of, save_base, write_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from product_relevance import RelevanceEnsemble, prediction
 from product_relevance.batching import budget_batches
 from product_relevance.cli import main as relevance
@@ -18,7 +19,7 @@ from product_relevance.predictor import predict_logits
 from product_relevance.submission import check_submission
 
 sys.path.insert(0, str(ROOT))
-import train_relevance  # noqa: E402
+import train_relevance
 
 PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("dev_QC.txt")[:60]]
 
@@ -181,5 +182,14 @@ def test_help_is_instant(command):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, product_relevance, product_relevance.records, product_relevance.folds; assert 'torch' not in sys.modules"
+    code = "import sys, product_relevance, product_relevance.records, product_relevance.folds\n"
+    code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_known_path_in_the_other_rendering_gets_the_same_score(ensemble):
+    known = next(row["category_path"] for row in rows_of("train_QC.txt")[:240] if "," in row["category_path"])
+    other = ", ".join(known.replace(", ", "\0").split(",")).replace("\0", ", ")
+    assert other != known
+    one, two, unknown = ensemble.predict([("shoes", known), ("shoes", other), ("shoes", other + ", nowhere")])
+    assert one == two != unknown

@@ -53,9 +53,7 @@ def test_bars_without_languages_are_refused(tmp_path):
         figures.language_bars(scores_report([0, 1], [0.2, 0.9], 0.5), tmp_path / "no.png")
 
 
-@pytest.mark.parametrize(
-    "history", [[], [{"loss": 0.5, "step": 1}], [{"eval_loss": 0.5, "eval_auc": 0.7, "step": 2}]]
-)
+@pytest.mark.parametrize("history", [[], [{"loss": 0.5, "step": 1}], [{"eval_loss": 0.5, "eval_auc": 0.7, "step": 2}]])
 def test_loss_curves_are_drawn_from_whatever_was_logged(tmp_path, history):
     figures.loss_curve({"fold-0": history, "fold-1": history}, tmp_path / "loss.png")
     assert_picture(tmp_path / "loss.png")

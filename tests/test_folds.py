@@ -142,9 +142,7 @@ def test_planted_leaks_are_found_in_every_writing(query):
 
 
 def test_leaks_through_translations_are_found_straight_and_crosswise():
-    straight = records(2).assign(
-        origin_query=["rotes Rad", "vélo rouge"], translated_query=["Red bike", "red bike "]
-    )
+    straight = records(2).assign(origin_query=["rotes Rad", "vélo rouge"], translated_query=["Red bike", "red bike "])
     assert check_leakage(straight, [True, False], [False, True]).leaks == {"translations": 1}
     across = records(2).assign(origin_query=["rotes Rad", "red bike"], translated_query=["Red bike", "a red bike"])
     assert check_leakage(across, [True, False], [False, True]).leaks == {"query = translation": 1}

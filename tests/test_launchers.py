@@ -21,7 +21,9 @@ def launch(base_of, tmp_path_factory):
     file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:160])
 
     def start(name: str, launcher: list[str], *more: str):
-        flags = "--task QC --use_cpu true --fold 0 --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
+        flags = (
+            "--task QC --use_cpu true --fold 0 --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
+        )
         flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4"
         names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
         command = [*launcher, str(ROOT / "train_relevance.py"), *flags.split(), *names]

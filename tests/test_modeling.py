@@ -7,16 +7,11 @@ import shutil
 import pytest
 import torch
 from conftest import save_base, save_tokenizer, tiny_config
+
+from product_relevance.adapters import add_adapter, load_adapter
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import encode_pairs, pad
-from product_relevance.modeling import (
-    add_adapter,
-    fingerprint,
-    load_adapter,
-    load_classifier,
-    load_config,
-    load_tokenizer,
-)
+from product_relevance.modeling import fingerprint, load_classifier, load_config, load_tokenizer
 
 KINDS = ["bert", "xlm-roberta", "deberta-v2", "modernbert", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 PAIRS = (["red shoes", "usb"], ["shoes,women's shoes,flats", "phones"])
@@ -81,7 +76,9 @@ def test_a_multimodal_gemma3_checkpoint_loads_bit_exact_as_text(prefix, base_of,
     from transformers import AutoModelForCausalLM, Gemma3Config
 
     text = AutoModelForCausalLM.from_pretrained(base_of("gemma3_text"))
-    weights = {prefix + k.removeprefix("model."): v.clone() for k, v in text.state_dict().items() if k != "lm_head.weight"}
+    weights = {
+        prefix + k.removeprefix("model."): v.clone() for k, v in text.state_dict().items() if k != "lm_head.weight"
+    }
     weights["vision_tower.vision_model.embeddings.weight"] = torch.zeros(3)
     weights["multi_modal_projector.weight"] = torch.zeros(3)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})

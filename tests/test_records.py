@@ -120,9 +120,7 @@ def test_skip_writes_each_rejected_row_with_its_reasons_and_says_how_many(tmp_pa
     records = read_records(path, on_bad_rows="skip")
     assert records["id"].tolist() == [1, 3]
     rejects = [json.loads(line) for line in (tmp_path / "train_QC.rejects.jsonl").read_text().splitlines()]
-    assert [set(reject) for reject in rejects] == [
-        {"file", "line", "field", "found", "expected", "reason", "raw"}
-    ] * 2
+    assert [set(reject) for reject in rejects] == [{"file", "line", "field", "found", "expected", "reason", "raw"}] * 2
     assert rejects[0]["raw"] == rows[1] and rejects[0]["file"] == str(path) and rejects[0]["line"] == 2
     assert "'origin_query'" in rejects[0]["reason"] and "'label'" in rejects[0]["reason"]
     assert rejects[1]["raw"] == "{broken \\xff" and rejects[1]["line"] == 4

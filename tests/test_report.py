@@ -30,9 +30,7 @@ def run(oof):
         "adapter": {"r": 16, "alpha": 32},
         "template": {"style": "both"},
         "data": {"source": "/some/where/train_QC.txt", "sha256": "ab" * 32, "rows": 600, "positive": 0.7},
-        "folds": [
-            {"name": f"fold-{k}", "metrics": scores_report([0, 1], [0.2, 0.8], 0.5), **speed} for k in range(3)
-        ],
+        "folds": [{"name": f"fold-{k}", "metrics": scores_report([0, 1], [0.2, 0.8], 0.5), **speed} for k in range(3)],
         "metrics": scores_report(oof["label"], oof["score"], cuts["f1"], oof["language"], ["en", "pt"]),
         "thresholds": cuts,
         "versions": {"python": "3.11.9", "torch": "2.13.0"},

@@ -50,9 +50,7 @@ def read_in_any_way(path, folder):
                 assert role != "test" or records.attrs["rejected"] == 0
                 for row in records.to_dict("records"):
                     assert list(source_record(row))[4] in TARGET_FIELD.values()
-                records.drop(columns=[name for name in records if name not in ROW]).to_parquet(
-                    folder / "x.parquet"
-                )
+                records.drop(columns=[name for name in records if name not in ROW]).to_parquet(folder / "x.parquet")
 
 
 @FUZZ

@@ -152,9 +152,7 @@ def test_no_single_byte_can_change_a_text_or_prediction_unseen(source, submissio
     submission.write_bytes(bad)
     defects = check_submission(source, submission)
     if not defects:
-        rows = [
-            {name: value for name, value in row.items() if name != "prediction"} for row in lines_of(submission)
-        ]
+        rows = [{name: value for name, value in row.items() if name != "prediction"} for row in lines_of(submission)]
         assert rows == ROWS
     submission.write_bytes(good)
 

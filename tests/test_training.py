@@ -1,4 +1,4 @@
-"""Training: resumed = uninterrupted, accumulated = large batch, NaN stops, runs are not overwritten, saves survive kills."""
+"""Training: resumed = uninterrupted, accumulated = large batch, NaN stops, no run is lost to another or to a kill."""
 
 import json
 import os
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, rows_of, write_rows
+from safetensors.torch import load_file
+
 from product_relevance.arguments import parse_arguments
 from product_relevance.run import load_run
 from product_relevance.trainer import evaluation_rows, last_usable_checkpoint
-from safetensors.torch import load_file
 
 sys.path.insert(0, str(ROOT))
-import train_relevance  # noqa: E402
+import train_relevance
 
 
 def arguments(base, train_file, output, *more) -> list[str]:
@@ -124,6 +125,7 @@ def test_a_fold_of_another_kind_is_not_added_to_a_run(whole_run, base_of):
 @pytest.mark.parametrize("more", [["--adapter", "none"], ["--init_lora_weights", "pissa"], ["--use_dora", "true"]])
 def test_other_ways_to_train_are_loaded_back_with_the_scores_they_had(more, whole_run, base_of, tmp_path):
     import pandas as pd
+
     from product_relevance import RelevanceEnsemble
 
     flags = arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more)

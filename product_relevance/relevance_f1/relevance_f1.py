@@ -29,9 +29,7 @@ class RelevanceF1(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         # float64, since float32 would move a score across a cut that was chosen in float64.
-        features = datasets.Features(
-            {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
-        )
+        features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
         return evaluate.MetricInfo(
             description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
         )

@@ -1,0 +1,142 @@
+"""LoRA adapters: put on a base, loaded back whole or refused, and kept on one untouched base."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from product_relevance.arguments import ModelArguments
+from product_relevance.modeling import HEAD
+
+ATTENTION = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "query",
+    "key",
+    "value",
+    "attention.output.dense",
+    "Wqkv",
+    "Wo",
+)
+
+
+def head_names(model) -> list[str]:
+    """Return the top-level modules of the new head, as PEFT's `modules_to_save` takes them."""
+    names = {HEAD.search(name).group(2) for name, _ in model.named_parameters() if HEAD.search(name)}
+    return sorted(names)
+
+
+def lora_config(model, arguments: ModelArguments):
+    """Build the PEFT configuration; the head is never put under LoRA but trained in full.
+
+    Raises:
+        ValueError: a target matches no linear layer.
+    """
+    from peft import LoraConfig
+
+    linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not HEAD.search(n)]
+    targets = _expand_targets(linear, arguments.lora_target_modules)
+    start = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
+    return LoraConfig(
+        task_type="SEQ_CLS",
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=targets,
+        modules_to_save=head_names(model),
+        use_rslora=arguments.use_rslora,
+        use_dora=arguments.use_dora,
+        init_lora_weights=start[arguments.init_lora_weights],
+    )
+
+
+def _expand_targets(linear: list[str], wanted: list[str]) -> list[str]:
+    """Turn all-linear, attention or names into full module names, so that nothing of the head can match."""
+    suffixes = {"all-linear": ("",), "attention": ATTENTION}.get(wanted[0], tuple(wanted))
+    chosen = [n for n in linear if any(s == "" or n == s or n.endswith("." + s) for s in suffixes)]
+    unmatched = [s for s in wanted if s not in ("all-linear", "attention") and not any(n.endswith(s) for n in linear)]
+    if unmatched or not chosen:
+        kinds = sorted({n.rsplit(".", 1)[-1] for n in linear})
+        raise ValueError(f"--lora_target_modules {unmatched or wanted}: no such linear layer; this base has {kinds}")
+    return chosen
+
+
+def add_adapter(model, arguments: ModelArguments, *, name: str = "default", autocast: bool = True):
+    """Put a fresh adapter on a bare base.
+
+    Raises:
+        ValueError: the model carries an adapter already; a second one would re-initialise it and the head.
+    """
+    from peft import PeftModel, get_peft_model
+
+    if isinstance(model, PeftModel) or getattr(model, "peft_config", None):
+        raise ValueError("the model carries an adapter already: merge or unload it first")
+    return get_peft_model(model, lora_config(model, arguments), adapter_name=name, autocast_adapter_dtype=autocast)
+
+
+def load_adapter(model, folder: str, name: str):
+    """Load a saved adapter with its head onto a base (or beside other adapters) and require every tensor.
+
+    PEFT only warns of missing tensors, which leaves a random head: here it is an error.
+
+    Returns:
+        The PeftModel.
+
+    Raises:
+        ValueError: missing, unexpected or wrongly shaped tensors: the adapter belongs to another base.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(folder, adapter_name=name)
+        else:
+            model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder}: this adapter does not fit the base: {str(error)[:300]}") from None
+    with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:
+        found = set(file.keys())
+    expected = set(get_peft_model_state_dict(model, adapter_name=name))
+    if found != expected:
+        one = sorted(found ^ expected)[0]
+        raise ValueError(
+            f"{folder}: adapter and base do not fit: {len(expected - found)} tensors missing, "
+            f"{len(found - expected)} unknown, as {one}"
+        )
+    return model
+
+
+def adapter_start(model) -> dict | None:
+    """Return the start of an adapter whose method changes the base (PiSSA, OLoRA), None for the others."""
+    from peft import get_peft_model_state_dict
+
+    config = getattr(model, "peft_config", {}).get("default")
+    if config is None or config.init_lora_weights not in ("pissa", "olora"):
+        return None
+    return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(model).items()}
+
+
+def convert_to_plain_lora(folder, start: dict) -> None:
+    """Rewrite a saved PiSSA or OLoRA adapter as LoRA of twice the rank on the untouched base, in place.
+
+    W + AB - A0 B0 = W + [A|A0][B|-B0], so folds trained from such a start can share one base. PEFT's own conversion
+    (0.21) drops the trained head.
+    """
+    from safetensors.torch import load_file, save_file
+
+    file, settings = Path(folder) / "adapter_model.safetensors", Path(folder) / "adapter_config.json"
+    tensors = load_file(file)
+    for name, value in tensors.items():
+        if "lora_A" in name:
+            tensors[name] = torch.cat([value, start[name].to(value.dtype)], dim=0)
+        elif "lora_B" in name:
+            tensors[name] = torch.cat([value, -start[name].to(value.dtype)], dim=1)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata={"format": "pt"})
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    grow = 2**0.5 if config["use_rslora"] else 2  # rsLoRA scales by alpha / sqrt(r)
+    config |= {"r": 2 * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}
+    settings.write_text(json.dumps(config, indent=2), encoding="utf-8")
