@@ -1,7 +1,7 @@
 """Fine-tune a base for query-category (QC) or query-item (QI) relevance, fold by fold, into one run folder.
 
     python train_relevance.py recipes/quickstart.yaml
-    torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc.yaml --train_file train_QC.txt
+    torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc-reported.yaml --train_file train_QC.txt
     deepspeed train_relevance.py --model_name_or_path google/gemma-3-12b-pt --task QC --train_file train_QC.txt \\
         --deepspeed ds_configs/zero2.json --bf16 true --output_dir runs/gemma-qc
 """
@@ -44,7 +44,6 @@ def train(model_args, data_args, training) -> None:
 
     # ---- Devices ----
     distributed.start(training)
-    training_run.set_precision(training)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
 
     # ---- Records and their columns ----

@@ -110,6 +110,20 @@ def load_adapter(model, folder: str, name: str):
     return model
 
 
+def take_off(model):
+    """Take the adapter off and return the base with the head as it was before training.
+
+    PEFT's `unload` leaves the trained head on the base (0.21), so that the next fold would start from a head that was
+    trained on its own validation rows.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.modules_to_save[module.active_adapter].load_state_dict(module.original_module.state_dict())
+    return model.unload()
+
+
 def adapter_start(model) -> dict | None:
     """Return the start of an adapter whose method changes the base (PiSSA, OLoRA), None for the others."""
     from peft import get_peft_model_state_dict

@@ -120,10 +120,23 @@ def parse_arguments(argv: list[str] | None = None):
     types = (ModelArguments, DataArguments, TrainingArguments)
     recipe, flags = split_recipe(argv)
     settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
-    if "hub_token" in settings or any(f.split("=")[0].replace("-", "_") == "__hub_token" for f in flags):
+    if _takes_bf16(settings, flags):
+        settings["bf16"] = True
+    parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
+    parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
+    if parsed[2].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
-    parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance, fold by fold.")
-    return parser.parse_args_into_dataclasses(as_flags(settings) + flags)
+    return parsed
+
+
+def _takes_bf16(settings: dict, flags: list[str]) -> bool:
+    """Tell whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
+    import torch
+
+    chosen = {"bf16", "fp16", "use_cpu"} & settings.keys() or any(
+        flag.split("=")[0] in ("--bf16", "--fp16", "--use_cpu") for flag in flags
+    )
+    return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def split_recipe(argv: list[str]) -> tuple[Path | None, list[str]]:

@@ -24,6 +24,8 @@ def encode_pairs(tokenizer, texts: Sequence[str], pairs: Sequence[str], max_leng
     """
     if len(texts) != len(pairs):
         raise ValueError(f"{len(texts)} first texts but {len(pairs)} second texts")
+    if _joins_without_boundary(tokenizer):
+        pairs = ["\n" + pair for pair in pairs]
     ids: list[list[int]] = []
     for start in range(0, len(texts), 10_000):
         part = slice(start, start + 10_000)
@@ -35,6 +37,14 @@ def encode_pairs(tokenizer, texts: Sequence[str], pairs: Sequence[str], max_leng
             return_attention_mask=False,
         )["input_ids"]
     return ids
+
+
+def _joins_without_boundary(tokenizer) -> bool:
+    """Tell whether the pair template puts nothing between the sides (Qwen), so that two words would become one."""
+    plain = (
+        tokenizer("a", add_special_tokens=False)["input_ids"] + tokenizer("b", add_special_tokens=False)["input_ids"]
+    )
+    return tokenizer("a", "b")["input_ids"][-len(plain) :] == plain
 
 
 class PairDataset(Dataset):

@@ -46,7 +46,8 @@ class RelevanceEnsemble:
         run, names = load_run(folder), finished_folds(folder)
         if not names:
             raise ValueError(f"{folder}: no finished fold; expected fold-0/fold.json and the like")
-        base = run["base"]
+        base, device = run["base"], device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = modeling.auto_dtype(device) if dtype == "auto" else dtype
         tokenizer = modeling.load_tokenizer(base["name"], base["revision"])
         model = modeling.load_classifier(
             base["name"], tokenizer, base["revision"], pooling=run["pooling"], dtype=dtype
@@ -56,7 +57,7 @@ class RelevanceEnsemble:
         if run["adapter"] is not None:
             for name, path in folds.items():
                 model = adapters.load_adapter(model, str(path), name)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        model.to(device).eval()
         tree = Path(folder) / "taxonomy.json"
         return cls(model, tokenizer, run, folds, Taxonomy.load(tree) if tree.is_file() else None)
 

@@ -59,7 +59,7 @@ def load_config(name: str, revision: str | None = None):
     return config
 
 
-def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtype="auto", attn_implementation=None):
+def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtype="float32", attn_implementation=None):
     """Load a base with a new two-label head; the class comes from the config's `model_type`.
 
     Args:
@@ -67,7 +67,7 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
         tokenizer: from `load_tokenizer`; its pad token tells decoder heads where a text ends.
         revision: commit, tag or branch on the Hub.
         pooling: `auto`, `mean` or `pair` (see ModelArguments).
-        dtype: of the base weights: "auto" (bfloat16 on a GPU that has it, else float32) or a torch dtype's name.
+        dtype: of the base weights, the name of a torch dtype.
         attn_implementation: as in transformers.
 
     Returns:
@@ -78,7 +78,7 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
     """
     config = load_config(name, revision)
     config.pad_token_id = tokenizer.pad_token_id
-    options = {"config": config, "dtype": torch_dtype(dtype), "revision": revision, "output_loading_info": True}
+    options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
     options |= {"trust_remote_code": False, "use_safetensors": True}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
@@ -116,11 +116,9 @@ def resolve_revision(name: str, revision: str | None = None) -> str | None:
     return getattr(config, "_commit_hash", None) or revision
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """Return the dtype for a name; "auto" is bfloat16 on a GPU that has it, else float32."""
-    if name == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
-    return getattr(torch, name)
+def auto_dtype(device: str) -> str:
+    """Return the dtype of a base on a device: bfloat16 on a GPU that has it, else float32."""
+    return "bfloat16" if torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 def fingerprint(model) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from product_relevance import data
-from product_relevance.files import atomic_write
+from product_relevance.files import atomic_write, sha256_of
 from product_relevance.records import read_records
 from product_relevance.run import write_json
 from product_relevance.submission import write_submission
@@ -81,7 +81,13 @@ def predict_file(
     frame = read_records(file, task=ensemble.run["task"], role="test")
     limit = cut(ensemble, threshold, vote)
     parts = Path(f"{output}.parts")
-    _claim_parts(parts, {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows})
+    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows}
+    table = translation is not None and Path(translation).is_file()
+    key |= {
+        "translation": sha256_of(translation) if table else translation,
+        "dtype": str(next(ensemble.model.parameters()).dtype),
+    }
+    _claim_parts(parts, key)
     scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
     scores["prediction"] = (scores["score"] >= limit).astype(int)
     beside = target.with_name(target.name + ".scores.parquet")

@@ -24,7 +24,7 @@ PACKAGES = (
     "huggingface_hub",
 )
 # What folds of one run must share: otherwise their mean would be of unlike things.
-SHARED = ("task", "base", "template", "folds_by", "pooling", "max_length", "data")
+SHARED = ("task", "base", "adapter", "template", "columns", "folds_by", "pooling", "max_length", "data")
 
 
 def fold_folder(run: Path, name: str) -> Path:
@@ -44,7 +44,7 @@ def finished(run: Path, name: str) -> bool:
 
 def finished_folds(run: Path) -> list[str]:
     """Return the names of the finished folds in order."""
-    names = [p.parent.name for p in Path(run).glob("*/fold.json")]
+    names = [p.parent.name for p in Path(run).glob("*/fold.json") if not p.parent.name.startswith(".")]
     return sorted(names, key=lambda n: (len(n), n))
 
 
@@ -105,22 +105,34 @@ def read_oof(run: Path, names: list[str]) -> pd.DataFrame | None:
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def check_shared(run: Path, shared: dict) -> None:
-    """Refuse to add a fold to a run that was made otherwise.
+def shared_part(content: dict) -> dict:
+    """Return what all folds of a run must have in common."""
+    part = {key: content[key] for key in SHARED}
+    part["base"] = {key: content["base"][key] for key in ("name", "revision")}
+    part["adapter"] = content["adapter"] is not None
+    return part
+
+
+def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> None:
+    """Refuse to join folds that were made otherwise: their mean would be of unlike things.
+
+    Args:
+        run: run folder.
+        shared: description of the folds to come.
+        replaced: folds that will be trained anew and need not fit.
 
     Raises:
-        ValueError: task, base, template, folds or data differ from the run's.
+        ValueError: a finished fold differs in task, base, template, columns, folds or data.
     """
-    if not (Path(run) / "run.json").is_file():
-        return
-    before = load_run(run)
-    before["base"] = {key: before["base"][key] for key in shared["base"]}  # without the fingerprint, not yet known
-    for key in SHARED:
-        if before.get(key) != shared.get(key):
-            raise ValueError(
-                f"{run}: this run has {key} {before.get(key)}, the new fold has {shared.get(key)}; folds of one run "
-                "must share it: choose another --output_dir, or --overwrite to start anew"
-            )
+    wanted = shared_part(shared)
+    for name in sorted(set(finished_folds(run)) - replaced):
+        before = read_json(fold_folder(run, name) / "fold.json")["shared"]
+        for key, value in wanted.items():
+            if before.get(key) != value:
+                raise ValueError(
+                    f"{run}: {name} was trained with {key} {before.get(key)}, this run has {value}; folds of one run "
+                    "must share it: choose another --output_dir, or delete that folder"
+                )
 
 
 def versions() -> dict[str, str]:

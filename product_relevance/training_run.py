@@ -3,6 +3,7 @@
 import copy
 import gc
 import logging
+import math
 import shutil
 import time
 from pathlib import Path
@@ -14,16 +15,10 @@ from transformers import set_seed
 
 from product_relevance import adapters, distributed, embedded, metrics, modeling, predictor, report, run, trainer
 from product_relevance.batching import PairDataset
+from product_relevance.files import sha256_of
 from product_relevance.folds import query_groups
 
 logger = logging.getLogger(__name__)
-
-
-def set_precision(training) -> None:
-    """Use bf16 on a GPU that has it, unless the user chose a precision."""
-    on_gpu = torch.cuda.is_available() and not training.use_cpu
-    if on_gpu and torch.cuda.is_bf16_supported() and not (training.fp16 or training.bf16):
-        training.bf16 = True
 
 
 def describe(model_args, data_args, training, frame, template) -> dict:
@@ -42,7 +37,8 @@ def describe(model_args, data_args, training, frame, template) -> dict:
         "pooling": model_args.pooling,
         "max_length": model_args.max_length,
         "template": template.to_dict(),
-        "columns": {k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")},
+        "columns": {k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")}
+        | {"translation_sha256": _sha256_of_table(data_args.translation)},
         "labels": {str(i): label for i, label in modeling.LABELS.items()},
         "folds_by": {
             k: getattr(data_args, k)
@@ -63,6 +59,10 @@ def describe(model_args, data_args, training, frame, template) -> dict:
     }
 
 
+def _sha256_of_table(translation: str) -> str | None:
+    return sha256_of(translation) if Path(translation).is_file() else None
+
+
 def claim(training, data_args, shared: dict, names: list[str]) -> None:
     """Make sure that no finished or unlike run is overwritten, before anything is computed.
 
@@ -70,13 +70,11 @@ def claim(training, data_args, shared: dict, names: list[str]) -> None:
         ValueError: with the way out: `--overwrite`, `--resume_from_checkpoint`, or another folder.
     """
     folder = Path(training.output_dir)
+    run.check_shared(folder, shared, set(names) if data_args.overwrite else set())
     if data_args.overwrite:
         for name in names:
             shutil.rmtree(run.fold_folder(folder, name), ignore_errors=True)
             shutil.rmtree(run.work_folder(folder, name), ignore_errors=True)
-        if not run.finished_folds(folder):
-            (folder / "run.json").unlink(missing_ok=True)
-    run.check_shared(folder, shared)
     done = [name for name in names if run.finished(folder, name)]
     started = [name for name in names if run.work_folder(folder, name).is_dir()]
     if not training.resume_from_checkpoint and (len(done) == len(names) or started):
@@ -100,6 +98,7 @@ class Bases:
     def take(self):
         """Return a base with an untouched head."""
         if self.model is None:
+            _free_memory()  # of the fold before, whose trainer and engine hold each other
             args = self.model_args
             if embedded.is_embedded(args.model_name_or_path):
                 logger.info(embedded.licence_notice(args.model_name_or_path))
@@ -109,12 +108,18 @@ class Bases:
                 self.tokenizer,
                 args.model_revision,
                 pooling=args.pooling,
-                dtype="float32" if args.adapter == "none" and args.dtype == "auto" else args.dtype,
+                dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
             )
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
                 self.fingerprint = modeling.fingerprint(self.model)
         return self.model
+
+    def _dtype(self) -> str:
+        if self.model_args.dtype != "auto":
+            return self.model_args.dtype
+        frozen = self.model_args.adapter == "lora"
+        return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
 
     def with_adapter(self):
         """Return the base with a fresh adapter, or itself for full fine-tuning."""
@@ -122,16 +127,26 @@ class Bases:
         set_seed(self.training.seed)
         if self.model_args.adapter == "none":
             return model
-        mixed = distributed.zero_stage(self.training) == 3 and self.training.bf16
-        return adapters.add_adapter(model, self.model_args, autocast=not mixed)
+        stage = distributed.zero_stage(self.training)
+        if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):
+            raise ValueError("--init_lora_weights pissa and olora need whole weights at the start: not under ZeRO-3")
+        model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
+        if (self.training.bf16 or self.training.fp16) and stage < 3:
+            for weight in (p for p in model.parameters() if p.requires_grad):
+                weight.data = weight.data.float()  # a head in bf16 would round small updates away
+        return model
 
     def give_back(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""
-        self.model = None if self.reload else model.unload()
+        self.model = None if self.reload else adapters.take_off(model)
         del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _free_memory()
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, training, shared) -> None:
@@ -158,7 +173,8 @@ def train_fold(split, frame, tokens, bases: Bases, tokenizer, data_args, trainin
         content = {"name": split.name, "train_rows": len(split.train), "valid_rows": len(split.valid), **speed}
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
-        content |= {"engine": distributed.engine(fitter.model_wrapped), "history": fitter.state.log_history}
+        content |= {"engine": distributed.engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
+        content |= {"shared": run.shared_part(shared)}
         run.publish_fold(
             folder, split.name, lambda path: _save_fold(path, fitter.model, state, start, shared, content, oof)
         )
@@ -174,10 +190,14 @@ def _fold_arguments(training, folder: Path, valid):
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
     if training.deepspeed:
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import DeepSpeedPlugin
         from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
         args.hf_deepspeed_config = HfTrainerDeepSpeedConfig(training.deepspeed)
         args.hf_deepspeed_config.trainer_config_process(args)
+        AcceleratorState._reset_state()  # a process holds one plugin; the process group stays
+        args.deepspeed_plugin = DeepSpeedPlugin(hf_ds_config=args.hf_deepspeed_config)
     if not len(valid):
         args.eval_strategy, args.load_best_model_at_end = "no", False
     return args
@@ -191,11 +211,19 @@ def _longest_first(tokens, rows: np.ndarray) -> np.ndarray:
     return rows[np.argsort([-len(tokens[i]) for i in rows], kind="stable")]
 
 
+def _finite(history: list[dict]) -> list[dict]:
+    # gradient norms may overflow under fp16, and JSON has no infinity
+    bad = lambda value: isinstance(value, float) and not math.isfinite(value)  # noqa: E731
+    return [{key: None if bad(value) else value for key, value in row.items()} for row in history]
+
+
 def _checkpoint(training, folder: Path) -> str | None:
     wanted = training.resume_from_checkpoint
     if not wanted:
         return None
     found = trainer.last_usable_checkpoint(folder) if wanted in (True, "true", "True", "last") else Path(wanted)
+    if found and folder.resolve() not in found.resolve().parents:
+        raise ValueError(f"{found} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
     logger.info("resuming from %s", found or "the start: no whole checkpoint yet")
     return str(found) if found else None
 
@@ -244,11 +272,12 @@ def finish(folder: str, shared: dict, frame) -> str:
         A table for the terminal.
     """
     names = run.finished_folds(folder)
+    run.check_shared(folder, shared)
     folds = [run.read_json(run.fold_folder(folder, name) / "fold.json") for name in names]
     oof = run.read_oof(folder, names)
     content = shared | {
         "finished": run.now(),
-        "folds": [{k: v for k, v in f.items() if k != "history"} for f in folds],
+        "folds": [{k: v for k, v in f.items() if k not in ("history", "shared")} for f in folds],
     }
     content["base"] = folds[0]["base"]
     content["seconds"] = round(sum(f["seconds"] for f in folds), 1)

@@ -25,7 +25,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 
 
 def save_tokenizer(folder: Path, decoder: bool = False) -> None:
-    """Train a small BPE on the sample; pairs as XLM-R joins them, or with nothing between as Gemma does."""
+    """Train a small BPE on the sample; pairs as XLM-R joins them, or with nothing between as Qwen does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -39,6 +39,10 @@ def launch(base_of, tmp_path_factory):
     return start
 
 
+def scores(output: Path, fold: str = "fold-0") -> pd.DataFrame:
+    return pd.read_parquet(output / fold / "oof.parquet")
+
+
 def deepspeed(stage: int) -> tuple[list[str], list[str]]:
     port = str(29600 + stage)
     launcher = [str(BIN / "deepspeed"), "--num_accelerators", "2", "--master_port", port]
@@ -50,7 +54,7 @@ TORCHRUN = [str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29
 
 @pytest.fixture(scope="module")
 def ddp(launch):
-    return launch("ddp", TORCHRUN)
+    return launch("ddp", TORCHRUN, "--fold", "all")
 
 
 def test_torchrun_trains_with_ddp(ddp):
@@ -65,7 +69,7 @@ def zero(launch):
     def train(stage: int):
         if stage not in made:
             launcher, more = deepspeed(stage)
-            made[stage] = launch(f"zero{stage}", launcher, *more)
+            made[stage] = launch(f"zero{stage}", launcher, *more, "--fold", "all")
         return made[stage]
 
     return train
@@ -75,17 +79,18 @@ def zero(launch):
 def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, zero, ddp):
     fold, output = zero(stage)
     assert fold["engine"] == f"DeepSpeedEngine zero{stage}"
-    ours, theirs = (pd.read_parquet(p / "fold-0/oof.parquet") for p in (output, ddp[1]))
+    ours, theirs = scores(output), scores(ddp[1])
     assert (ours["id"] == theirs["id"]).all()
     assert (ours["score"] - theirs["score"]).abs().max() < 2e-4
+    assert (scores(output, "fold-1")["score"] - scores(ddp[1], "fold-1")["score"]).abs().max() < 2e-4
 
 
 def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(zero):
     from product_relevance import RelevanceEnsemble
 
     _, output = zero(3)
-    oof = pd.read_parquet(output / "fold-0/oof.parquet")
+    oof = scores(output)
     rows = {row["id"]: row for row in rows_of("train_QC.txt")[:160]}
     ensemble = RelevanceEnsemble.from_pretrained(output, device="cpu")
-    scores = ensemble.predict([(rows[i]["origin_query"], rows[i]["category_path"]) for i in oof["id"]])
-    assert abs(scores - oof["score"].to_numpy()).max() < 2e-4
+    again = ensemble.predict_folds([(rows[i]["origin_query"], rows[i]["category_path"]) for i in oof["id"]])[:, 0]
+    assert abs(again - oof["score"].to_numpy()).max() < 2e-4

@@ -138,6 +138,40 @@ def test_other_ways_to_train_are_loaded_back_with_the_scores_they_had(more, whol
         assert np.allclose(ensemble.predict_folds(pairs)[:, k], oof["score"], atol=2e-5)
 
 
+@pytest.mark.parametrize("kind, pooling", [("qwen3", "auto"), ("bert", "pair")])
+def test_a_fold_trained_among_all_equals_the_fold_trained_alone(kind, pooling, whole_run, base_of, tmp_path):
+    flags = ["--pooling", pooling, "--learning_rate", "1e-2"]
+    for name, fold in (("all", "all"), ("alone", "1")):
+        output = tmp_path / name
+        train_relevance.main(arguments(base_of(kind), whole_run / "train_QC.txt", output, *flags, "--fold", fold))
+    together, alone = (load_file(tmp_path / name / "fold-1/adapter_model.safetensors") for name in ("all", "alone"))
+    assert together.keys() == alone.keys()
+    assert all(torch.equal(together[name], alone[name]) for name in alone)
+
+
+def test_a_fold_copied_from_an_unlike_run_is_refused(whole_run, base_of, tmp_path):
+    shutil.copytree(whole_run / "run", tmp_path / "run")
+    (tmp_path / "run/run.json").unlink()
+    more = ["--fold", "1", "--fold_seed", "7"]
+    with pytest.raises(SystemExit, match="fold-0 was trained with folds_by"):
+        train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
+
+
+def test_overwrite_deletes_nothing_before_it_has_checked(whole_run, base_of, tmp_path):
+    shutil.copytree(whole_run / "run", tmp_path / "run")
+    shutil.copytree(tmp_path / "run/fold-0", tmp_path / "run/fold-1")
+    more = ["--overwrite", "true", "--path_style", "leaf_first"]
+    with pytest.raises(SystemExit, match="fold-1"):
+        train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
+    assert (tmp_path / "run/fold-0/fold.json").is_file()
+
+
+def test_a_checkpoint_of_another_fold_is_refused(whole_run, base_of, tmp_path):
+    more = ["--fold", "1", "--resume_from_checkpoint", str(whole_run / "run/checkpoints/fold-0/checkpoint-6")]
+    with pytest.raises(SystemExit, match="no checkpoint of fold-1"):
+        train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
+
+
 def test_full_training_has_no_validation_and_says_where_its_threshold_comes_from(whole_run, base_of, tmp_path):
     more = ["--fold", "full"]
     train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
@@ -184,10 +218,12 @@ def test_flags_win_over_the_recipe_and_unknown_keys_are_refused(tmp_path):
 
 
 def test_a_token_is_refused_as_an_argument():
-    flags = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--hub_token", "hf_secret"]
+    flags = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t"]
     with pytest.raises(ValueError, match="HF_TOKEN") as error:
-        parse_arguments(flags)
+        parse_arguments([*flags, "--hub_token", "hf_secret"])
     assert "hf_secret" not in str(error.value)
+    with pytest.raises((SystemExit, ValueError)):  # no abbreviation gets past
+        parse_arguments([*flags, "--hub_tok", "hf_secret"])
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
