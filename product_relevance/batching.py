@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 MAX_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens a forward; see docs/performance notes in README
 MAX_ROWS = {"cpu": 128, "cuda": 1024}
@@ -84,6 +84,38 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+class LengthGroupedSampler(Sampler):
+    """Random order in which neighbouring rows have like lengths, batch by batch.
+
+    Rows are shuffled, cut into windows of `WINDOW` batches, sorted by length inside a window, and the batches of the
+    whole epoch are shuffled again. The Trainer's own `group_by_length` keeps the sorted order of its windows, so that
+    the lengths of successive batches rise and fall together, and with them language and label.
+    The order depends on seed and epoch alone: it is the same on every process and after a resume.
+    """
+
+    WINDOW = 20
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is given next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        step = self.batch_size * self.WINDOW
+        windows = [order[i : i + step] for i in range(0, len(order), step)]
+        order = np.concatenate([w[np.argsort(-self.lengths[w], kind="stable")] for w in windows])
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))  # the short batch stays last
+        return iter(np.concatenate([batches.reshape(-1), order[whole:]]).tolist())
 
 
 def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer
 
-from product_relevance.batching import PairCollator, PairDataset
+from product_relevance.batching import LengthGroupedSampler, PairCollator, PairDataset
 from product_relevance.metrics import compute_metrics
 
 
@@ -59,6 +59,14 @@ class RelevanceTrainer(Trainer):
                 "the last checkpoint is kept"
             )
         return loss
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(rows)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler([len(row) for row in rows.ids], step, seed)
 
     def _get_eval_sampler(self, eval_dataset):
         # The Trainer would shuffle evaluation rows by length groups, and predictions would come back in that order.
