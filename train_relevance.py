@@ -39,6 +39,7 @@ def train(model_args, data_args, training) -> None:
     import numpy as np
 
     from product_relevance import data, distributed, modeling, run, training_run
+    from product_relevance.bases import Bases
     from product_relevance.batching import encode_pairs
     from product_relevance.splits import make_splits
 
@@ -73,7 +74,7 @@ def train(model_args, data_args, training) -> None:
     distributed.wait()
 
     # ---- Train each fold on the one loaded base ----
-    bases = training_run.Bases(model_args, training, tokenizer)
+    bases = Bases(model_args, training, tokenizer)
     for split in splits:
         if run.finished(training.output_dir, split.name):
             logger.info("%s: finished before, kept", split.name)

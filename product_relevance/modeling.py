@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from product_relevance import embedded
 from product_relevance.pooling import PooledClassifier
@@ -85,13 +86,24 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
     if config.model_type == "gemma3_text":
         options["key_mapping"] = GEMMA3_TEXT_KEYS
     kind = AutoModelForSequenceClassification if pooling == "auto" else AutoModel
-    model, info = kind.from_pretrained(embedded.resolve(name), **options)
+    with _quiet():  # transformers warns of every new or dropped tensor; the check below is stricter
+        model, info = kind.from_pretrained(embedded.resolve(name), **options)
     _check_keys(name, model, info)
     return (
         model
         if pooling == "auto"
         else PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
     )
+
+
+@contextmanager
+def _quiet():
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _check_keys(name: str, model, info: dict) -> None:

@@ -18,6 +18,8 @@ class PooledClassifier(nn.Module):
         self.config, self.pooling, self.model, self.separator = backbone.config, pooling, backbone, separator
         if pooling == "pair" and self.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
             raise ValueError("--pooling pair needs an encoder whose pairs hold a separator token; use auto or mean")
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # random in most checkpoints and not read here
         width = self.config.hidden_size
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
         self.classifier = nn.Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels)

@@ -18,6 +18,7 @@ LAYERS = [
     {"distributed", "batching", "pooling"},
     {"modeling"},
     {"adapters", "predictor", "trainer"},
+    {"bases"},
     {"training_run", "ensemble"},
     {"prediction"},
     {"evaluation"},

@@ -1,0 +1,74 @@
+"""The base of a run: loaded once for all folds where that is safe, anew where training changed it."""
+
+import gc
+import logging
+
+import torch
+from transformers import set_seed
+
+from product_relevance import adapters, distributed, embedded, modeling
+
+logger = logging.getLogger(__name__)
+
+
+class Bases:
+    """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
+
+    def __init__(self, model_args, training, tokenizer):
+        self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
+        changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
+        self.reload = changed or bool(training.deepspeed)
+        self.model = self.fingerprint = None
+
+    def take(self):
+        """Return a base with an untouched head."""
+        if self.model is None:
+            _free_memory()  # of the fold before, whose trainer and engine hold each other
+            args = self.model_args
+            if embedded.is_embedded(args.model_name_or_path):
+                logger.info(embedded.licence_notice(args.model_name_or_path))
+            set_seed(self.training.seed)  # the head starts alike in every fold
+            self.model = modeling.load_classifier(
+                args.model_name_or_path,
+                self.tokenizer,
+                args.model_revision,
+                pooling=args.pooling,
+                dtype=self._dtype(),
+                attn_implementation=args.attn_implementation,
+            )
+            if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
+                self.fingerprint = modeling.fingerprint(self.model)
+        return self.model
+
+    def _dtype(self) -> str:
+        if self.model_args.dtype != "auto":
+            return self.model_args.dtype
+        frozen = self.model_args.adapter == "lora"
+        return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
+
+    def with_adapter(self):
+        """Return the base with a fresh adapter, or itself for full fine-tuning."""
+        model = self.take()
+        set_seed(self.training.seed)
+        if self.model_args.adapter == "none":
+            return model
+        stage = distributed.zero_stage(self.training)
+        if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):
+            raise ValueError("--init_lora_weights pissa and olora need whole weights at the start: not under ZeRO-3")
+        model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
+        if (self.training.bf16 or self.training.fp16) and stage < 3:
+            for weight in (p for p in model.parameters() if p.requires_grad):
+                weight.data = weight.data.float()  # a head in bf16 would round small updates away
+        return model
+
+    def give_back(self, model) -> None:
+        """Take the adapter off again, or forget the base where training changed it."""
+        self.model = None if self.reload else adapters.take_off(model)
+        del model
+        _free_memory()
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
