@@ -24,6 +24,7 @@ quickstart: install
 	$(BIN)/relevance predict $(RUN) sample/test_QC.txt --output $(RUN)/submit_QC.txt --overwrite
 	$(BIN)/relevance check sample/test_QC.txt $(RUN)/submit_QC.txt
 	$(BIN)/relevance evaluate $(RUN) sample/answers_QC.txt
+	@echo; echo "report: $(RUN)/report.md   pictures: $(RUN)/figures/   submission: $(RUN)/submit_QC.txt"
 
 test: install
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ def train(model_args, data_args, training) -> None:
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index == 0:
         summary = training_run.finish(training.output_dir, shared, frame)
-        print(summary)
+        print(f"{summary}\n\nreport: {training.output_dir}/report.md, pictures: {training.output_dir}/figures/")
     distributed.stop()
 
 

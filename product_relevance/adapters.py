@@ -1,6 +1,7 @@
 """LoRA adapters: put on a base, loaded back whole or refused, and kept on one untouched base."""
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -92,10 +93,12 @@ def load_adapter(model, folder: str, name: str):
     from safetensors import safe_open
 
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(folder, adapter_name=name)
-        else:
-            model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Could not find a config file")  # an embedded base is no Hub id
+            if isinstance(model, PeftModel):
+                model.load_adapter(folder, adapter_name=name)
+            else:
+                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}: this adapter does not fit the base: {str(error)[:300]}") from None
     with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:
