@@ -179,6 +179,20 @@ def test_full_training_has_no_validation_and_says_where_its_threshold_comes_from
     assert run["thresholds"]["f1"] == 0.5 and run["thresholds_from"] == "default" and run["metrics"] is None
 
 
+def test_early_stopping_ends_a_run_that_no_longer_improves(whole_run, base_of, tmp_path):
+    more = ["--learning_rate", "1e-12", "--eval_steps", "2", "--save_steps", "2", "--early_stopping_patience", "1"]
+    train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
+    assert load_run(tmp_path / "run")["folds"][0]["steps"] < 12
+
+
+def test_metrics_go_to_tensorboard_when_asked(whole_run, base_of, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    more = ["--report_to", "tensorboard", "--keep_checkpoints", "true"]
+    train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
 def test_held_out_languages_are_not_trained_on(whole_run, base_of, tmp_path):
     more = ["--held_out_languages", "ja", "ko"]
     train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
