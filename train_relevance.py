@@ -41,6 +41,7 @@ def train(model_args, data_args, training) -> None:
     from product_relevance import data, distributed, modeling, run, training_run
     from product_relevance.bases import Bases
     from product_relevance.batching import encode_pairs
+    from product_relevance.folds import query_groups
     from product_relevance.splits import make_splits
 
     # ---- Devices ----
@@ -55,6 +56,7 @@ def train(model_args, data_args, training) -> None:
 
     # ---- Folds, checked for leaks ----
     splits = make_splits(frame, data_args)
+    frame["query_group"] = query_groups(frame)
     for split in splits:
         logger.info(split.report)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -132,11 +131,11 @@ def speed(trainer: RelevanceTrainer, seconds: float) -> dict:
     }
 
 
-def check_steps(training, rows: int, processes: int) -> None:
-    """Refuse a run that would make no optimiser step.
+def require_rows(rows: int) -> None:
+    """Refuse a fold whose training side is empty, as a purge can leave it.
 
     Raises:
-        ValueError: fewer rows than one step per epoch takes on all processes together.
+        ValueError: no row is left.
     """
-    if math.ceil(rows / (training.per_device_train_batch_size * processes)) < 1 or rows == 0:
-        raise ValueError(f"{rows} training rows are left: nothing to train on")
+    if rows == 0:
+        raise ValueError("no training row is left: nothing to train on; use --group_by query or fewer --num_folds")

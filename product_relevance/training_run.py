@@ -14,7 +14,6 @@ import torch
 from product_relevance import adapters, distributed, metrics, modeling, predictor, report, run, trainer
 from product_relevance.batching import PairDataset
 from product_relevance.files import sha256_of
-from product_relevance.folds import query_groups
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +93,9 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, training, shar
     train_set = _rows(tokens, labels, split.train)
     valid_set = None
     if len(split.valid):
-        watched = trainer.evaluation_rows(query_groups(frame), split.valid, data_args.eval_rows)
+        watched = trainer.evaluation_rows(frame["query_group"].to_numpy(), split.valid, data_args.eval_rows)
         valid_set = _rows(tokens, labels, _longest_first(tokens, watched))
-    trainer.check_steps(args, len(split.train), args.world_size)
+    trainer.require_rows(len(split.train))
     fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, data_args.early_stopping_patience)
     checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
     started = time.monotonic()
