@@ -27,6 +27,7 @@ class ModelArguments:
         ["auto", "mean", "pair"],
     )
     max_length: int = _option(192, "tokens a pair at most; the longer side is cut first")
+    base_dropout: float | None = _option(None, "dropout inside the base while training; its config's own by default")
     dtype: str = _option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
     attn_implementation: str | None = _option(None, "sdpa, eager, flash_attention_2, ...")
     adapter: str = _option("lora", "lora, or none for full fine-tuning", ["lora", "none"])
@@ -41,6 +42,8 @@ class ModelArguments:
     def __post_init__(self):
         if self.max_length < 8:
             raise ValueError(f"--max_length {self.max_length}: expected at least 8 tokens")
+        if self.base_dropout is not None and not 0 <= self.base_dropout < 1:
+            raise ValueError(f"--base_dropout {self.base_dropout}: expected from 0 up to, not including, 1")
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
             raise ValueError(f"--dtype {self.dtype}: expected auto, bfloat16, float16 or float32")
         if self.adapter == "lora" and self.lora_r < 1:

@@ -35,6 +35,7 @@ class Bases:
                 pooling=args.pooling,
                 dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
+                dropout=args.base_dropout,
             )
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
                 self.fingerprint = modeling.fingerprint(self.model)

@@ -19,6 +19,16 @@ HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 LEFT_OUT = re.compile(
     r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions)(\.|$)|^head\."
 )
+# The config keys of dropout inside a base, over the architectures.
+DROPOUTS = {
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "pooler_dropout",
+    "classifier_dropout",
+}
 # Gemma 3 on the Hub is multimodal; its text weights lie under one of two prefixes, by age of the checkpoint.
 GEMMA3_TEXT_KEYS = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
 
@@ -60,7 +70,9 @@ def load_config(name: str, revision: str | None = None):
     return config
 
 
-def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtype="float32", attn_implementation=None):
+def load_classifier(
+    name: str, tokenizer, revision=None, *, pooling="auto", dtype="float32", attn_implementation=None, dropout=None
+):
     """Load a base with a new two-label head; the class comes from the config's `model_type`.
 
     Args:
@@ -70,6 +82,7 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
         pooling: `auto`, `mean` or `pair` (see ModelArguments).
         dtype: of the base weights, the name of a torch dtype.
         attn_implementation: as in transformers.
+        dropout: inside the base while training; None keeps its config's own.
 
     Returns:
         A PreTrainedModel whose forward gives logits of shape (batch, 2).
@@ -79,6 +92,9 @@ def load_classifier(name: str, tokenizer, revision=None, *, pooling="auto", dtyp
     """
     config = load_config(name, revision)
     config.pad_token_id = tokenizer.pad_token_id
+    if dropout is not None:
+        for key in DROPOUTS & config.to_dict().keys():
+            setattr(config, key, dropout)
     options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
     options |= {"trust_remote_code": False, "use_safetensors": True}
     if attn_implementation:

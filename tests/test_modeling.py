@@ -95,6 +95,21 @@ def test_a_multimodal_gemma3_checkpoint_loads_bit_exact_as_text(prefix, base_of,
     assert load_file(tmp_path / "model.safetensors").keys() != expected.keys()
 
 
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "deberta-v2", "modernbert", "gemma2", "gemma3_text", "qwen3"])
+def test_base_dropout_zero_makes_two_training_passes_equal(kind, base_of):
+    tokenizer = load_tokenizer(str(base_of(kind)))
+    model = load_classifier(str(base_of(kind)), tokenizer, dropout=0.0).train()
+    batch = tokenizer(["red shoes"] * 4, ["shoes,women"] * 4, return_tensors="pt")
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_a_base_keeps_its_own_dropout_by_default(base_of):
+    tokenizer = load_tokenizer(str(base_of("bert")))
+    model = load_classifier(str(base_of("bert")), tokenizer).train()
+    batch = tokenizer(["red shoes"] * 4, ["shoes,women"] * 4, return_tensors="pt")
+    assert not torch.equal(model(**batch).logits, model(**batch).logits)
+
+
 def test_a_base_with_a_missing_tensor_is_refused(base_of, tmp_path):
     from safetensors.torch import load_file, save_file
 
