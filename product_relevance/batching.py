@@ -25,7 +25,7 @@ def encode_pairs(tokenizer, texts: Sequence[str], pairs: Sequence[str], max_leng
     if len(texts) != len(pairs):
         raise ValueError(f"{len(texts)} first texts but {len(pairs)} second texts")
     if _joins_without_boundary(tokenizer):
-        pairs = ["\n" + pair for pair in pairs]
+        _put_newline_between(tokenizer)
     ids: list[list[int]] = []
     for start in range(0, len(texts), 10_000):
         part = slice(start, start + 10_000)
@@ -47,11 +47,32 @@ def _joins_without_boundary(tokenizer) -> bool:
     return tokenizer("a", "b")["input_ids"][-len(plain) :] == plain
 
 
-class PairDataset(Dataset):
-    """Tokenised pairs with labels, as the Trainer takes them."""
+def _put_newline_between(tokenizer) -> None:
+    """Write a newline into the tokenizer's own pair template, so that a saved copy joins pairs alike."""
+    from tokenizers.processors import TemplateProcessing
 
-    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None):
-        self.ids, self.labels = ids, labels
+    if not tokenizer.is_fast:
+        raise ValueError(f"{tokenizer.name_or_path}: pairs have no boundary, and only fast tokenizers can get one")
+    single, pair = tokenizer("a")["input_ids"], tokenizer("a", "b")["input_ids"]
+    one, two = (len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in "ab")
+    start = pair[: len(pair) - one - two]
+    added = {"start": start, "end": single[len(start) + one :]}
+    added["newline"] = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    known = {name: ids for name, ids in added.items() if ids}
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[part for part in ("start", "$A", "end") if part in known or part == "$A"],
+        pair=[part for part in ("start", "$A", "newline", "$B") if part in known or part[0] == "$"],
+        special_tokens=[
+            {"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)} for name, ids in known.items()
+        ],
+    )
+
+
+class PairDataset(Dataset):
+    """Tokenised pairs with labels and weights of their losses, as the Trainer takes them."""
+
+    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None, weights=None):
+        self.ids, self.labels, self.weights = ids, labels, weights
 
     def __len__(self):
         return len(self.ids)
@@ -60,6 +81,8 @@ class PairDataset(Dataset):
         row = {"input_ids": self.ids[index]}
         if self.labels is not None:
             row["labels"] = int(self.labels[index])
+        if self.weights is not None:
+            row["weights"] = float(self.weights[index])
         return row
 
 
@@ -73,6 +96,8 @@ class PairCollator:
         batch = pad([row["input_ids"] for row in rows], self.pad_id)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        if "weights" in rows[0]:
+            batch["weights"] = torch.tensor([row["weights"] for row in rows], dtype=torch.float32)
         return batch
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pandas as pd
 
 from product_relevance import cleaning, columns, languages, translation
@@ -35,7 +36,20 @@ def load_columns(arguments: DataArguments, rejects: str | os.PathLike | None = N
         on_bad_rows=arguments.on_bad_rows,
         rejects_path=rejects,
     )
+    _check_weights(frame)
     return add_all(frame, arguments.lowercase, arguments.language_fix, arguments.translation)
+
+
+def _check_weights(frame: pd.DataFrame) -> None:
+    if "weight" not in frame:
+        return
+    weights = pd.to_numeric(frame["weight"], errors="coerce")
+    bad = frame[~(weights >= 0) | ~np.isfinite(weights)]
+    if len(bad):
+        raise ValueError(
+            f"{frame.attrs['source']}:{bad['line'].iloc[0]}: field 'weight': found {bad['weight'].iloc[0]!r} "
+            f"({len(bad)} such rows), expected a number from 0 up: it scales the row's loss"
+        )
 
 
 def add_all(frame: pd.DataFrame, lowercase: bool, language_fix: str, translations: str) -> pd.DataFrame:

@@ -26,8 +26,11 @@ class Split:
 def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
     """Make the splits that `--fold` and its companions name, each checked for leaks.
 
+    Rows that were made from others (`method` other than "original") are trained on, never validated on, and never
+    where their source is held out.
+
     Args:
-        frame: records with columns.
+        frame: records with columns; a column `fold`, as dataset_scripts/prepare.py writes it, is taken as it is.
         arguments: of the run.
 
     Returns:
@@ -35,15 +38,15 @@ def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
 
     Raises:
         LeakageError: training and validation rows share a query, a translation or a group.
+        ValueError: given folds that are not 0 to `--num_folds` less 1.
     """
     if arguments.held_out_languages:
         train, valid = folds.leave_languages_out(frame, arguments.held_out_languages)
+        train, valid = _without_made_rows(frame, train, valid)
         return [_checked("held-out-" + "-".join(sorted(arguments.held_out_languages)), frame, train, valid, "query")]
     if arguments.fold == "full":
         return [Split("full", np.arange(len(frame)), np.arange(0), "full: no validation rows")]
-    assigned = folds.assign_folds(
-        frame, arguments.num_folds, arguments.group_by, arguments.prefix_levels, arguments.fold_seed
-    )
+    assigned = _given(frame, arguments.num_folds) if "fold" in frame else _assigned(frame, arguments)
     wanted = range(arguments.num_folds) if arguments.fold == "all" else [int(arguments.fold)]
     return [_fold(frame, assigned, k, arguments) for k in wanted]
 
@@ -52,7 +55,37 @@ def _fold(frame: pd.DataFrame, assigned: np.ndarray, k: int, arguments: DataArgu
     train, purged = folds.training_rows(frame, assigned, k, arguments.group_by)
     if purged:
         logger.info("fold-%d: %d training rows share a query with the validation side and are left out", k, purged)
-    return _checked(f"fold-{k}", frame, train, assigned == k, arguments.group_by, arguments.prefix_levels)
+    train, valid = _without_made_rows(frame, train, assigned == k)
+    return _checked(f"fold-{k}", frame, train, valid, arguments.group_by, arguments.prefix_levels)
+
+
+def _given(frame: pd.DataFrame, num_folds: int) -> np.ndarray:
+    found = pd.to_numeric(frame["fold"], errors="coerce")
+    if set(found.unique()) != set(range(num_folds)):
+        given = sorted(frame["fold"].astype(str).unique())[:8]
+        raise ValueError(
+            f"{frame.attrs.get('source', 'records')}: field 'fold': found {', '.join(given)}, expected each of 0 to "
+            f"{num_folds - 1}: give --num_folds as the file was prepared, or leave that field out"
+        )
+    return found.to_numpy(int)
+
+
+def _assigned(frame: pd.DataFrame, arguments: DataArguments) -> np.ndarray:
+    if "method" in frame and (frame["method"] != "original").any():
+        raise ValueError(
+            f"{frame.attrs.get('source', 'records')}: found made rows (field 'method') but no field 'fold': only the "
+            "folds that they were made in keep them from their validation rows; prepare the file with folds"
+        )
+    by = (arguments.group_by, arguments.prefix_levels)
+    return folds.assign_folds(frame, arguments.num_folds, *by, arguments.fold_seed)
+
+
+def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray):
+    if "method" not in frame:
+        return train, valid
+    valid = valid & (frame["method"] == "original").to_numpy()
+    derived = frame["source_row"].astype(str).isin(set(frame.loc[valid, "id"].astype(str))).to_numpy()
+    return train & ~(derived & ~valid), valid
 
 
 def _checked(name: str, frame, train, valid, group_by: str, prefix_levels: int = 2) -> Split:

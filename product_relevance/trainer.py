@@ -12,34 +12,37 @@ from product_relevance.batching import LengthGroupedSampler, PairCollator, PairD
 from product_relevance.metrics import compute_metrics
 
 
-def pair_loss(label_smoothing: float = 0.0):
-    """Make the loss function for `Trainer(compute_loss_func=...)`.
-
-    It divides the summed cross-entropy by the pairs of the whole accumulated batch, over all processes, so that
-    4 x 8 accumulated pairs give the gradient of one batch of 32 however they were split.
-    """
-
-    def loss(outputs, labels, num_items_in_batch=None):
-        total = torch.nn.functional.cross_entropy(
-            outputs["logits"].float(), labels, reduction="sum", label_smoothing=label_smoothing
-        )
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
-
-    return loss
-
-
 class RelevanceTrainer(Trainer):
-    """Trainer that counts tokens and stops at the first loss that is not a number."""
+    """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
 
     def __init__(self, *args, pad_id: int, label_smoothing: float = 0.0, **options):
         super().__init__(
             *args,
             data_collator=PairCollator(pad_id),
-            compute_loss_func=pair_loss(label_smoothing),
+            compute_loss_func=self.pair_loss,
             compute_metrics=compute_metrics,
             **options,
         )
+        self.smoothing, self.weights = label_smoothing, None
         self.real_tokens = self.padded_tokens = self.pairs = 0
+
+    def compute_loss(self, model, inputs, *args, **options):
+        """Keep the rows' weights from the model, which would not know them, for the loss."""
+        self.weights = inputs.pop("weights", None)
+        return super().compute_loss(model, inputs, *args, **options)
+
+    def pair_loss(self, outputs, labels, num_items_in_batch=None):
+        """Return the summed cross-entropy divided by the pairs of the whole accumulated batch, on all processes.
+
+        So 4 x 8 accumulated pairs give the gradient of one batch of 32 however they were split. A weight scales its
+        row's loss and leaves that of the others alone.
+        """
+        loss = torch.nn.functional.cross_entropy(
+            outputs["logits"].float(), labels, reduction="none", label_smoothing=self.smoothing
+        )
+        if self.weights is not None:
+            loss = loss * self.weights
+        return loss.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Run one forward and backward pass.

@@ -41,11 +41,12 @@ def describe(model_args, data_args, training, frame, template) -> dict:
             k: getattr(data_args, k)
             for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
         }
-        | {"full": data_args.fold == "full"},
+        | {"full": data_args.fold == "full", "given": "fold" in frame},
         "data": {
             "source": Path(frame.attrs["source"]).name,
             "sha256": frame.attrs["sha256"],
             "rows": len(frame),
+            "methods": _counts(frame["method"]) if "method" in frame else None,
             "positive": float(frame["label"].mean()),
             "languages": sorted(set(frame["given_language"]) - set(data_args.held_out_languages)),
         },
@@ -54,6 +55,10 @@ def describe(model_args, data_args, training, frame, template) -> dict:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
         "processes": training.world_size,
     }
+
+
+def _counts(values) -> dict[str, int]:
+    return {str(value): int(n) for value, n in values.value_counts().sort_index().items()}
 
 
 def _sha256_of_table(translation: str) -> str | None:
@@ -89,12 +94,11 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, training, shar
     args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
     model = bases.with_adapter()
     start = adapters.adapter_start(model)
-    labels = frame["label"].to_numpy(int)
-    train_set = _rows(tokens, labels, split.train)
+    train_set = _rows(frame, tokens, split.train, weighted=True)
     valid_set = None
     if len(split.valid):
         watched = trainer.evaluation_rows(frame["query_group"].to_numpy(), split.valid, data_args.eval_rows)
-        valid_set = _rows(tokens, labels, _longest_first(tokens, watched))
+        valid_set = _rows(frame, tokens, _longest_first(tokens, watched))
     trainer.require_rows(len(split.train))
     fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, data_args.early_stopping_patience)
     checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
@@ -123,6 +127,7 @@ def _fold_arguments(training, folder: Path, valid):
     """Copy the arguments for one fold; the DeepSpeed configuration is read anew, since "auto" values get filled in."""
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
+    args.remove_unused_columns = False  # it would drop the weights, which no model's forward knows
     if training.deepspeed:
         from accelerate.state import AcceleratorState
         from accelerate.utils import DeepSpeedPlugin
@@ -137,8 +142,10 @@ def _fold_arguments(training, folder: Path, valid):
     return args
 
 
-def _rows(tokens, labels, rows) -> PairDataset:
-    return PairDataset([tokens[i] for i in rows], labels[rows])
+def _rows(frame, tokens, rows, weighted: bool = False) -> PairDataset:
+    part = frame.iloc[rows]
+    weights = part["weight"].to_numpy(float) if weighted and "weight" in frame else None
+    return PairDataset([tokens[i] for i in rows], part["label"].to_numpy(int), weights)
 
 
 def _longest_first(tokens, rows: np.ndarray) -> np.ndarray:

@@ -13,10 +13,13 @@ import pytest
 import torch
 from conftest import ROOT, rows_of, write_rows
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from product_relevance.arguments import parse_arguments
+from product_relevance.batching import PairCollator, PairDataset, encode_pairs
+from product_relevance.modeling import load_classifier, load_tokenizer
 from product_relevance.run import load_run
-from product_relevance.trainer import evaluation_rows, last_usable_checkpoint
+from product_relevance.trainer import RelevanceTrainer, evaluation_rows, last_usable_checkpoint
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -100,6 +103,39 @@ def test_accumulated_batches_equal_one_large_batch(whole_run, base_of, tmp_path)
         more += ["--lora_dropout", "0"]
         train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / name, *more))
     assert_equal_weights(tmp_path / "large", tmp_path / "accumulated", atol=2e-5)
+
+
+def test_a_weight_of_two_is_worth_the_row_twice(base_of):
+    tokenizer = load_tokenizer(str(base_of("bert")))
+    model = load_classifier(str(base_of("bert")), tokenizer, dropout=0.0)
+    ids = encode_pairs(tokenizer, ["red shoes", "usb"], ["shoes", "phones,cables"], 32)
+
+    def loss(rows, weights=None):
+        data = PairDataset([ids[i] for i in rows], [i % 2 for i in rows], weights)
+        fitter = RelevanceTrainer(model=model, pad_id=1, args=TrainingArguments(use_cpu=True, report_to="none"))
+        return fitter.compute_loss(model, PairCollator(1)([data[i] for i in range(len(rows))])).item() * len(rows)
+
+    assert loss([0, 1], [2.0, 1.0]) == pytest.approx(loss([0, 0, 1]), abs=1e-5)
+    assert loss([0, 1], [0.0, 1.0]) == pytest.approx(loss([1]), abs=1e-5)
+
+
+def test_weights_of_a_prepared_file_reach_the_loss(whole_run, base_of, tmp_path):
+    rows = rows_of("train_QC.txt")[:240]
+    for name, weight in (("one", 1.0), ("half", 0.5)):
+        file = write_rows(tmp_path / f"{name}.txt", [row | {"weight": weight} for row in rows])
+        train_relevance.main(arguments(base_of("qwen3"), file, tmp_path / name))
+    assert_equal_weights(whole_run / "run", tmp_path / "one", atol=1e-6)
+    history = {n: json.loads((tmp_path / n / "fold-0/fold.json").read_text())["history"] for n in ("one", "half")}
+    loss = {name: next(row["loss"] for row in rows if "loss" in row) for name, rows in history.items()}
+    assert loss["half"] < 0.7 * loss["one"]
+
+
+@pytest.mark.parametrize("weight", [-1.0, None, "much"])
+def test_a_weight_that_is_no_positive_number_is_refused(weight, base_of, tmp_path):
+    rows = rows_of("train_QC.txt")[:60]
+    file = write_rows(tmp_path / "train.txt", [rows[0] | {"weight": weight}, *(r | {"weight": 1.0} for r in rows[1:])])
+    with pytest.raises(SystemExit, match="field 'weight'"):
+        train_relevance.main(arguments(base_of("qwen3"), file, tmp_path / "run"))
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(whole_run, base_of, tmp_path):
