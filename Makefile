@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-EXTRAS = embedded,gemma,deepspeed,tensorboard,test
+EXTRAS = embedded,gemma,deepspeed,tensorboard,serve,translate,data,test
 RUN ?= runs/quickstart
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -12,11 +12,13 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 install: $(VENV)/.installed
 
 # torch first, by its pin alone: with it in place nothing below replaces the build that fits the machine
+# hf-serve alone: its other parts ask for an older huggingface_hub, and the test of the handler does not use them
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt hf-serve
 	touch $@
 
 quickstart: install

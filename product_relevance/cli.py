@@ -1,4 +1,4 @@
-"""The console command: `relevance predict | evaluate | check | compare | zip | info`."""
+"""The console command: `relevance predict | evaluate | export | serve | review | check | compare | zip | info`."""
 
 import argparse
 import sys
@@ -21,6 +21,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_export(commands)
+    _add_serve(commands)
     check = _add(
         commands, "check", _check, "check a submission against the file it answers; exit code 1 on any defect"
     )
@@ -34,8 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
     pack.add_argument("files", nargs="+")
     pack.add_argument("--output", default="submit.zip")
     pack.add_argument("--overwrite", action="store_true")
+    _add_review(commands)
     info = _add(commands, "info", _info, "what a run holds: base, folds, template, thresholds, figures")
-    info.add_argument("model", help="run folder")
+    _add_model(info)
     return parser
 
 
@@ -45,13 +48,34 @@ def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_model(parser) -> None:
+    parser.add_argument("model", help="run folder, downloaded folder, or Hub id")
+    parser.add_argument("--revision", help="commit, tag or branch of the ensemble on the Hub")
+
+
 def _add_scoring(parser) -> None:
-    parser.add_argument("model", help="run folder")
-    parser.add_argument("--vote", default="mean", choices=["mean", "majority", "weighted"])
+    _add_model(parser)
+    parser.add_argument(
+        "--merge",
+        default="probabilities",
+        choices=["probabilities", "weights", "vote"],
+        help="mean of the folds' probabilities (default); one model with the mean of their weights; majority vote",
+    )
+    _add_limit(parser)
+    parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
     parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, or a number from 0 to 1")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
+
+
+def _add_limit(parser) -> None:
+    parser.add_argument(
+        "--max_disagreement",
+        type=float,
+        default=0.02,
+        help="how far mean weights may be from the mean probabilities on the canary pairs (default 0.02)",
+    )
 
 
 def _add_predict(commands) -> None:
@@ -70,10 +94,41 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
 
 
+def _add_serve(commands) -> None:
+    serve = _add(commands, "serve", _serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
+    _add_model(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--max_pairs", type=int, help="pairs a request (default 32, or RELEVANCE_MAX_PAIRS)")
+    serve.add_argument("--max_queue", type=int, default=512, help="requests that may wait (default 512)")
+    serve.add_argument("--timeout", type=float, default=30, help="seconds a request (default 30)")
+    serve.add_argument("--batch_window_ms", type=float, default=5, help="wait for requests to join (default 5)")
+    serve.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
+    serve.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
+
+
+def _add_export(commands) -> None:
+    export = _add(commands, "export", _export, "write one plain transformers classifier, which others load as it is")
+    _add_model(export)
+    export.add_argument("--merged", action="store_true", required=True, help="merge adapter and base into one model")
+    export.add_argument("--output", required=True, help="folder of the model")
+    export.add_argument("--fold", help="this fold alone, as fold-0 (default: the mean weights of all folds)")
+    _add_limit(export)
+    export.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
+    export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+
+
 def _load(arguments):
     from product_relevance.ensemble import RelevanceEnsemble
 
-    return RelevanceEnsemble.from_pretrained(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    return RelevanceEnsemble.from_pretrained(
+        arguments.model,
+        revision=arguments.revision,
+        merge=arguments.merge,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        max_disagreement=arguments.max_disagreement,
+    )
 
 
 def _predict(arguments) -> None:
@@ -110,6 +165,52 @@ def _evaluate(arguments) -> None:
         print(json.dumps(figures, ensure_ascii=False))
 
 
+def _export(arguments) -> None:
+    from product_relevance.export import export
+
+    written = export(
+        arguments.model,
+        arguments.output,
+        fold=arguments.fold,
+        revision=arguments.revision,
+        dtype=arguments.dtype,
+        overwrite=arguments.overwrite,
+        max_disagreement=arguments.max_disagreement,
+    )
+    print(written)
+
+
+def _serve(arguments) -> None:
+    try:
+        from product_relevance import server
+    except ModuleNotFoundError as error:
+        raise ValueError(f"serve needs {error.name}: pip install 'product-relevance[serve]'") from None
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    window = arguments.batch_window_ms / 1000
+    settings = server.Settings(
+        server.limits(arguments.max_pairs), max_queue=arguments.max_queue, timeout=arguments.timeout, window=window
+    )
+    options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
+    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options)
+    server.serve(ensemble, settings, arguments.host, arguments.port)
+
+
+def _add_review(commands) -> None:
+    review = _add(commands, "review", _review, "open a local page to keep, flip or drop rows with doubtful labels")
+    review.add_argument("table", help="review table of dataset_scripts/filter.py, or a run folder")
+    review.add_argument("--records", help="the records that the run was trained on; only for a run folder")
+    review.add_argument("--decisions", default="decisions.jsonl", help="file to append to (default decisions.jsonl)")
+    review.add_argument("--by", default="reviewer", help="who decides; written with each decision")
+    review.add_argument("--port", type=int, help="on 127.0.0.1 (default: the first free one from 8501 on)")
+
+
+def _review(arguments) -> None:
+    from product_relevance.review import review
+
+    review(arguments.table, arguments.decisions, arguments.by, arguments.records, arguments.port)
+
+
 def _check(arguments) -> None:
     from product_relevance.submission import check_submission
 
@@ -141,9 +242,9 @@ def _zip(arguments) -> None:
 
 
 def _info(arguments) -> None:
-    from product_relevance.run import load_run
+    from product_relevance.locate import read_run
 
-    run = load_run(arguments.model)
+    run = read_run(arguments.model, arguments.revision)
     base, data, figures = run["base"], run["data"], run["metrics"]
     print(f"task        {run['task']}")
     print(f"base        {base['name']} (revision {base['revision'] or 'not pinned'})")

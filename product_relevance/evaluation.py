@@ -8,7 +8,7 @@ from product_relevance.records import read_records
 from product_relevance.report import metrics_table
 
 
-def evaluate_file(ensemble, file: str, *, vote="mean", threshold="f1", translation=None) -> dict:
+def evaluate_file(ensemble, file: str, *, vote=None, threshold="f1", translation=None) -> dict:
     """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
 
     Returns:
@@ -18,6 +18,7 @@ def evaluate_file(ensemble, file: str, *, vote="mean", threshold="f1", translati
     Raises:
         ValueError: bad records, or records without labels.
     """
+    vote = ensemble.checked_vote(vote)
     frame = read_records(file, task=ensemble.run["task"], role="any")
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")

@@ -19,7 +19,7 @@ from product_relevance.submission import write_submission
 logger = logging.getLogger(__name__)
 
 
-def score_records(ensemble, frame: pd.DataFrame, *, vote: str = "mean", translation: str | None = None):
+def score_records(ensemble, frame: pd.DataFrame, *, vote: str | None = None, translation: str | None = None):
     """Score records with the columns that the run was trained with.
 
     A record without a usable query or target (its `defect` says so) gets the share of positives in the run's
@@ -28,6 +28,7 @@ def score_records(ensemble, frame: pd.DataFrame, *, vote: str = "mean", translat
     Returns:
         (probabilities of shape (n,), fold probabilities of shape (n, folds)).
     """
+    vote = ensemble.checked_vote(vote)
     columns = data.add_run_columns(frame, ensemble.run, translation)
     pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
     languages, translations = columns["language"].tolist(), columns["translated_query"].tolist()
@@ -60,7 +61,7 @@ def predict_file(
     file: str,
     output: str,
     *,
-    vote: str = "mean",
+    vote: str | None = None,
     threshold: str = "f1",
     translation: str | None = None,
     chunk_rows: int = 5000,
@@ -74,7 +75,7 @@ def predict_file(
     Raises:
         ValueError: bad records, or an output that is there already.
     """
-    target = Path(output)
+    target, vote = Path(output), ensemble.checked_vote(vote)
     if target.exists() and not overwrite:
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)

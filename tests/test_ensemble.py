@@ -84,6 +84,34 @@ def test_votes_are_shares_of_folds(ensemble):
         ensemble.predict(PAIRS, vote="median")
 
 
+def test_an_ensemble_loaded_to_vote_votes_unless_told_otherwise(run, ensemble):
+    voting = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="vote")
+    assert np.allclose(voting.predict(PAIRS), ensemble.predict(PAIRS, vote="majority"))
+    assert np.allclose(voting.predict(PAIRS, vote="mean"), ensemble.predict(PAIRS), atol=1e-6)
+    assert prediction.cut(voting, "f1", voting.checked_vote(None)) == 0.5
+    with pytest.raises(ValueError, match="merge 'mean': expected one of probabilities, weights, vote"):
+        RelevanceEnsemble.from_pretrained(run, merge="mean")
+
+
+def test_a_run_with_other_labels_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    content = json.loads((tmp_path / "run/run.json").read_text())
+    content["labels"] = {"0": "relevant", "1": "irrelevant"}
+    (tmp_path / "run/run.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="its labels are .*this version has"):
+        RelevanceEnsemble.from_pretrained(tmp_path / "run")
+
+
+def test_merged_weights_predict_a_file_as_one_model(run, tmp_path):
+    file = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:20])
+    command = ["predict", str(run), str(file), "--output", str(tmp_path / "submit_QC.txt"), "--device", "cpu"]
+    relevance([*command, "--merge", "weights", "--max_disagreement", "1"])
+    scores = pd.read_parquet(tmp_path / "submit_QC.txt.scores.parquet")
+    assert np.allclose(scores["weights"], scores["score"]) and "fold-0" not in scores
+    with pytest.raises(SystemExit, match="differ from the mean .* canary pairs"):
+        relevance([*command, "--overwrite", "--merge", "weights", "--max_disagreement", "0"])
+
+
 def test_rank_orders_by_score_and_cuts(ensemble):
     targets = [target for _, target in PAIRS[:12]]
     ranked = ensemble.rank("red shoes", targets, top_k=5)

@@ -6,25 +6,28 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"files"},
-    {"defects", "arguments", "embedded", "outcomes", "taxonomy"},
+    {"files", "nearest", "batcher"},
+    {"defects", "arguments", "embedded", "outcomes", "taxonomy", "hub"},
     {"sources"},
     {"checks"},
-    {"records", "cleaning", "metrics", "figures"},
-    {"languages", "translation", "submission", "columns", "report"},
-    {"templates", "folds"},
-    {"leakage", "data", "run"},
-    {"splits"},
-    {"distributed", "batching", "pooling"},
-    {"modeling"},
-    {"adapters", "predictor", "trainer"},
+    {"records", "cleaning", "metrics", "figures", "bundle"},
+    {"checkpoints", "converted", "translation_cache"},
+    {"languages", "translation", "submission", "columns", "report", "provenance"},
+    {"seq2seq", "few_shot", "translation_checks", "payloads", "openapi"},
+    {"templates", "folds", "translators", "translation_quality", "coverage", "noise"},
+    {"explore", "drift", "explore_figures", "explore_report", "markdown"},
+    {"leakage", "data", "run", "candidates", "manifest_form"},
+    {"splits", "negatives", "decisions", "label_noise", "review", "manifest", "locate", "canaries"},
+    {"distributed", "batching", "pooling", "card_facts"},
+    {"modeling", "card_results"},
+    {"adapters", "predictor", "trainer", "encoder", "merging", "scoring", "model_card"},
     {"bases"},
     {"training_run", "ensemble"},
-    {"prediction"},
+    {"prediction", "export", "handler", "server", "staging"},
     {"evaluation"},
     {"cli"},
 ]
-WITHOUT_TORCH = LAYERS[:9]
+WITHOUT_TORCH = LAYERS[:12]
 PACKAGE = ROOT / "product_relevance"
 
 

@@ -27,6 +27,11 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
+def told_elsewhere() -> set[str]:
+    """First two words of the commands that the tests of docs/hub.md and docs/serving.md run."""
+    return {"relevance export", "relevance serve"}
+
+
 def starts(*words: str) -> list[list[str]]:
     return [c for c in commands() if c[: len(words)] == list(words)]
 
@@ -51,7 +56,7 @@ def run(folder: Path, command: list[str]) -> str:
 
 
 def test_the_commands_on_a_run_work_in_the_order_of_the_readme(place):
-    told = {" ".join(c[:2]): run(place, c) for c in starts("relevance")}
+    told = {" ".join(c[:2]): run(place, c) for c in starts("relevance") if " ".join(c[:2]) not in told_elsewhere()}
     assert "passed" in told["relevance check"] and "ensemble" in told["relevance evaluate"]
     assert len(told) == 5
 
@@ -93,6 +98,14 @@ def test_links_and_named_files_exist(page):
         assert ((ROOT / page).parent / link).exists(), link
     for name in re.findall(r"`((?:recipes|ds_configs|docs|sample|benchmarks|dataset_scripts)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_commands_of_the_hub_are_those_that_its_page_tells_and_tests():
+    pages = (ROOT / "docs/hub.md").read_text(encoding="utf-8") + (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    hub = [c for c in commands() if c[0] == "hf" or "push_to_hub.py" in c or " ".join(c[:2]) in told_elsewhere()]
+    assert len(hub) == 5
+    for command in hub:
+        assert " ".join(command) in pages, command
 
 
 def test_the_makefile_has_both_set_up_commands():

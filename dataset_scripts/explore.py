@@ -1,0 +1,53 @@
+"""Write one HTML report with pictures about files of records: languages, labels, lengths, words, drift, noise.
+
+python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
+"""
+
+import argparse
+import sys
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
+    parser.add_argument("--output", required=True, help="folder for report.html and figures/")
+    parser.add_argument("--language_fix", default="identify", choices=["none", "identify"])
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        explore_files(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def explore_files(arguments) -> None:
+    """Read the files, task by task, and write the report.
+
+    Raises:
+        ValueError: a file that cannot be read at all.
+    """
+    from pathlib import Path
+
+    from product_relevance import data, explore, explore_report
+    from product_relevance.records import read_records
+
+    folder, tasks = Path(arguments.output), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, file in enumerate(arguments.files):
+        rejects = folder / f"{Path(file).stem}.rejects.jsonl"
+        frame = read_records(file, role="any", on_bad_rows="skip", rejects_path=rejects)
+        print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
+        frame = explore.measure(data.add_all(frame, False, arguments.language_fix, "none"))
+        files = tasks.setdefault(frame.attrs["task"], {})
+        name = Path(file).name
+        files[name if name not in files else f"{name} ({number + 1})"] = frame
+    print(f"{explore_report.write_report(folder, tasks)}: written, pictures in {folder / 'figures'}")
+
+
+if __name__ == "__main__":
+    main()

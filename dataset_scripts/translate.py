@@ -1,0 +1,116 @@
+"""Translate the queries or titles of records into English; train and predict take the table by --translation.
+
+python dataset_scripts/translate.py sample/dev_QC.txt --engine llm --model embedded:gemma-3-270m \\
+    --output runs/translations.parquet
+
+What was translated is kept in the user's cache: after an interruption the same command goes on where it stopped.
+"""
+
+import argparse
+import sys
+
+ENGINES = ["seq2seq", "llm", "table", "none"]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
+    parser.add_argument("--engine", required=True, choices=ENGINES, help="llm: any causal model, by examples")
+    parser.add_argument("--model", help="Hub id, folder, embedded:gemma-3-270m; for table its path")
+    parser.add_argument("--revision", help="commit, tag or branch of the model on the Hub")
+    parser.add_argument(
+        "--output", required=True, help="Parquet: query (for targets: text), language, translation, status"
+    )
+    parser.add_argument("--field", default="query", choices=["query", "target"])
+    parser.add_argument("--task", choices=["QC", "QI"], help="of the file; by default what most rows name")
+    parser.add_argument("--lowercase", action="store_true", help="as in training")
+    parser.add_argument(
+        "--skip", nargs="*", default=["english", "codes"], help="what stays as it is (default: english codes)"
+    )
+    parser.add_argument("--batch_size", type=int, help="texts at a time; by engine")
+    parser.add_argument("--backend", default="auto", choices=["auto", "ctranslate2", "transformers"])
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16; with ctranslate2 also int8")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
+    parser.add_argument("--report", help="JSON to write: quality by language, with similarity by embedded:e5-small")
+    parser.add_argument("--reverse_model", help="translates from English, for a round trip in the report; same engine")
+    parser.add_argument("--samples", type=int, default=0, help="texts with translations to show a language")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        translate(arguments)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it stopped")
+
+
+def translate(arguments) -> None:
+    """Read, translate each distinct text once, write, report.
+
+    Raises:
+        ValueError: bad records, or an engine that cannot be used.
+    """
+    from product_relevance.files import atomic_write
+    from product_relevance.translators import translate_all
+
+    translator = _translator(arguments, arguments.model)
+    reverse = _translator(arguments, arguments.reverse_model, from_english=True) if arguments.reverse_model else None
+    table = _texts(arguments)
+    column = table.columns[0]
+    outcomes = translate_all(translator, table[column].tolist(), table["language"].tolist())
+    table["translation"] = [one.translation or text for one, text in zip(outcomes, table[column], strict=True)]
+    table["status"] = [one.status for one in outcomes]
+    with atomic_write(arguments.output, "wb") as file:
+        table.to_parquet(file, index=False)
+    _report(table, arguments, reverse)
+    print(f"{arguments.output}: {len(table)} texts; train and predict take them with --translation {arguments.output}")
+
+
+def _translator(arguments, model: str | None, from_english: bool = False):
+    from product_relevance.translators import load_translator
+
+    names = ("revision", "skip", "batch_size", "backend", "dtype", "device")
+    options = {name: getattr(arguments, name) for name in names}
+    if from_english:
+        options["revision"] = None  # that of the other model
+    return load_translator(arguments.engine, model, from_english=from_english, **options)
+
+
+def _texts(arguments):
+    """Return the distinct cleaned texts with their languages, in the order of the file."""
+    from product_relevance.cleaning import clean
+    from product_relevance.columns import add_columns
+    from product_relevance.records import read_records
+
+    # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
+    frame = read_records(arguments.file, task=arguments.task, role="test", on_bad_rows="skip")
+    frame = add_columns(frame, [("clean", clean, {"lowercase": arguments.lowercase})])
+    if arguments.field == "query":
+        table = frame[["query", "language"]]
+    else:  # a row's language is the query's: a title counts as English unless it clearly is not
+        table = frame[["clean_target"]].rename(columns={"clean_target": "text"}).assign(language="en")
+    return table[table.iloc[:, 0] != ""].drop_duplicates(ignore_index=True)
+
+
+def _report(table, arguments, reverse) -> None:
+    from product_relevance import translation_quality
+    from product_relevance.run import write_json
+
+    encode = None
+    if arguments.report:
+        from product_relevance.encoder import load_encoder
+
+        encode = load_encoder()
+    report = translation_quality.measure(table, encode, reverse if encode else None, arguments.samples)
+    if arguments.report:
+        write_json(arguments.report, report)
+    print(translation_quality.to_text(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Canaries: a few pairs whose scores travel with an ensemble, so that a copy that scores otherwise is noticed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Hand-written. Capitals, several levels and several scripts, so that a changed template changes a score.
+_QC = (
+    ("Zapatos rojos de mujer", "shoes,women's shoes", "es"),
+    ("wireless Headphones", "consumer electronics,earphones & headphones", "en"),
+    ("usb kabel 2m", "pet products,dog supplies,Dog Beds", "de"),
+    ("イヤホン ケース", "consumer electronics,earphone accessories", "ja"),
+    ("robe d'été Femme", "women's clothing,dresses", "fr"),
+    ("มือถือ ซัมซุง", "home & garden,kitchen,Kettles", "th"),
+    ("ساعة ذكية", "consumer electronics,smart electronics,smart watches", "ar"),
+    ("lampa LED do salonu", "lights & lighting,led lamps", "pl"),
+)
+_QI = (
+    ("Zapatos rojos de mujer", "Women's Red High Heels, Pointed Toe Pumps", "es"),
+    ("wireless Headphones", "Bluetooth 5.3 Headphones Over-Ear, 40h", "en"),
+    ("usb kabel 2m", "Orthopaedic Dog Bed, washable, 90x70 cm", "de"),
+    ("イヤホン ケース", "シリコン イヤホンケース 耐衝撃 Pro 2 対応", "ja"),
+    ("robe d'été Femme", "Robe longue à fleurs, manches courtes", "fr"),
+    ("มือถือ ซัมซุง", "Electric Kettle 1.7 L Stainless Steel", "th"),
+    ("ساعة ذكية", "Smart Watch 1.9 inch, heart rate, IP68", "ar"),
+    ("lampa LED do salonu", "Lampa sufitowa LED 24W, ciepła biel", "pl"),
+)
+# How far a score may move: in float32, and where a base in 16 bits rounds each layer otherwise on each device and
+# library (bfloat16 moved the canaries of an e5-small run by up to 0.004).
+EXACT, ROUNDED = 1e-3, 5e-2
+
+
+def pairs(task: str) -> list[tuple[str, str, str]]:
+    """Return the canaries of a task: (query, target, language)."""
+    return list(_QC if task == "QC" else _QI)
+
+
+def measure(ensemble, chosen: Sequence | None = None) -> dict:
+    """Score the canaries with an ensemble.
+
+    Args:
+        ensemble: a RelevanceEnsemble.
+        chosen: (query, target, language) rows; those of its task when None.
+
+    Returns:
+        `pairs`, `scores` (means over the folds), `folds` {name: scores} and `dtype`, as ensemble.json holds them.
+    """
+    rows = [list(row) for row in chosen or pairs(ensemble.run["task"])]
+    scores = ensemble.predict_folds([(query, target) for query, target, _ in rows], [code for *_, code in rows])
+    folds = {name: scores[:, i].tolist() for i, name in enumerate(ensemble.folds)}
+    dtype = str(next(ensemble.model.parameters()).dtype).removeprefix("torch.")
+    return {"pairs": rows, "scores": scores.mean(axis=1).tolist(), "folds": folds, "dtype": dtype}
+
+
+def check(ensemble, expected: dict) -> dict:
+    """Score the canaries again and compare fold by fold.
+
+    Args:
+        ensemble: a RelevanceEnsemble with the same folds.
+        expected: from `measure`, as published.
+
+    Returns:
+        The new measurement.
+
+    Raises:
+        ValueError: from `compare`.
+    """
+    found = measure(ensemble, expected["pairs"])
+    compare(found, expected)
+    return found
+
+
+def compare(found: dict, expected: dict) -> None:
+    """Compare two measurements of the same canaries.
+
+    Raises:
+        ValueError: other folds, or a fold's score that moved too far: EXACT under float32, else ROUNDED.
+    """
+    if found["folds"].keys() != expected["folds"].keys():
+        raise ValueError(f"canaries: found folds {list(found['folds'])}, expected {list(expected['folds'])}")
+    limit = EXACT if found["dtype"] == expected["dtype"] == "float32" else ROUNDED
+    for name, scores in expected["folds"].items():
+        moved = np.abs(np.subtract(found["folds"][name], scores))
+        if not moved.max() <= limit:  # also where it is not a number
+            row = int(moved.argmax())
+            raise ValueError(
+                f"canary {row} of {name}: scored {found['folds'][name][row]:.4f} as {found['dtype']}, expected "
+                f"{scores[row]:.4f} as {expected['dtype']} within {limit}: template, base or adapter are not what was "
+                "published, or a library computes otherwise; compare the versions in ensemble.json with those here"
+            )
+
+
+def disagreement(scores_a: Sequence[float], scores_b: Sequence[float]) -> float:
+    """Return the largest absolute difference between two lists of n probabilities."""
+    return float(np.abs(np.subtract(scores_a, scores_b)).max())

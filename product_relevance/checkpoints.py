@@ -1,0 +1,126 @@
+"""Open a checkpoint for inference: safetensors only, no code from the repository, and a name for its exact content."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from product_relevance import embedded
+from product_relevance.files import sha256_of
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint is loaded from, its config, and what makes its content unique."""
+
+    name: str
+    folder: str  # what from_pretrained takes: a folder or a Hub id
+    revision: str | None
+    config: Any
+    identity: str  # the Hub's commit; of a folder or an embedded base the sha256
+
+    @property
+    def settings(self) -> dict:
+        """What marks results of this checkpoint: a folder by its content, wherever it lies."""
+        return {"model": "" if os.path.isdir(self.name) else self.name, "revision": self.identity}
+
+
+def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Read a checkpoint's config; the weights stay on disk.
+
+    Args:
+        name: A folder, a Hub id or an `embedded:` base.
+        revision: Commit, tag or branch on the Hub.
+
+    Raises:
+        ValueError: No such checkpoint, or one that asks for code from its repository.
+    """
+    from transformers import AutoConfig
+
+    folder = embedded.resolve(name)
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}: expected a folder or Hub id of a model; {_first_line(error)}") from None
+    if getattr(config, "auto_map", None):
+        raise ValueError(f"{name}: its config has auto_map, code from the repository; this package runs none")
+    return Checkpoint(name, folder, revision, config, _identity(name, folder, revision, config))
+
+
+def load_tokenizer(checkpoint: Checkpoint):
+    """Load the tokenizer; words such as `</s>` inside a text are read as plain text.
+
+    Raises:
+        ValueError: It cannot be loaded.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import has_file
+
+    folder, revision = checkpoint.folder, checkpoint.revision
+    try:
+        # transformers 5 rebuilds some tokenizers from their vocabulary alone: MADLAD-400's then lacks the byte
+        # fallback and reads an unknown letter as the end of the text. The plain class takes tokenizer.json as it is.
+        kind = PreTrainedTokenizerFast if has_file(folder, "tokenizer.json", revision) else AutoTokenizer
+        tokenizer = kind.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"{checkpoint.name}: its tokenizer cannot be loaded; {_first_line(error)}") from None
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
+def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
+    """Load the weights for inference.
+
+    Args:
+        auto_class: Such as transformers' AutoModelForSeq2SeqLM.
+        checkpoint: From `open_checkpoint`.
+        device: cpu, cuda, cuda:1.
+        dtype: float32, bfloat16, float16.
+
+    Raises:
+        ValueError: No safetensors, or weights that do not fill the model.
+    """
+    try:
+        model, info = auto_class.from_pretrained(
+            checkpoint.folder,
+            revision=checkpoint.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise ValueError(
+            f"{checkpoint.name}: found no weights in safetensors, and .bin files are not read, as they can run code; "
+            f"many Hub repositories have them on a branch: --revision refs/pr/N. {_first_line(error)}"
+        ) from None
+    if info["missing_keys"]:
+        raise ValueError(f"{checkpoint.name}: its file lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}")
+    return model.to(device).eval()
+
+
+def choose_device(device: str | None = None) -> str:
+    """Return the device asked for, else a GPU when there is one, else the CPU."""
+    import torch
+
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """Return the dtype asked for; `auto` is bfloat16 on a GPU that has it, else float32."""
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _identity(name: str, folder: str, revision: str | None, config) -> str:
+    if embedded.is_embedded(name):
+        return embedded.BASES[name.removeprefix(embedded.PREFIX)]["sha256"]
+    if os.path.isdir(folder):
+        return sha256_of(folder)
+    return getattr(config, "_commit_hash", None) or revision or "main"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

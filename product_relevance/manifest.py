@@ -1,0 +1,177 @@
+"""ensemble.json: what a published ensemble consists of, each part pinned by commit and sha256."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path, PurePath
+
+from product_relevance.files import sha256_of
+from product_relevance.manifest_form import (
+    BASE_KEYS,
+    FORMAT,
+    KIND,
+    PICKLES,
+    RUN_KEYS,
+    check,
+    check_name,
+    is_public_base,
+)
+from product_relevance.run import write_json
+
+NAME = "ensemble.json"
+# Arguments that shape the weights; what names files, folders, accounts or machines stays at home.
+MODEL_PRIVATE = {"model_name_or_path", "model_revision"}
+DATA_PRIVATE = {"train_file", "overwrite", "keep_checkpoints", "on_bad_rows"}
+TRAINING_PUBLIC = (
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2"),
+    *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "bf16", "fp16", "gradient_checkpointing"),
+    *("neftune_noise_alpha", "train_sampling_strategy", "metric_for_best_model", "eval_steps", "save_steps", "seed"),
+)
+# The parts of a config that decide what its weights mean. They have had these names in all transformers versions;
+# others, as the form of the rotary settings, are written anew by each version, so the canaries watch over them.
+ARCHITECTURE = (
+    *("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "max_position_embeddings", "type_vocab_size", "layer_norm_eps"),
+    "rms_norm_eps",
+)
+MAX_HEADER = 100_000_000  # bytes of a safetensors header; the limit of the format's own library
+MAX_MANIFEST = 20_000_000  # bytes
+
+
+def build(name: str, run: dict, folds: list[dict], files: dict[str, str], canaries: dict) -> dict:
+    """Put a manifest together.
+
+    Args:
+        name: `org/name` of the ensemble's repository.
+        run: from `public_run`, with `base.config_sha256` filled in.
+        folds: dicts of FOLD_KEYS; `repo_id` None where the fold lies in `path` below the manifest.
+        files: sha256 by path, of the ensemble's other files.
+        canaries: from `canaries.measure`.
+
+    Raises:
+        ValueError: a part is malformed.
+    """
+    found = {"format": FORMAT, "kind": KIND, "name": name, "run": run, "folds": folds}
+    found |= {"files": files, "canaries": canaries}
+    check(found, pinned=False)
+    return found
+
+
+def write(folder, manifest: dict) -> None:
+    """Write ensemble.json; a fold's commit may still be missing while its repository is being filled."""
+    check(manifest, pinned=False)
+    write_json(Path(folder) / NAME, manifest)
+
+
+def read(folder) -> dict:
+    """Read ensemble.json and refuse whatever is malformed.
+
+    Raises:
+        ValueError: no manifest, or one with a defect: it says which key, what was found and what was expected.
+    """
+    path = Path(folder) / NAME
+    try:
+        if path.stat().st_size > MAX_MANIFEST:
+            raise ValueError(f"{path.stat().st_size} bytes, expected at most {MAX_MANIFEST}")
+        manifest = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        check(manifest, pinned=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found; expected the folder of a published ensemble") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return manifest
+
+
+def public_run(run: dict) -> dict:
+    """Return the part of run.json that may be published: no path, no account, no argument that names a file.
+
+    `base.config_sha256` is None: fill it with `config_sha256(ensemble.model.config.to_dict())`.
+
+    Raises:
+        ValueError: the base is a folder of this machine, which nobody else can load.
+    """
+    base = {key: run["base"].get(key) for key in BASE_KEYS}
+    if not is_public_base(base["name"]) or Path(base["name"]).exists():
+        raise ValueError(
+            f"base {PurePath(base['name']).name}: a folder of this machine, which others cannot load; put the Hub id "
+            "and commit that it came from into run.json (base.name, base.revision), then publish"
+        )
+    missing = [key for key in (*RUN_KEYS, "arguments") if key not in run]
+    if missing:
+        raise ValueError(f"run.json has no {missing[0]}; it was written by another version: train the run anew")
+    arguments = run["arguments"]
+    recipe = {k: v for k, v in arguments["model"].items() if k not in MODEL_PRIVATE}
+    recipe |= {k: v for k, v in arguments["data"].items() if k not in DATA_PRIVATE}
+    recipe |= {k: arguments["training"][k] for k in TRAINING_PUBLIC if k in arguments["training"]}
+    folds = [{k: v for k, v in fold.items() if k != "base"} for fold in run["folds"]]
+    found = {key: run[key] for key in RUN_KEYS} | {"folds": folds, "recipe": recipe}
+    return _last_parts(found) | {"base": base}
+
+
+def config_sha256(config: dict) -> str:
+    """Return the sha256 of a config's architecture as canonical JSON, the same under all transformers versions.
+
+    Args:
+        config: `model.config.to_dict()` of the base's text model; see ARCHITECTURE for what counts.
+    """
+    kept = {key: config[key] for key in ARCHITECTURE if config.get(key) is not None}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def check_files(folder, files: dict[str, str]) -> None:
+    """Check the files of a repository against their sha256 before anything loads them.
+
+    Raises:
+        ValueError: a file is missing or changed, is or hides a pickle, has a safetensors header that does not fit,
+            or a config that asks for code from the repository.
+    """
+    for name, expected in files.items():
+        check_name(name)
+        path = Path(folder) / name
+        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLES)
+        if pickles:
+            raise ValueError(f"{path.parent}: found {pickles[0]}, a pickle; weights are loaded from safetensors only")
+        if not path.is_file():
+            raise ValueError(f"{path}: missing, though the manifest names it; download the repository again")
+        if path.suffix == ".safetensors":
+            _check_header(path)
+        found = sha256_of(path)
+        if found != expected:
+            raise ValueError(
+                f"{path}: sha256 {found[:12]}..., the manifest has {expected[:12]}...: the file was changed or "
+                "swapped; download it again, or publish anew"
+            )
+        if path.name.endswith("config.json"):
+            _check_no_code(path)
+
+
+def _check_header(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(8)
+    length, size = int.from_bytes(start, "little"), path.stat().st_size
+    if len(start) < 8 or length > min(MAX_HEADER, size - 8):
+        raise ValueError(f"{path}: a safetensors header of {length} bytes in a file of {size}; the file is broken")
+
+
+def _check_no_code(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    found = [key for key in ("auto_map", "auto_mapping") if isinstance(config, dict) and config.get(key)]
+    if found:
+        raise ValueError(f"{path}: has {found[0]}, code from a repository; this package runs none")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"found {text}, expected finite numbers")
+    return float(text)
+
+
+def _last_parts(value):
+    """Leave of every text that looks like a path only its last part."""
+    if isinstance(value, dict):
+        return {key: _last_parts(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_last_parts(part) for part in value]
+    return re.split(r"[/\\]", value)[-1] if isinstance(value, str) else value
