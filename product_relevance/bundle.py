@@ -1,0 +1,88 @@
+"""What a published ensemble brings of this package: its sources, the handler, the requirements, the metric."""
+
+import re
+import shutil
+from importlib.metadata import requires, version
+from pathlib import Path
+
+from product_relevance import embedded
+
+PACKAGE = Path(__file__).parent
+# What scoring imports; training and drawing need more. A server brings its own torch, so its version stays open.
+SCORING = (
+    *("transformers", "peft", "accelerate", "huggingface_hub", "safetensors", "tokenizers", "scikit-learn", "pandas"),
+    *("pyarrow", "numpy", "langidentify", "PyYAML", "tqdm"),
+)
+METRIC = "relevance_f1"
+METRIC_CARD = """---
+title: Relevance F1
+sdk: static
+tags: [evaluate, metric]
+---
+
+# Relevance F1
+
+Positive F1 of product-search relevance beside the floor that always answering "relevant" reaches, for the
+[`evaluate`](https://github.com/huggingface/evaluate) library.
+
+```python
+import evaluate
+
+metric = evaluate.load("{repo_id}")
+print(metric.compute(predictions=[0.91, 0.62, 0.35, 0.48], references=[1, 1, 0, 0], threshold=0.44))
+```
+
+"""
+METRIC_PAGE = "<!doctype html>\n<title>Relevance F1</title>\n<p>A module for evaluate.load(): see README.md.</p>\n"
+
+
+def copy_code(folder: Path, base: str) -> None:
+    """Bring the package along, so that a server of the Hub needs it from nowhere else.
+
+    Args:
+        folder: staged folder of an ensemble.
+        base: name of the run's base.
+    """
+    inner = folder / "code" / PACKAGE.name
+    inner.mkdir(parents=True)
+    for path in sorted(PACKAGE.glob("*.py")):
+        shutil.copyfile(path, inner / path.name)
+    licence = PACKAGE.parent / "LICENSE"
+    if licence.is_file():  # not beside an installed package
+        shutil.copyfile(licence, inner.parent / "LICENSE")
+    shutil.copyfile(PACKAGE / "handler.py", folder / "handler.py")
+    (folder / "requirements.txt").write_text(requirements(base), encoding="utf-8")
+
+
+def requirements(base: str) -> str:
+    """Return the requirements.txt of an ensemble: what scoring needs, in the versions of this machine.
+
+    Args:
+        base: name of the run's base; one from a package brings the requirements of its extra.
+    """
+    wanted = [text.split(";") for text in requires("product-relevance")]
+    extra = embedded.BASES[base.removeprefix(embedded.PREFIX)]["extra"] if embedded.is_embedded(base) else None
+    torch = next(text for text, *_ in wanted if text.startswith("torch>"))
+    more = [re.split("[<>=]", text)[0] for text, *when in wanted if extra and when and f'"{extra}"' in when[0]]
+    return "\n".join([torch, *(f"{name}=={version(name)}" for name in (*SCORING, *more))]) + "\n"
+
+
+def copy_metric(folder: Path, repo_id: str) -> None:
+    """Copy the `evaluate` module so that it stands alone; `evaluate` fetches what its first file imports, no more.
+
+    Args:
+        folder: to make.
+        repo_id: of the module on the Hub.
+    """
+    folder.mkdir()
+    source = (PACKAGE / METRIC / f"{METRIC}.py").read_text(encoding="utf-8")
+    near = "# named here so that evaluate fetches it; a comment behind it would be read as its address\n"
+    near += "from .outcomes import rates"
+    files = {f"{METRIC}.py": source.replace("\nfrom product_relevance.metrics", f"\n{near}\nfrom .metrics")}
+    for name in ("metrics.py", "outcomes.py"):
+        files[name] = (PACKAGE / name).read_text(encoding="utf-8").replace("from product_relevance.", "from .")
+    arguments = (PACKAGE / METRIC / "README.md").read_text(encoding="utf-8").partition("| Argument")
+    files["README.md"] = METRIC_CARD.replace("{repo_id}", repo_id) + "".join(arguments[1:])
+    files["index.html"] = METRIC_PAGE
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")

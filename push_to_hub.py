@@ -1,0 +1,121 @@
+"""Publish a run on the Hub: its folds, the ensemble that pins them, cards, handler; HF_TOKEN or `hf auth login`.
+
+python push_to_hub.py runs/quickstart --repo_id org/name --dry_run
+python push_to_hub.py runs/quickstart --repo_id org/name --private --tag v1
+"""
+
+import logging
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+
+def _option(default, help, choices=None):
+    return field(default=default, metadata={"help": help} | ({"choices": choices} if choices else {}))
+
+
+@dataclass
+class PublishArguments:
+    """What is published, where, and who may read it."""
+
+    repo_id: str = field(metadata={"help": "org/name of the ensemble; the names of its folds begin with it"})
+    layout: str = _option("repos", "a repository, a branch or a folder a fold", ["repos", "branches", "one"])
+    private: bool = _option(False, "make the repositories private")
+    gated: str | None = _option(None, "readers ask for access: granted at once, or by hand", ["auto", "manual"])
+    revision: str = _option("main", "branch to publish on")
+    tag: str | None = _option(None, "set after the last commit, as v1; never moved")
+    collection: str | None = _option(None, "title of a collection to add it to, or the slug of an existing one")
+    base_model_id: str | None = _option(None, "Hub id of the base, for a run whose base is a local folder")
+    base_revision: str | None = _option(None, "commit of --base_model_id, 40 digits")
+    with_dataset: str | None = _option(None, "publish this Parquet of prepare.py too, texts included")
+    with_metric: bool = _option(False, "publish the metric too, for evaluate.load")
+    dry_run: bool = _option(False, "stage and show everything, without any connection")
+    staging_folder: str | None = _option(None, "where the files to publish are put together; RUN/hub by default")
+    overwrite: bool = _option(False, "replace staged files that were changed by hand")
+
+    def __post_init__(self):
+        if (self.base_model_id is None) != (self.base_revision is None):
+            raise ValueError("--base_model_id and --base_revision: give both, or none")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Publish from the command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in argv or "--help" in argv:
+        print(help_text())
+        return
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("product_relevance").setLevel(logging.INFO)  # the client's own lines would name every request
+    try:
+        run_folder, arguments = parse_arguments(argv)
+        publish(run_folder, arguments)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it stopped")
+
+
+def parse_arguments(argv: list[str]) -> tuple[Path, PublishArguments]:
+    """Parse `RUN --repo_id ORG/NAME [--flag value ...]`.
+
+    Raises:
+        ValueError: no run folder, a token among the arguments, or a bad value. SystemExit for a malformed flag.
+    """
+    if any(word.startswith(("--token", "--hub_token", "hf_")) or "=hf_" in word for word in argv):
+        raise ValueError("a token never goes into arguments, where others see it; set HF_TOKEN or run `hf auth login`")
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("the run folder comes first: push_to_hub.py RUN --repo_id org/name")
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(PublishArguments, prog="push_to_hub.py RUN", allow_abbrev=False)
+    (arguments,) = parser.parse_args_into_dataclasses(argv[1:])
+    return Path(argv[0]), arguments
+
+
+def publish(run_folder: Path, arguments: PublishArguments) -> None:
+    """Stage the run, show what there is, and publish it unless it is a dry run.
+
+    Raises:
+        ValueError: a run that cannot be published, no access, or no connection.
+    """
+    from product_relevance import hub, staging
+
+    settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
+    with hub.offline(arguments.dry_run):
+        staged = staging.stage(
+            run_folder,
+            arguments.staging_folder or run_folder / "hub",
+            arguments.repo_id,
+            layout=arguments.layout,
+            branch=arguments.revision,
+            tag=arguments.tag,
+            base=arguments.base_model_id and (arguments.base_model_id, arguments.base_revision),
+            data_file=arguments.with_dataset,
+            with_metric=arguments.with_metric,
+            overwrite=arguments.overwrite,
+        )
+    if arguments.dry_run:
+        print(
+            f"{hub.plan(staged, **settings)}\ndry run: nothing was sent; the files are in {staged[-1].folder.parent}"
+        )
+        return
+    commits = hub.publish(staged, **settings)
+    print("\n".join(f"{place}  {commit}" for place, commit in commits.items()))
+    revision = f', revision="{arguments.tag}"' if arguments.tag else ""
+    print(f'load it with RelevanceEnsemble.from_pretrained("{arguments.repo_id}"{revision})')
+
+
+def help_text() -> str:
+    """Return the help without importing transformers."""
+    from product_relevance.arguments import _help_line
+
+    lines = ["usage: push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]", "", *__doc__.split("\n")[:1], ""]
+    lines += [
+        "  RUN                       folder made by train_relevance.py",
+        *map(_help_line, fields(PublishArguments)),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
