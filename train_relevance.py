@@ -61,6 +61,8 @@ def train(model_args, data_args, training) -> None:
         logger.info(split.report)
 
     # ---- Tokens, once for all folds ----
+    # a branch may move while folds train: from here on the base is one commit
+    model_args.model_revision = modeling.resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
     taxonomy = data.make_taxonomy(frame)
     texts, targets = data.render(frame, template, taxonomy)

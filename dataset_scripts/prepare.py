@@ -42,10 +42,10 @@ def prepare(arguments) -> None:
         ValueError: bad records, or a leak between folds.
     """
     from product_relevance import data
-    from product_relevance.files import atomic_write
     from product_relevance.folds import assign_folds, training_rows
     from product_relevance.leakage import require_no_leak
-    from product_relevance.records import TARGET_FIELD, read_records
+    from product_relevance.provenance import write_rows
+    from product_relevance.records import read_records
 
     frame = read_records(arguments.file, task=arguments.task, role=arguments.role, on_bad_rows=arguments.on_bad_rows)
     frame = data.add_all(frame, arguments.lowercase, arguments.language_fix, arguments.translation)
@@ -58,8 +58,7 @@ def prepare(arguments) -> None:
             train, purged = training_rows(frame, frame["fold"].to_numpy(), k, arguments.group_by)
             report = require_no_leak(frame, train, (frame["fold"] == k).to_numpy(), *by)
             print(f"fold {k}, {purged} training rows purged\n{report.to_text()}\n")
-    with atomic_write(arguments.output, "wb") as file:
-        frame.rename(columns={"target": TARGET_FIELD[arguments.task]}).to_parquet(file, index=False)
+    write_rows(frame, arguments.output)
     print(f"{arguments.output}: {len(frame)} rows")
 
 

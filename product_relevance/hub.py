@@ -51,7 +51,7 @@ def publish(
     with explained():
         api = HfApi()
         api.whoami()  # a wrong token is told before anything is made
-        heads = {part: _prepare(api, part, private, gated) for part in [*others, ensemble]}
+        heads = {part: _prepare(api, part, private, gated) for part in [ensemble, *others]}
         commits = {part: _push(api, part, heads[part]) for part in others}
         pinned = pin(ensemble, commits)
         commits[ensemble] = _push(api, ensemble, heads[ensemble], {"ensemble.json": pinned})
@@ -78,13 +78,6 @@ def _prepare(api, part, private: bool, gated: str | None) -> str:
     place = {"repo_id": part.repo_id, "repo_type": part.repo_type}
     sdk = "static" if part.repo_type == "space" else None
     api.create_repo(**place, private=private or None, exist_ok=True, space_sdk=sdk)
-    found, wanted = api.repo_info(**place), {}
-    if private and not found.private:
-        wanted["private"] = True
-    if gated and part.repo_type != "space" and found.gated != gated:
-        wanted["gated"] = gated
-    if wanted:
-        api.update_repo_settings(**place, **wanted)
     if part.branch != "main":
         api.create_branch(**place, branch=part.branch, exist_ok=True)
     head = api.repo_info(**place, revision=part.branch).sha
@@ -95,6 +88,13 @@ def _prepare(api, part, private: bool, gated: str | None) -> str:
             f"{part.repo_id} ({part.repo_type}) holds something else already, as {other[0]}: choose another "
             "--repo_id, or empty that repository first"
         )
+    found, wanted = api.repo_info(**place), {}
+    if private and not found.private:
+        wanted["private"] = True
+    if gated and part.repo_type != "space" and found.gated != gated:
+        wanted["gated"] = gated
+    if wanted:
+        api.update_repo_settings(**place, **wanted)
     return head
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from product_relevance import embedded
 from product_relevance.pooling import PooledClassifier
@@ -140,8 +141,14 @@ def _check_keys(name: str, model, info: dict) -> None:
 
 def resolve_revision(name: str, revision: str | None = None) -> str | None:
     """Return the commit of a base on the Hub, so that a run is pinned to it; `revision` itself for local bases."""
-    config = AutoConfig.from_pretrained(embedded.resolve(name), revision=revision, trust_remote_code=False)
-    return getattr(config, "_commit_hash", None) or revision
+    folder = embedded.resolve(name)
+    if Path(folder).is_dir():
+        return revision
+    # configs no longer tell their commit (transformers 5.23); the client's cache does, by its folder's name
+    found = re.search(
+        r"/snapshots/([0-9a-f]{40})/", Path(cached_file(folder, "config.json", revision=revision)).as_posix()
+    )
+    return found.group(1) if found else revision
 
 
 def auto_dtype(device: str) -> str:

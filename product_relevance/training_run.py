@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def describe(model_args, data_args, training, frame, template) -> dict:
     """Return what run.json says of the run before any fold: arguments, data, base, template."""
     name = model_args.model_name_or_path
-    base = {"name": name, "revision": modeling.resolve_revision(name, model_args.model_revision)}
+    base = {"name": name, "revision": model_args.model_revision}
     lora = {
         k.removeprefix("lora_"): v for k, v in vars(model_args).items() if k.startswith(("lora_", "use_", "init_"))
     }

@@ -1,5 +1,6 @@
 """A prepared file holds the columns and folds, and the reader takes it as it is."""
 
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,13 @@ def test_a_prepared_file_is_read_back_with_folds_and_columns(tmp_path):
     for column in ("id", "origin_query", "target", "label"):
         assert frame[column].tolist() == raw[column].tolist()
     assert sorted(frame["fold"].unique()) == [0, 1, 2]
+
+
+def test_the_same_records_give_the_same_bytes_under_another_hash_seed(tmp_path):
+    for seed in ("1", "2"):
+        command = [*SCRIPT, str(ROOT / "sample/train_QC.txt"), "--task", "QC", "--output", str(tmp_path / seed)]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": seed})
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
 def test_a_bad_file_ends_with_one_clear_line(tmp_path):

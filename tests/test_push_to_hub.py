@@ -15,6 +15,7 @@ from conftest import ROOT, rows_of, write_rows
 from staged import BASE, NAME, base_files, base_pin, plain_run
 
 from product_relevance import RelevanceEnsemble
+from product_relevance.run import load_run
 
 sys.path.insert(0, str(ROOT))
 import push_to_hub
@@ -57,9 +58,10 @@ def test_the_page_leads_from_a_run_to_equal_scores_elsewhere(hub, base, tmp_path
     tiny = "--task QC --use_cpu true --max_steps 3 --lora_r 2 --num_folds 2 --language_fix none --save_strategy no"
     tiny += " --eval_strategy no --load_best_model_at_end false"
     here, there = tmp_path / "here", tmp_path / "there"
-    tiny += f" --model_name_or_path {BASE} --model_revision {commit}"
+    tiny += f" --model_name_or_path {BASE}"
     names = ["--train_file", str(file), "--output_dir", str(here / "runs/quickstart")]
     train_relevance.main([*tiny.split(), *names])
+    assert load_run(here / "runs/quickstart")["base"]["revision"] == commit
     (there / "runs").mkdir(parents=True)
     for place in (here, there):
         for name in ("push_to_hub.py", "product_relevance", "model_cards", "sample"):
