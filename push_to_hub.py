@@ -107,12 +107,12 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
 
 def help_text() -> str:
     """Return the help without importing transformers."""
-    from product_relevance.arguments import _help_line
+    from product_relevance.arguments import help_line
 
     lines = ["usage: push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]", "", *__doc__.split("\n")[:1], ""]
     lines += [
         "  RUN                       folder made by train_relevance.py",
-        *map(_help_line, fields(PublishArguments)),
+        *map(help_line, fields(PublishArguments)),
     ]
     return "\n".join(lines)
 

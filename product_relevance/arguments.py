@@ -190,7 +190,8 @@ def as_flags(settings: dict) -> list[str]:
     return words
 
 
-def _help_line(f) -> str:
+def help_line(f) -> str:
+    """Return the line of --help on one dataclass field."""
     default = f.default if f.default_factory is MISSING else f.default_factory()
     state = "required" if default is MISSING else f"default {default}"
     choices = f" [{'|'.join(f.metadata['choices'])}]" if "choices" in f.metadata else ""
@@ -206,6 +207,6 @@ def help_text() -> str:
         "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
     ]
     for kind in (ModelArguments, DataArguments):
-        lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(_help_line, fields(kind))]
+        lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(help_line, fields(kind))]
     lines += ["", "TrainingArguments that differ from transformers here:"]
     return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])

@@ -47,7 +47,7 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="cut: relevant from this probability on", ylabel="value")
     axes.set_title(f"Positive F1 is {at:.3f} at the chosen cut, {at - lowest:+.3f} against the floor", loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -78,7 +78,7 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     lower.set_xticks(range(len(order)), [f"{code}\n{languages[code]['rows']:,}" for code in order])
     lower.set_xlabel("language and its rows")
     figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.PathLike) -> None:
@@ -107,9 +107,9 @@ def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.Pat
     lower.stairs(found["count"], found["edges"], fill=True, color=SKY, ec=BLUE)
     lower.set(xlabel="score (probability of relevance), mean of each bin above", ylabel="pairs")
     lower.yaxis.set_major_formatter("{x:,.0f}")
-    _plain(upper)
-    _plain(lower)
-    _save(figure, path)
+    plain_axes(upper)
+    plain_axes(lower)
+    save(figure, path)
 
 
 def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
@@ -137,11 +137,11 @@ def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> 
     if folds:
         figure.legend(handles=folds, loc="outside right center", frameon=False)
     for axes, keys in ((upper, ("loss", "eval_loss")), (lower, ("eval_auc",))):
-        _plain(axes)
+        plain_axes(axes)
         if not any(_logged(history, key)[0] for history in histories.values() for key in keys):
             axes.text(0.5, 0.5, "nothing was logged", ha="center", color=INK, transform=axes.transAxes)
             axes.set_yticks([])
-    _save(figure, path)
+    save(figure, path)
 
 
 def _loss_title(histories: Mapping[str, list[dict]]) -> str:
@@ -174,7 +174,7 @@ def _bars(axes: Axes, groups: list[dict], values: list[float | None], starts: li
     shown = [value for value in values if value is not None] + starts
     margin = max(0.03, 0.14 * (max(shown) - min(shown)))
     axes.set(ylim=(min(shown) - margin, max(shown) + margin), xlim=(-0.7, len(groups) - 0.3))
-    _plain(axes)
+    plain_axes(axes)
     axes.grid(visible=False, axis="x")
 
 
@@ -196,17 +196,19 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     # Figure without pyplot: no global state, no display, safe in threads.
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain_axes(axes)
     return figure, axes
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """Give axes the plain look of all pictures: a faint grid, no frame."""
     axes.grid(color=FAINT, lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a picture as PNG under a temporary name, then rename it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png")
