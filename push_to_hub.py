@@ -9,9 +9,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-
-def _option(default, help, choices=None):
-    return field(default=default, metadata={"help": help} | ({"choices": choices} if choices else {}))
+from product_relevance.arguments import help_line, option
 
 
 @dataclass
@@ -19,19 +17,19 @@ class PublishArguments:
     """What is published, where, and who may read it."""
 
     repo_id: str = field(metadata={"help": "org/name of the ensemble; the names of its folds begin with it"})
-    layout: str = _option("repos", "a repository, a branch or a folder a fold", ["repos", "branches", "one"])
-    private: bool = _option(False, "make the repositories private")
-    gated: str | None = _option(None, "readers ask for access: granted at once, or by hand", ["auto", "manual"])
-    revision: str = _option("main", "branch to publish on")
-    tag: str | None = _option(None, "set after the last commit, as v1; never moved")
-    collection: str | None = _option(None, "title of a collection to add it to, or the slug of an existing one")
-    base_model_id: str | None = _option(None, "Hub id of the base, for a run whose base is a local folder")
-    base_revision: str | None = _option(None, "commit of --base_model_id, 40 digits")
-    with_dataset: str | None = _option(None, "publish this Parquet of prepare.py too, texts included")
-    with_metric: bool = _option(False, "publish the metric too, for evaluate.load")
-    dry_run: bool = _option(False, "stage and show everything, without any connection")
-    staging_folder: str | None = _option(None, "where the files to publish are put together; RUN/hub by default")
-    overwrite: bool = _option(False, "replace staged files that were changed by hand")
+    layout: str = option("repos", "a repository, a branch or a folder a fold", ["repos", "branches", "one"])
+    private: bool = option(False, "make the repositories private")
+    gated: str | None = option(None, "readers ask for access: granted at once, or by hand", ["auto", "manual"])
+    revision: str = option("main", "branch to publish on")
+    tag: str | None = option(None, "set after the last commit, as v1; never moved")
+    collection: str | None = option(None, "title of a collection to add it to, or the slug of an existing one")
+    base_model_id: str | None = option(None, "Hub id of the base, for a run whose base is a local folder")
+    base_revision: str | None = option(None, "commit of --base_model_id, 40 digits")
+    with_dataset: str | None = option(None, "publish this Parquet of prepare.py too, texts included")
+    with_metric: bool = option(False, "publish the metric too, for evaluate.load")
+    dry_run: bool = option(False, "stage and show everything, without any connection")
+    staging_folder: str | None = option(None, "where the files to publish are put together; RUN/hub by default")
+    overwrite: bool = option(False, "replace staged files that were changed by hand")
 
     def __post_init__(self):
         if (self.base_model_id is None) != (self.base_revision is None):
@@ -107,8 +105,6 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
 
 def help_text() -> str:
     """Return the help without importing transformers."""
-    from product_relevance.arguments import help_line
-
     lines = ["usage: push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]", "", *__doc__.split("\n")[:1], ""]
     lines += [
         "  RUN                       folder made by train_relevance.py",

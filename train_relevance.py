@@ -36,11 +36,10 @@ def train(model_args, data_args, training) -> None:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    import numpy as np
-
     from product_relevance import data, distributed, modeling, run, training_run
     from product_relevance.bases import Bases
     from product_relevance.batching import encode_pairs
+    from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
     from product_relevance.splits import make_splits
 
@@ -60,14 +59,13 @@ def train(model_args, data_args, training) -> None:
     for split in splits:
         logger.info(split.report)
 
-    # ---- Tokens, once for all folds ----
-    # a branch may move while folds train: from here on the base is one commit
-    model_args.model_revision = modeling.resolve_revision(model_args.model_name_or_path, model_args.model_revision)
+    # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
+    model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
     taxonomy = data.make_taxonomy(frame)
     texts, targets = data.render(frame, template, taxonomy)
     tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
-    logger.info("%d pairs, %.1f tokens each", len(tokens), np.mean([len(t) for t in tokens]))
+    logger.info("%d pairs, %.1f tokens each", len(tokens), sum(map(len, tokens)) / len(tokens))
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, training, frame, template)

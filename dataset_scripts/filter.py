@@ -10,7 +10,6 @@ import argparse
 import sys
 
 ACTIONS = ("drop", "flip", "down_weight")
-READERS_OWN = ("defect", "original", "line")  # read_records makes them anew, about the file it reads
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -93,7 +92,7 @@ def _told(table, scored) -> str:
 
 def _write_filtered(frame, table, arguments) -> None:
     from product_relevance import decisions
-    from product_relevance.records import TARGET_FIELD
+    from product_relevance.provenance import write_rows
 
     if arguments.apply in ACTIONS:
         weight = arguments.weight if arguments.apply == "down_weight" else None
@@ -103,8 +102,7 @@ def _write_filtered(frame, table, arguments) -> None:
     else:
         made = _read_decisions(arguments.apply)
     changed, counts = decisions.apply(frame, made)
-    changed = changed.drop(columns=[name for name in READERS_OWN if name in changed])
-    _write(changed.rename(columns={"target": TARGET_FIELD[frame.attrs["task"]]}), arguments.filtered)
+    write_rows(changed, arguments.filtered)
     print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
     undecided = len(table) - int(table["id"].astype(str).isin(made).sum())
     print(f"listed rows without a decision: {undecided:,}, kept as they are")

@@ -7,7 +7,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 
-def _option(default, help, choices=None):
+def option(default, help, choices=None):
+    """Make a dataclass field with a default, for HfArgumentParser and `help_line`."""
     metadata = {"help": help} | ({"choices": choices} if choices else {})
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -19,25 +20,25 @@ class ModelArguments:
     """The base, its two-label head, and the adapter on it."""
 
     model_name_or_path: str = field(metadata={"help": "Hub id, folder, embedded:e5-small or embedded:gemma-3-270m"})
-    model_revision: str | None = _option(None, "commit, tag or branch of the base on the Hub")
-    pooling: str = _option(
+    model_revision: str | None = option(None, "commit, tag or branch of the base on the Hub")
+    pooling: str = option(
         "auto",
         "what the head sees: auto = the architecture's own (first or last token); mean; pair = mean, and product and "
         "difference of the two sides (encoders only)",
         ["auto", "mean", "pair"],
     )
-    max_length: int = _option(192, "tokens a pair at most; the longer side is cut first")
-    base_dropout: float | None = _option(None, "dropout inside the base while training; its config's own by default")
-    dtype: str = _option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
-    attn_implementation: str | None = _option(None, "sdpa, eager, flash_attention_2, ...")
-    adapter: str = _option("lora", "lora, or none for full fine-tuning", ["lora", "none"])
-    lora_r: int = _option(16, "rank")
-    lora_alpha: int = _option(32, "scale; the update is multiplied by alpha / r")
-    lora_dropout: float = _option(0.01, "dropout in front of the adapter")
-    lora_target_modules: list[str] = _option(["all-linear"], "all-linear, attention, or a list of module names")
-    use_rslora: bool = _option(False, "scale by alpha / sqrt(r)")
-    use_dora: bool = _option(False, "weight-decomposed LoRA")
-    init_lora_weights: str = _option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
+    max_length: int = option(192, "tokens a pair at most; the longer side is cut first")
+    base_dropout: float | None = option(None, "dropout inside the base while training; its config's own by default")
+    dtype: str = option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
+    attn_implementation: str | None = option(None, "sdpa, eager, flash_attention_2, ...")
+    adapter: str = option("lora", "lora, or none for full fine-tuning", ["lora", "none"])
+    lora_r: int = option(16, "rank")
+    lora_alpha: int = option(32, "scale; the update is multiplied by alpha / r")
+    lora_dropout: float = option(0.01, "dropout in front of the adapter")
+    lora_target_modules: list[str] = option(["all-linear"], "all-linear, attention, or a list of module names")
+    use_rslora: bool = option(False, "scale by alpha / sqrt(r)")
+    use_dora: bool = option(False, "weight-decomposed LoRA")
+    init_lora_weights: str = option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
 
     def __post_init__(self):
         if self.max_length < 8:
@@ -56,25 +57,25 @@ class DataArguments:
 
     train_file: str = field(metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
     task: str = field(metadata={"help": "QC (category path) or QI (item title)", "choices": ["QC", "QI"]})
-    on_bad_rows: str = _option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
-    lowercase: bool = _option(False, "lower-case both texts")
-    language_fix: str = _option(
+    on_bad_rows: str = option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
+    lowercase: bool = option(False, "lower-case both texts")
+    language_fix: str = option(
         "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
     )
-    translation: str = _option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
-    input_style: str = _option("both", "query side of the pair", ["original", "translation", "both"])
-    language_tag: bool = _option(False, "put the language in front of the query, as [de]")
-    path_style: str = _option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
-    fold: str = _option("all", "all, full (no validation), or the number of one fold")
-    num_folds: int = _option(3, "folds")
-    group_by: str = _option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
-    prefix_levels: int = _option(2, "levels of the path that make a prefix group")
-    fold_seed: int = _option(42, "seed of the fold assignment")
-    held_out_languages: list[str] = _option([], "one split instead of folds: validate on these languages only")
-    eval_rows: int = _option(2000, "validation rows scored during training; the whole fold is scored at the end")
-    early_stopping_patience: int | None = _option(None, "evaluations without a better metric before it stops")
-    keep_checkpoints: bool = _option(False, "keep checkpoints of finished folds")
-    overwrite: bool = _option(False, "replace a finished fold in output_dir")
+    translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
+    language_tag: bool = option(False, "put the language in front of the query, as [de]")
+    path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
+    fold: str = option("all", "all, full (no validation), or the number of one fold")
+    num_folds: int = option(3, "folds")
+    group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
+    prefix_levels: int = option(2, "levels of the path that make a prefix group")
+    fold_seed: int = option(42, "seed of the fold assignment")
+    held_out_languages: list[str] = option([], "one split instead of folds: validate on these languages only")
+    eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
+    early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
+    keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
+    overwrite: bool = option(False, "replace a finished fold in output_dir")
 
     def __post_init__(self):
         if self.fold not in ("all", "full") and not self.fold.isdigit():

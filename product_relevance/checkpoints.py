@@ -1,7 +1,9 @@
 """Open a checkpoint for inference: safetensors only, no code from the repository, and a name for its exact content."""
 
 import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from product_relevance import embedded
@@ -41,9 +43,31 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}: expected a folder or Hub id of a model; {_first_line(error)}") from None
+    refuse_code(name, config)
+    return Checkpoint(name, folder, revision, config, _identity(name, folder, revision))
+
+
+def refuse_code(name: str, config) -> None:
+    """Refuse a config that asks for code from its repository.
+
+    Raises:
+        ValueError: It has `auto_map`.
+    """
     if getattr(config, "auto_map", None):
         raise ValueError(f"{name}: its config has auto_map, code from the repository; this package runs none")
-    return Checkpoint(name, folder, revision, config, _identity(name, folder, revision, config))
+
+
+def resolve_revision(name: str, revision: str | None = None) -> str | None:
+    """Return the commit of a checkpoint on the Hub, which pins its content; `revision` itself for local ones."""
+    from transformers.utils import cached_file
+
+    folder = embedded.resolve(name)
+    if os.path.isdir(folder):
+        return revision
+    # configs no longer tell their commit (transformers 5.23); the client's cache does, by its folder's name
+    path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", path)
+    return found.group(1) if found else revision
 
 
 def load_tokenizer(checkpoint: Checkpoint):
@@ -114,12 +138,12 @@ def choose_dtype(dtype: str, device: str) -> str:
     return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
 
 
-def _identity(name: str, folder: str, revision: str | None, config) -> str:
+def _identity(name: str, folder: str, revision: str | None) -> str:
     if embedded.is_embedded(name):
         return embedded.BASES[name.removeprefix(embedded.PREFIX)]["sha256"]
     if os.path.isdir(folder):
         return sha256_of(folder)
-    return getattr(config, "_commit_hash", None) or revision or "main"
+    return resolve_revision(name, revision) or "main"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from product_relevance.cleaning import clean_text, normalise
 from product_relevance.languages import LANGUAGES
 from product_relevance.provenance import ORIGINAL, append_rows, draw
 from product_relevance.sources import read_table
-from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator
+from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, pick_column
 
 logger = logging.getLogger(__name__)
 
@@ -133,20 +133,13 @@ def from_language_table(path: str | os.PathLike) -> Translator:
         ValueError: No such file, another format, or a column missing.
     """
     columns = read_table(path).columns
-    text, translation = (_pick(path, columns, names) for names in (TEXT_COLUMNS, TRANSLATION_COLUMNS))
+    wanted = (TEXT_COLUMNS, ("language",), TRANSLATION_COLUMNS)
     known: dict[tuple[str, str], str] = {}
-    for row in zip(columns[text], columns[_pick(path, columns, ("language",))], columns[translation], strict=True):
+    for row in zip(*(columns[pick_column(path, columns, names)] for names in wanted), strict=True):
         if all(isinstance(value, str) and value.strip() for value in row):
             known.setdefault((clean_text(row[0]), row[1]), row[2])
     logger.info("%s: %d translations", path, len(known))
     return lambda texts, codes: [known.get((clean_text(t), code)) for t, code in zip(texts, codes, strict=True)]
-
-
-def _pick(path: str | os.PathLike, columns: Iterable[str], names: tuple[str, ...]) -> str:
-    column = next((name for name in names if name in columns), None)
-    if column is None:
-        raise ValueError(f"{path}: found the columns {', '.join(columns)}, expected one of {', '.join(names)}")
-    return column
 
 
 def _check(text: str, shares: Mapping[str, float], cap: int | None) -> None:

@@ -13,7 +13,9 @@ from tqdm.auto import tqdm
 
 from product_relevance import embedded, modeling
 from product_relevance.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
+from product_relevance.checkpoints import choose_device
 from product_relevance.files import atomic_write, sha256_of
+from product_relevance.pooling import masked_mean
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def load_encoder(
     Raises:
         ValueError: No such embedded base, or sentence-transformers is not installed.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     if embedded.is_embedded(name):
         encode, weights = _load_mean_pooled(name, prefixes or E5_PREFIXES, device)
     else:
@@ -151,8 +153,8 @@ def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple
 
 
 def _mean(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
-    return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    states = model(**batch).last_hidden_state
+    return torch.nn.functional.normalize(masked_mean(states, batch["attention_mask"]), dim=-1)
 
 
 def _load_sentence_transformer(name, revision, prefixes, device) -> tuple[Encoder, str]:

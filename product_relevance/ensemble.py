@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from product_relevance import adapters, canaries, merging, modeling
+from product_relevance import adapters, canaries, checkpoints, merging, modeling
 from product_relevance.batching import encode_pairs
 from product_relevance.locate import Located, locate
 from product_relevance.manifest import config_sha256
@@ -227,8 +227,8 @@ class RelevanceEnsemble:
 def _load_base(found: Located, device: str | None, dtype: str):
     """Load the base that the adapters were trained on, or refuse another one."""
     run, base = found.run, found.run["base"]
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = modeling.auto_dtype(device) if dtype == "auto" else dtype
+    device = checkpoints.choose_device(device)
+    dtype = checkpoints.choose_dtype(dtype, device)
     name, revision = base["name"], base["revision"]
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
@@ -249,7 +249,6 @@ def _check_base(folder: Path, run: dict, model) -> None:
     checks = {
         "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
         "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),
-        "revision": (base["revision"], lambda: getattr(model.config, "_commit_hash", None) or base["revision"]),
     }
     for what, (expected, measured) in checks.items():
         if expected is not None and (found := measured()) != expected:

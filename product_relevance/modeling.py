@@ -3,13 +3,13 @@
 import hashlib
 import re
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
 from product_relevance import embedded
+from product_relevance.checkpoints import refuse_code
 from product_relevance.pooling import PooledClassifier
 
 NUM_LABELS = 2
@@ -62,8 +62,7 @@ def load_config(name: str, revision: str | None = None):
         ValueError: the config asks for code from the repository (`auto_map`).
     """
     config = AutoConfig.from_pretrained(embedded.resolve(name), revision=revision, trust_remote_code=False)
-    if getattr(config, "auto_map", None):
-        raise ValueError(f"{name}: its config has auto_map, code from the repository; this package runs none")
+    refuse_code(name, config)
     text = getattr(config, "text_config", None)
     config = text if text is not None else config
     config.num_labels, config.id2label = NUM_LABELS, dict(LABELS)
@@ -137,23 +136,6 @@ def _check_keys(name: str, model, info: dict) -> None:
                 f"{name}: the checkpoint {what} {len(keys)} tensors of {type(model).__name__}, as {keys[0]}; "
                 "a partly random base is never what one wants: check the model id and its revision"
             )
-
-
-def resolve_revision(name: str, revision: str | None = None) -> str | None:
-    """Return the commit of a base on the Hub, so that a run is pinned to it; `revision` itself for local bases."""
-    folder = embedded.resolve(name)
-    if Path(folder).is_dir():
-        return revision
-    # configs no longer tell their commit (transformers 5.23); the client's cache does, by its folder's name
-    found = re.search(
-        r"/snapshots/([0-9a-f]{40})/", Path(cached_file(folder, "config.json", revision=revision)).as_posix()
-    )
-    return found.group(1) if found else revision
-
-
-def auto_dtype(device: str) -> str:
-    """Return the dtype of a base on a device: bfloat16 on a GPU that has it, else float32."""
-    return "bfloat16" if torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 def fingerprint(model) -> str:

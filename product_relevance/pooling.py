@@ -35,14 +35,14 @@ class PooledClassifier(nn.Module):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _pool(self, states, ids, mask):
-        mean = _masked_mean(states, mask)
+        mean = masked_mean(states, mask)
         if self.pooling == "mean":
             return mean
         separators = (ids == self.separator).cumsum(1)  # <s> q </s></s> t </s>: 0 on the query, 2 on the target
         content = (ids != self.separator) & mask.bool()
         content[:, 0] = False  # <s>
-        left = nn.functional.normalize(_masked_mean(states, content & (separators == 0)), dim=-1)
-        right = nn.functional.normalize(_masked_mean(states, content & (separators > 0)), dim=-1)
+        left = nn.functional.normalize(masked_mean(states, content & (separators == 0)), dim=-1)
+        right = nn.functional.normalize(masked_mean(states, content & (separators > 0)), dim=-1)
         scale = states.shape[-1] ** 0.5  # brings unit vectors to the size of token states
         product = left * right * scale**1.5
         cosine = (left * right).sum(-1, keepdim=True) * 10
@@ -57,6 +57,7 @@ class PooledClassifier(nn.Module):
         self.model.gradient_checkpointing_enable(**options)
 
 
-def _masked_mean(states, mask):
+def masked_mean(states, mask):
+    """Return the mean of states (batch, length, width) over the tokens in a mask (batch, length)."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)

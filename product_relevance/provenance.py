@@ -16,8 +16,6 @@ ORIGINAL = "original"
 METHODS = {"translated": "t", "back_translated": "b", "noise": "n", "hard_negative": "h", "easy_negative": "e"}
 # What the reader noted of a source file; it means nothing for made rows and is not written.
 _READERS_NOTES = ("defect", "original", "line")
-
-
 QUERIES = ("origin_query", "translated_query")
 NEEDED = ("query", "clean_target", "translated_query", "given_language", "fold")
 
@@ -81,7 +79,7 @@ def append_rows(
     for name in changes.keys() & set(base):
         new[name] = pd.array([changes[name][i] for i in order], dtype=base[name].dtype)
     counts = {"crossing": 0, "clashing": 0}
-    if {"origin_query", "translated_query"} & changes.keys():
+    if set(QUERIES) & changes.keys():
         key_of = _normalised(base, new)
         crossing = _crossing(base, parents, new, key_of) if "fold" in base else np.zeros(len(new), dtype=bool)
         clashing = _clashing(base, new, key_of) & ~crossing
@@ -113,7 +111,7 @@ def read_prepared(path: str | os.PathLike, task: str) -> pd.DataFrame:
 
 def write_rows(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write records as Parquet that the reader takes; the same rows give the same bytes."""
-    task = frame["task"].iloc[0]
+    task = frame.attrs.get("task") or frame["task"].iloc[0]
     table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
     table = table.rename(columns={"target": TARGET_FIELD[task]})
     table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading

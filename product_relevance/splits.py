@@ -9,6 +9,7 @@ import pandas as pd
 from product_relevance import folds
 from product_relevance.arguments import DataArguments
 from product_relevance.leakage import require_no_leak
+from product_relevance.provenance import ORIGINAL
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def _given(frame: pd.DataFrame, num_folds: int) -> np.ndarray:
 
 
 def _assigned(frame: pd.DataFrame, arguments: DataArguments) -> np.ndarray:
-    if "method" in frame and (frame["method"] != "original").any():
+    if "method" in frame and (frame["method"] != ORIGINAL).any():
         raise ValueError(
             f"{frame.attrs.get('source', 'records')}: found made rows (field 'method') but no field 'fold': only the "
             "folds that they were made in keep them from their validation rows; prepare the file with folds"
@@ -83,7 +84,7 @@ def _assigned(frame: pd.DataFrame, arguments: DataArguments) -> np.ndarray:
 def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray):
     if "method" not in frame:
         return train, valid
-    valid = valid & (frame["method"] == "original").to_numpy()
+    valid = valid & (frame["method"] == ORIGINAL).to_numpy()
     derived = frame["source_row"].astype(str).isin(set(frame.loc[valid, "id"].astype(str))).to_numpy()
     return train & ~(derived & ~valid), valid
 

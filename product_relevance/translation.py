@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -38,8 +38,8 @@ def from_table(path: str | os.PathLike) -> Translator:
         ValueError: No such file, another format, or a column missing.
     """
     table = _read_table(Path(path))
-    text = _pick(path, table, TEXT_COLUMNS)
-    translation = _pick(path, table, TRANSLATION_COLUMNS)
+    text = pick_column(path, table, TEXT_COLUMNS)
+    translation = pick_column(path, table, TRANSLATION_COLUMNS)
     known = {}
     for query, english in zip(table[text], table[translation], strict=True):
         if _present(query) and _present(english):
@@ -125,7 +125,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
 
 
-def _pick(path: str | os.PathLike, table: pd.DataFrame, names: tuple[str, ...]) -> str:
+def pick_column(path: str | os.PathLike, table: Iterable[str], names: tuple[str, ...]) -> str:
+    """Return the first of `names` that a table of this file has; ValueError where it has none."""
     column = next((name for name in names if name in table), None)
     if column is None:
         raise ValueError(f"{path}: found the columns {', '.join(map(str, table))}, expected one of {', '.join(names)}")
