@@ -29,18 +29,20 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
 
 
-def train(model_args, data_args, training) -> None:
+def train(model_args, data_args, objective, training) -> None:
     """Train the folds that the arguments name and finish the run folder.
 
     Raises:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import data, distributed, modeling, run, training_run
+    from product_relevance import data, distributed, earlier, first_stage, modeling, run, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.batching import encode_pairs
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
+    from product_relevance.prompt import chosen_prompt
+    from product_relevance.prompt_tokens import use_prompt
     from product_relevance.splits import make_splits
 
     # ---- Devices ----
@@ -50,7 +52,7 @@ def train(model_args, data_args, training) -> None:
     # ---- Records and their columns ----
     with training.main_process_first(desc="records"):
         frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
-    template = data.make_template(data_args)
+    template = data.make_template(data_args, chosen_prompt(model_args))
     logger.info(data.describe(frame))
 
     # ---- Folds, checked for leaks ----
@@ -62,26 +64,32 @@ def train(model_args, data_args, training) -> None:
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
+    answers = template.prompt and use_prompt(tokenizer, template.prompt, template.task, model_args.max_length)
     taxonomy = data.make_taxonomy(frame)
     texts, targets = data.render(frame, template, taxonomy)
     tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
     logger.info("%d pairs, %.1f tokens each", len(tokens), sum(map(len, tokens)) / len(tokens))
 
     # ---- The run folder ----
-    shared = training_run.describe(model_args, data_args, training, frame, template)
+    shared = training_run.describe(model_args, data_args, objective, training, frame, template)
+    names = [split.name for split in splits]
+    stage = first_stage.find(model_args.init_adapter, shared, names)
+    taught_by = earlier.find("--teacher", objective.teacher, shared, names)
+    shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
     if training.process_index == 0:
-        training_run.claim(training, data_args, shared, [split.name for split in splits])
+        training_run.claim(training, data_args, shared, names)
         if taxonomy is not None:
             taxonomy.save(f"{training.output_dir}/taxonomy.json")
     distributed.wait()
+    frame = teacher.add_scores(frame, taught_by, splits, training)
 
     # ---- Train each fold on the one loaded base ----
-    bases = Bases(model_args, training, tokenizer)
+    bases = Bases(model_args, training, tokenizer, stage, answers)
     for split in splits:
         if run.finished(training.output_dir, split.name):
             logger.info("%s: finished before, kept", split.name)
             continue
-        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, training, shared)
+        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared)
 
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index == 0:

@@ -41,13 +41,14 @@ def lora_config(model, arguments: ModelArguments):
     linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not HEAD.search(n)]
     targets = _expand_targets(linear, arguments.lora_target_modules)
     start = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
+    head = head_names(model)
     return LoraConfig(
-        task_type="SEQ_CLS",
+        task_type="SEQ_CLS" if head else "CAUSAL_LM",  # without a head it also fits the plain causal model
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
         target_modules=targets,
-        modules_to_save=head_names(model),
+        modules_to_save=head,
         use_rslora=arguments.use_rslora,
         use_dora=arguments.use_dora,
         init_lora_weights=start[arguments.init_lora_weights],
@@ -78,10 +79,16 @@ def add_adapter(model, arguments: ModelArguments, *, name: str = "default", auto
     return get_peft_model(model, lora_config(model, arguments), adapter_name=name, autocast_adapter_dtype=autocast)
 
 
-def load_adapter(model, folder: str, name: str):
+def load_adapter(model, folder: str, name: str, *, config=None):
     """Load a saved adapter with its head onto a base (or beside other adapters) and require every tensor.
 
     PEFT only warns of missing tensors, which leaves a random head: here it is an error.
+
+    Args:
+        model: base with its head, or a PeftModel.
+        folder: holds adapter_model.safetensors and adapter_config.json.
+        name: of the adapter in the model.
+        config: to train it further, with this LoraConfig; the saved one, for scoring only, if None.
 
     Returns:
         The PeftModel.
@@ -98,7 +105,8 @@ def load_adapter(model, folder: str, name: str):
             if isinstance(model, PeftModel):
                 model.load_adapter(folder, adapter_name=name)
             else:
-                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+                trained = config is not None
+                model = PeftModel.from_pretrained(model, folder, name, is_trainable=trained, config=config)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}: this adapter does not fit the base: {str(error)[:300]}") from None
     with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:

@@ -1,4 +1,4 @@
-"""Arguments of a training run: two dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
+"""Arguments of a training run: three dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
 
 import difflib
 import json
@@ -15,6 +15,10 @@ def option(default, help, choices=None):
     return field(default=default, metadata=metadata)
 
 
+# Functions of product_relevance/objectives.py, which imports torch.
+OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
+
+
 @dataclass
 class ModelArguments:
     """The base, its two-label head, and the adapter on it."""
@@ -27,6 +31,13 @@ class ModelArguments:
         "difference of the two sides (encoders only)",
         ["auto", "mean", "pair"],
     )
+    head: str = option(
+        "classifier",
+        "classifier = two new labels; yes_no = the logits of two words that a language model may answer with",
+        ["classifier", "yes_no"],
+    )
+    prompt: str | None = option(None, "of yes_no: a file, or plain (the default), breakdown, qwen3-reranker")
+    chat_template: bool = option(False, "of yes_no: put the prompt into the tokenizer's chat template")
     max_length: int = option(192, "tokens a pair at most; the longer side is cut first")
     base_dropout: float | None = option(None, "dropout inside the base while training; its config's own by default")
     dtype: str = option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
@@ -39,16 +50,60 @@ class ModelArguments:
     use_rslora: bool = option(False, "scale by alpha / sqrt(r)")
     use_dora: bool = option(False, "weight-decomposed LoRA")
     init_lora_weights: str = option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
+    init_adapter: str | None = option(None, "run whose adapters and heads this one continues from (two stages)")
 
     def __post_init__(self):
         if self.max_length < 8:
             raise ValueError(f"--max_length {self.max_length}: expected at least 8 tokens")
         if self.base_dropout is not None and not 0 <= self.base_dropout < 1:
             raise ValueError(f"--base_dropout {self.base_dropout}: expected from 0 up to, not including, 1")
+        if self.head == "yes_no" and self.pooling != "auto":
+            raise ValueError(f"--pooling {self.pooling}: --head yes_no reads the last token; leave it at auto")
+        if self.head != "yes_no" and (self.prompt or self.chat_template):
+            raise ValueError("--prompt and --chat_template belong to --head yes_no: add it, or leave them out")
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
             raise ValueError(f"--dtype {self.dtype}: expected auto, bfloat16, float16 or float32")
         if self.adapter == "lora" and self.lora_r < 1:
             raise ValueError(f"--lora_r {self.lora_r}: expected at least 1; --adapter none trains all weights")
+
+
+@dataclass
+class ObjectiveArguments:
+    """What is minimised; label smoothing is the Trainer's own --label_smoothing_factor."""
+
+    objective: str = option("cross_entropy", "see docs/training.md", list(OBJECTIVES))
+    class_weights: list[str] = option([], "balanced, or the factors of the losses of label 0 and label 1")
+    r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes")
+    teacher: str | None = option(None, "distill: run whose folds score the training rows")
+    teacher_share: float = option(0.5, "distill: weight of the teacher; the label has the rest")
+    dpo_beta: float = option(0.1, "dpo: how strongly the model is held to the one without adapter")
+
+    def __post_init__(self):
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}")
+        if (self.objective == "distill") != (self.teacher is not None):
+            raise ValueError("--objective distill and --teacher RUN go together")
+        if not 0 < self.teacher_share <= 1:
+            raise ValueError(f"--teacher_share {self.teacher_share}: expected more than 0, and 1 at most")
+        if self.r_drop_strength <= 0 or self.dpo_beta <= 0:
+            raise ValueError("--r_drop_strength and --dpo_beta: expected more than 0")
+        if self.class_weights and self.objective == "dpo":
+            raise ValueError("--class_weights: dpo weighs preferences, not classes; leave them out")
+        self.factors()
+
+    def factors(self) -> list[float] | None:
+        """Return the two factors of --class_weights; None where they are balanced by the data, or not given."""
+        if self.class_weights in ([], ["balanced"]):
+            return None
+        try:
+            found = [float(word) for word in self.class_weights]
+        except ValueError:
+            found = []
+        if len(found) != 2 or min(found) < 0:
+            raise ValueError(
+                f"--class_weights {' '.join(self.class_weights)}: expected balanced, or two numbers from 0"
+            )
+        return found
 
 
 @dataclass
@@ -113,7 +168,7 @@ def parse_arguments(argv: list[str] | None = None):
         argv: command line without the program's name; `sys.argv[1:]` when None.
 
     Returns:
-        (ModelArguments, DataArguments, transformers.TrainingArguments)
+        (ModelArguments, DataArguments, ObjectiveArguments, transformers.TrainingArguments)
 
     Raises:
         ValueError: unknown recipe key, or a value outside its range. SystemExit for a malformed flag.
@@ -121,14 +176,14 @@ def parse_arguments(argv: list[str] | None = None):
     from transformers import HfArgumentParser, TrainingArguments
 
     argv = list(sys.argv[1:] if argv is None else argv)
-    types = (ModelArguments, DataArguments, TrainingArguments)
+    types = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
     recipe, flags = split_recipe(argv)
     settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
     if _takes_bf16(settings, flags):
         settings["bf16"] = True
     parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
     parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
-    if parsed[2].hub_token:
+    if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     return parsed
 
@@ -200,14 +255,14 @@ def help_line(f) -> str:
 
 
 def help_text() -> str:
-    """Return the help of the two dataclasses here, without importing transformers."""
+    """Return the help of the three dataclasses here, without importing transformers."""
     lines = [
         "usage: train_relevance.py [RECIPE.yaml] [--flag value ...]",
         "",
         "Fine-tune a base for product-search relevance, fold by fold. Every flag of",
         "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
     ]
-    for kind in (ModelArguments, DataArguments):
+    for kind in (ModelArguments, DataArguments, ObjectiveArguments):
         lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(help_line, fields(kind))]
     lines += ["", "TrainingArguments that differ from transformers here:"]
     return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])

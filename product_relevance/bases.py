@@ -6,7 +6,8 @@ import logging
 import torch
 from transformers import set_seed
 
-from product_relevance import adapters, distributed, embedded, modeling
+from product_relevance import adapters, distributed, embedded, first_stage, modeling
+from product_relevance.earlier import EarlierRun
 
 logger = logging.getLogger(__name__)
 
@@ -14,8 +15,9 @@ logger = logging.getLogger(__name__)
 class Bases:
     """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
 
-    def __init__(self, model_args, training, tokenizer):
+    def __init__(self, model_args, training, tokenizer, first_stage: EarlierRun | None = None, answers=None):
         self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
+        self.first_stage, self.answers = first_stage, answers
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
         self.model = self.fingerprint = None
@@ -33,6 +35,7 @@ class Bases:
                 self.tokenizer,
                 args.model_revision,
                 pooling=args.pooling,
+                answers=self.answers,
                 dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,
@@ -47,16 +50,22 @@ class Bases:
         frozen = self.model_args.adapter == "lora"
         return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
 
-    def with_adapter(self):
-        """Return the base with a fresh adapter, or itself for full fine-tuning."""
+    def with_adapter(self, split: str):
+        """Return the base with a fresh adapter, or with that of the first stage; itself for full fine-tuning."""
         model = self.take()
         set_seed(self.training.seed)
+        stage = distributed.zero_stage(self.training)
+        if self.first_stage is not None:
+            folder = self.first_stage.folder(split)
+            if stage == 3:
+                raise ValueError("--init_adapter loads whole weights: not under ZeRO-3; use ZeRO-2 or DDP")
+            model = first_stage.continue_from(folder, model, self.model_args, self.fingerprint)
         if self.model_args.adapter == "none":
             return model
-        stage = distributed.zero_stage(self.training)
         if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):
             raise ValueError("--init_lora_weights pissa and olora need whole weights at the start: not under ZeRO-3")
-        model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
+        if self.first_stage is None:
+            model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
         if (self.training.bf16 or self.training.fp16) and stage < 3:
             for weight in (p for p in model.parameters() if p.requires_grad):
                 weight.data = weight.data.float()  # a head in bf16 would round small updates away

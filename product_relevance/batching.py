@@ -68,11 +68,15 @@ def _put_newline_between(tokenizer) -> None:
     )
 
 
-class PairDataset(Dataset):
-    """Tokenised pairs with labels and weights of their losses, as the Trainer takes them."""
+# What a row may have for its loss beside the label: a factor, and a teacher's probability of relevance.
+ROW_COLUMNS = ("weights", "teacher")
 
-    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None, weights=None):
-        self.ids, self.labels, self.weights = ids, labels, weights
+
+class PairDataset(Dataset):
+    """Tokenised pairs with labels and what their losses need, as the Trainer takes them."""
+
+    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None, weights=None, teacher=None):
+        self.ids, self.labels, self.weights, self.teacher = ids, labels, weights, teacher
 
     def __len__(self):
         return len(self.ids)
@@ -81,8 +85,9 @@ class PairDataset(Dataset):
         row = {"input_ids": self.ids[index]}
         if self.labels is not None:
             row["labels"] = int(self.labels[index])
-        if self.weights is not None:
-            row["weights"] = float(self.weights[index])
+        for name in ROW_COLUMNS:
+            if (values := getattr(self, name)) is not None:
+                row[name] = float(values[index])
         return row
 
 
@@ -96,8 +101,9 @@ class PairCollator:
         batch = pad([row["input_ids"] for row in rows], self.pad_id)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        if "weights" in rows[0]:
-            batch["weights"] = torch.tensor([row["weights"] for row in rows], dtype=torch.float32)
+        for name in ROW_COLUMNS:
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
         return batch
 
 

@@ -60,7 +60,8 @@ def loads_plainly(run: dict) -> bool:
     """Tell whether a fold of the run loads with PEFT and transformers alone, to the same scores."""
     base = base_facts(run["base"])
     on_hub = base["hub"] is not None and not base["embedded"] and not MULTIMODAL.match(base["name"])
-    return on_hub and run["adapter"] is not None and run["pooling"] == "auto"
+    whole = run["pooling"] == "auto" and run["template"].get("prompt") is None
+    return on_hub and run["adapter"] is not None and whole
 
 
 def carbon(run: dict, seconds: float) -> dict[str, Any] | None:

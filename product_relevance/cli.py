@@ -1,4 +1,4 @@
-"""The console command: `relevance predict | evaluate | export | serve | review | check | compare | zip | info`."""
+"""The console command: `relevance predict | evaluate | decide | stack | export | serve | review | check | ...`."""
 
 import argparse
 import sys
@@ -21,6 +21,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_decide(commands)
+    _add_stack(commands)
     _add_export(commands)
     _add_serve(commands)
     check = _add(
@@ -63,7 +65,7 @@ def _add_scoring(parser) -> None:
     )
     _add_limit(parser)
     parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
-    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, or a number from 0 to 1")
+    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number to 1")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
@@ -85,6 +87,8 @@ def _add_predict(commands) -> None:
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
     predict.add_argument("--overwrite", action="store_true", help="replace the output")
+    steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
+    predict.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
 
 
 def _add_evaluate(commands) -> None:
@@ -92,6 +96,29 @@ def _add_evaluate(commands) -> None:
     _add_scoring(evaluate)
     evaluate.add_argument("file", help="labelled records")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
+
+
+def _add_cuts(parser) -> None:
+    parser.add_argument("--threshold_by", default="global", choices=["global", "language"], help="default global")
+    parser.add_argument("--shrinkage", type=float, default=1000, help="rows that outweigh a language's own cut")
+
+
+def _add_decide(commands) -> None:
+    decide = _add(commands, "decide", _decide, "choose calibration and thresholds of a run by out-of-fold scores")
+    decide.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
+    decide.add_argument("--calibration", default="isotonic", choices=["none", "temperature", "isotonic"])
+    _add_cuts(decide)
+    decide.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
+    decide.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+    decide.add_argument("--dry_run", action="store_true", help="compare and write nothing")
+
+
+def _add_stack(commands) -> None:
+    stack = _add(commands, "stack", _stack, "join runs by a logistic regression on their out-of-fold scores")
+    stack.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
+    stack.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
+    _add_cuts(stack)
+    stack.add_argument("--overwrite", action="store_true", help="replace a stack")
 
 
 def _add_serve(commands) -> None:
@@ -119,16 +146,34 @@ def _add_export(commands) -> None:
 
 
 def _load(arguments):
+    from product_relevance import stacking
     from product_relevance.ensemble import RelevanceEnsemble
 
-    return RelevanceEnsemble.from_pretrained(
-        arguments.model,
-        revision=arguments.revision,
-        merge=arguments.merge,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        max_disagreement=arguments.max_disagreement,
-    )
+    options = {key: getattr(arguments, key) for key in ("merge", "device", "dtype", "max_disagreement")}
+    if stacking.is_stack(arguments.model):
+        if getattr(arguments, "reasoning_tokens", 0):
+            raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
+        return stacking.RelevanceStack.from_pretrained(arguments.model, **options)
+    options["reasoning_tokens"] = getattr(arguments, "reasoning_tokens", 0)
+    return RelevanceEnsemble.from_pretrained(arguments.model, revision=arguments.revision, **options)
+
+
+def _decide(arguments) -> None:
+    from product_relevance import nested
+
+    scored, choice = None, (arguments.calibration, arguments.threshold_by, arguments.shrinkage)
+    if arguments.unlabelled:
+        from product_relevance.prediction import score_unlabelled
+
+        scored = score_unlabelled(arguments.run_folder, arguments.unlabelled)
+    print(nested.decide_run(arguments.run_folder, *choice, scored, arguments.match, arguments.dry_run))
+
+
+def _stack(arguments) -> None:
+    from product_relevance import stacking
+
+    choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
+    print(stacking.stack_runs(arguments.runs, arguments.output, *choice))
 
 
 def _predict(arguments) -> None:
@@ -242,25 +287,13 @@ def _zip(arguments) -> None:
 
 
 def _info(arguments) -> None:
-    from product_relevance.locate import read_run
+    from product_relevance import info, locate, stacking
 
-    run = read_run(arguments.model, arguments.revision)
-    base, data, figures = run["base"], run["data"], run["metrics"]
-    print(f"task        {run['task']}")
-    print(f"base        {base['name']} (revision {base['revision'] or 'not pinned'})")
-    print(f"folds       {', '.join(fold['name'] for fold in run['folds'])}")
-    print(f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}")
-    print(f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive")
-    print(f"            sha256 {data['sha256']}")
-    print(f"languages   {' '.join(data['languages'])}")
-    cuts = ", ".join(f"{name} {value:.4f}" for name, value in run["thresholds"].items())
-    print(f"thresholds  {cuts} (from {run['thresholds_from']})")
-    if figures:
-        shown = ", ".join(
-            f"{k} {figures[k]:.4f}" for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None
-        )
-        print(f"out of fold {shown}")
-    print(f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}")
+    if stacking.is_stack(arguments.model):
+        lines = info.stack_lines(stacking.RelevanceStack.from_pretrained(arguments.model).run)
+    else:
+        lines = info.run_lines(locate.read_run(arguments.model, arguments.revision))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

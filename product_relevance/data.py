@@ -8,6 +8,7 @@ import pandas as pd
 from product_relevance import cleaning, columns, languages, translation
 from product_relevance.arguments import DataArguments
 from product_relevance.embedded import cache_folder
+from product_relevance.prompt import Prompt
 from product_relevance.records import read_records
 from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
@@ -52,7 +53,9 @@ def _check_weights(frame: pd.DataFrame) -> None:
         )
 
 
-def add_all(frame: pd.DataFrame, lowercase: bool, language_fix: str, translations: str) -> pd.DataFrame:
+def add_all(
+    frame: pd.DataFrame, lowercase: bool, language_fix: str, translations: "str | translation.Translator"
+) -> pd.DataFrame:
     """Add every column, cached on disk by content: clean, then translated, then the language."""
     source = dict(frame.attrs)
     cache = cache_folder() / "columns"
@@ -86,8 +89,8 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
     return add_all(frame, options["lowercase"], options["language_fix"], chosen)
 
 
-def make_template(arguments: DataArguments) -> Template:
-    """Return the template that the arguments describe."""
+def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Template:
+    """Return the template that the arguments describe, around a prompt where there is one."""
     return Template(
         task=arguments.task,
         input_style=arguments.input_style,
@@ -95,6 +98,7 @@ def make_template(arguments: DataArguments) -> Template:
         language_fix=arguments.language_fix if arguments.language_tag else "none",
         path_style=arguments.path_style,
         lowercase=arguments.lowercase,
+        prompt=prompt,
     )
 
 

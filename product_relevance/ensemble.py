@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from product_relevance import adapters, canaries, checkpoints, merging, modeling
+from product_relevance import adapters, canaries, data, merging, thresholds
 from product_relevance.batching import encode_pairs
-from product_relevance.locate import Located, locate
-from product_relevance.manifest import config_sha256
+from product_relevance.locate import locate
 from product_relevance.metrics import probabilities
 from product_relevance.predictor import predict_logits
+from product_relevance.run_base import load_base
 from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
 
@@ -39,9 +39,10 @@ class RelevanceEnsemble:
     def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path], taxonomy: Taxonomy | None = None):
         self.model, self.tokenizer, self.run, self.folds, self.taxonomy = model, tokenizer, run, folds, taxonomy
         self.template = Template.from_dict(run["template"])
-        self.thresholds = run["thresholds"]
+        self.decision = thresholds.of_run(run)
+        self.thresholds = self.decision["thresholds"]
         self.manifest, self.vote, self.disagreement = None, "mean", None
-        self._selected = None
+        self.reasoning_tokens, self._selected = 0, None
 
     @classmethod
     def from_pretrained(
@@ -53,6 +54,7 @@ class RelevanceEnsemble:
         device: str | None = None,
         dtype: str = "auto",
         max_disagreement: float = MAX_DISAGREEMENT,
+        reasoning_tokens: int = 0,
     ) -> "RelevanceEnsemble":
         """Load an ensemble whole, or not at all.
 
@@ -64,15 +66,17 @@ class RelevanceEnsemble:
             device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
             dtype: of the base: auto, bfloat16, float32.
             max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
+            reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where
+                the run's prompt has a place for them; slow, and thresholds were chosen without it.
 
         Raises:
             ValueError: nothing of that name; files, base, template or scores that are not those that were published;
-                mean weights that disagree with the mean of the probabilities.
+                mean weights that disagree with the mean of the probabilities; reasoning without a place for it.
         """
         if merge not in MERGES:
             raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
         found = locate(name, revision)
-        tokenizer, model = _load_base(found, device, dtype)
+        tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         tree = found.folder / "taxonomy.json"
         taxonomy = Taxonomy.load(tree) if tree.is_file() else None
         ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
@@ -82,6 +86,7 @@ class RelevanceEnsemble:
         exact = canaries.check(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
         if merge == "weights":
             ensemble._merge_weights(found.folder, exact or canaries.measure(ensemble), max_disagreement)
+        ensemble.reasoning_tokens = reasoning_tokens  # from here on: the canaries were scored without
         return ensemble
 
     @property
@@ -131,7 +136,36 @@ class RelevanceEnsemble:
         if vote == "mean":
             return scores.mean(axis=1)
         weights = np.ones(len(self.folds)) if vote == "majority" else self._fold_f1()
-        return (scores >= self.threshold) @ (weights / weights.sum())
+        return (scores >= self.fold_cuts("f1")) @ (weights / weights.sum())
+
+    def fold_cuts(self, kind: str) -> np.ndarray:
+        """Return the cut of each single fold model, shape (folds,), chosen on such models' out-of-fold scores."""
+        return np.full(len(self.folds), self.run["thresholds"].get(kind, self.thresholds[kind]))
+
+    def calibrate(self, scores: np.ndarray) -> np.ndarray:
+        """Turn scores of `predict` into calibrated probabilities in the same order.
+
+        Args:
+            scores: means of the folds' probabilities, shape (n,).
+
+        Returns:
+            Shape (n,); the scores themselves until `relevance decide` has chosen a calibration.
+        """
+        return thresholds.calibrated(self.decision, scores)
+
+    def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
+        """Call pairs relevant (1) or not (0) by the run's cuts.
+
+        Args:
+            scores: from `predict`, the mean of the folds, shape (n,).
+            languages: n codes; a language with a cut of its own gets it, any other the global one.
+            kind: f1, macro_f1, or after `relevance decide` expected_f1.
+
+        Returns:
+            Integers of shape (n,).
+        """
+        codes = [None] * len(scores) if languages is None else languages
+        return (np.asarray(scores) >= thresholds.row_cuts(self.decision, codes, kind)).astype(int)
 
     def predict_folds(self, pairs, languages=None, translations=None, *, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); arguments as in `predict`."""
@@ -140,9 +174,23 @@ class RelevanceEnsemble:
         columns = []
         for name in self.folds:
             self.select(name)
-            logits = predict_logits(self.model, ids, self.tokenizer.pad_token_id, progress=name if progress else None)
+            rows, pad_id = ids, self.tokenizer.pad_token_id
+            if self.reasoning_tokens:
+                rows = self.model.reason(ids, pad_id, self.reasoning_tokens)
+            logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
             columns.append(probabilities(logits))
         return np.stack(columns, axis=1)
+
+    def score_folds(self, frame, translation: str | None = None) -> np.ndarray:
+        """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
+        columns = data.add_run_columns(frame, self.run, translation)
+        pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
+        return self.predict_folds(pairs, columns["language"].tolist(), columns["translated_query"].tolist())
+
+    @property
+    def dtype(self) -> str:
+        """Of the base's weights, as float32."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     def rank(self, query: str, targets: Sequence[str], top_k: int | None = None, language=None, translation=None):
         """Order targets by relevance to one query.
@@ -222,37 +270,3 @@ class RelevanceEnsemble:
     def _fold_f1(self) -> np.ndarray:
         found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run["folds"]}
         return np.array([found.get(name) or 1.0 for name in self.folds])
-
-
-def _load_base(found: Located, device: str | None, dtype: str):
-    """Load the base that the adapters were trained on, or refuse another one."""
-    run, base = found.run, found.run["base"]
-    device = checkpoints.choose_device(device)
-    dtype = checkpoints.choose_dtype(dtype, device)
-    name, revision = base["name"], base["revision"]
-    try:
-        tokenizer = modeling.load_tokenizer(name, revision)
-        model = modeling.load_classifier(name, tokenizer, revision, pooling=run["pooling"], dtype=dtype)
-    except OSError as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {told[0]}"
-        ) from None
-    _check_base(found.folder, run, model)
-    return tokenizer, model.to(device).eval()
-
-
-def _check_base(folder: Path, run: dict, model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in modeling.LABELS.items()}
-    if run["labels"] != labels:
-        raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
-    checks = {
-        "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
-        "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),
-    }
-    for what, (expected, measured) in checks.items():
-        if expected is not None and (found := measured()) != expected:
-            raise ValueError(
-                f"{folder}: its adapters were trained on another base than {base['name']} as it is now ({what} "
-                f"{found[:12]}, expected {expected[:12]}): restore that base or pin its revision"
-            )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from product_relevance import metrics
-from product_relevance.prediction import cut, score_records
+from product_relevance import metrics, thresholds
+from product_relevance.prediction import cut, cuts, score_records
 from product_relevance.records import read_records
 from product_relevance.report import metrics_table
 
@@ -13,7 +13,8 @@ def evaluate_file(ensemble, file: str, *, vote=None, threshold="f1", translation
 
     Returns:
         `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
-        `macro_f1_at_macro_threshold`, at the run's cut for macro-F1. Figures as in `metrics.scores_report`.
+        `macro_f1_at_macro_threshold`, at the run's cut for macro-F1; with a calibration also `calibrated`, its `ece`
+        and `log_loss`. Figures as in `metrics.scores_report`.
 
     Raises:
         ValueError: bad records, or records without labels.
@@ -25,10 +26,17 @@ def evaluate_file(ensemble, file: str, *, vote=None, threshold="f1", translation
     labels, limit = frame["label"].to_numpy(int), cut(ensemble, threshold, vote)
     scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
     seen = ensemble.run["data"]["languages"]
-    found = metrics.final_report(labels, scores, limit, languages=frame["language"].tolist(), seen_languages=seen)
-    macro = metrics.scores_report(labels, scores, cut(ensemble, "macro_f1", vote))
-    found["macro_f1_at_macro_threshold"] = macro["macro_f1"]
-    by_fold = {name: metrics.scores_report(labels, folds[:, i], limit) for i, name in enumerate(ensemble.folds)}
+    codes = frame["language"].tolist()
+    own, macro = (cuts(ensemble, kind, vote, codes) for kind in (threshold, "macro_f1"))
+    groups = {"languages": codes, "seen_languages": seen, "cuts": own if np.ptp(own) else None}
+    found = metrics.final_report(labels, scores, limit, **groups)
+    found["macro_f1_at_macro_threshold"] = metrics.scores_report(labels, scores, 0.5, cuts=macro)["macro_f1"]
+    if vote == "mean" and "decision" in ensemble.run:
+        after = metrics.scores_report(labels, thresholds.calibrated(ensemble.decision, scores), 0.5)
+        found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
+    known = threshold in ensemble.thresholds
+    singles = ensemble.fold_cuts(threshold) if known else [limit] * len(ensemble.folds)
+    by_fold = {name: metrics.scores_report(labels, folds[:, i], singles[i]) for i, name in enumerate(ensemble.folds)}
     return {"file": frame.attrs["source"], "folds": by_fold, "ensemble": found}
 
 
@@ -48,6 +56,9 @@ def evaluation_table(figures: dict) -> str:
     groups = [{"language": g, **ensemble[g]} for g in ("seen", "unseen") if g in ensemble]
     groups += [{"language": code, **part} for code, part in ensemble["by_language"].items()]
     parts.append(metrics_table(groups, ["language", "rows", "positive", "f1", "floor_f1", "macro_f1", "auc"]))
+    if "calibrated" in ensemble:
+        rows = [{"probabilities": "scores", **ensemble}, {"probabilities": "calibrated", **ensemble["calibrated"]}]
+        parts.append(metrics_table(rows, ["probabilities", "ece", "log_loss"]))
     parts.append(
         f"{ensemble['rows']} rows; threshold {ensemble['threshold']:.4f} from the run's out-of-fold scores; "
         f"macro-F1 at the run's macro-F1 cut {ensemble['macro_f1_at_macro_threshold']:.4f}"

@@ -40,7 +40,7 @@ score({{"text": {query}, "text_pair": {second}}}, truncation=True)  # relevant: 
 ```python
 from sentence_transformers import CrossEncoder
 
-CrossEncoder(".").predict([({query}, {second})], apply_softmax=True)[:, 1]  # {score:.4f}
+CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
 ```
 """
 
@@ -122,6 +122,8 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
         ensemble.select(fold)
     if ensemble.run["adapter"] is not None:
         ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[fold or "weights"])
+    if ensemble.template.prompt is not None:
+        ensemble.model = ensemble.model.as_classifier()
     # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
     ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
 
@@ -176,6 +178,7 @@ def _readme(ensemble, found: dict, column: str, made: str) -> str:
         thresholds_from=run["thresholds_from"],
         template=", ".join(f"{key} {value}" for key, value in run["template"].items()),
         max_length=run["max_length"],
+        choice=")" if "prompt" in run["template"] else ", apply_softmax=True)[:, 1]",
         query=json.dumps(text, ensure_ascii=False),
         second=json.dumps(second, ensure_ascii=False),
         score=found["folds"][column][0],

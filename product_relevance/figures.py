@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +19,7 @@ from product_relevance.metrics import floor, reliability, scores_report, thresho
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, FAINT = "#222222", "#DDDDDD"
 DPI = 130
+FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
 def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike) -> None:
@@ -81,13 +83,16 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     save(figure, path)
 
 
-def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.PathLike) -> None:
+def reliability_diagram(
+    labels: ArrayLike, scores: ArrayLike, path: str | os.PathLike, calibrated: ArrayLike | None = None
+) -> None:
     """Draw the share of relevant pairs over their score, with a histogram of the scores.
 
     Args:
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         path: The PNG to write.
+        calibrated: The same rows after calibration, shape (n,), drawn as a second line.
 
     Raises:
         ValueError: Bad labels or scores.
@@ -95,21 +100,33 @@ def reliability_diagram(labels: ArrayLike, scores: ArrayLike, path: str | os.Pat
     found = reliability(labels, scores)
     figure = Figure(figsize=(6, 6.8), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    filled = found["count"] > 0
     upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
-    upper.vlines(found["score"][filled], found["score"][filled], found["positive"][filled], color=ORANGE, lw=3)
-    upper.plot(found["score"][filled], found["positive"][filled], "o-", color=BLUE, lw=1.5, ms=6, label="this model")
-    handles, _ = upper.get_legend_handles_labels()
-    handles.append(Line2D([], [], color=ORANGE, lw=3, label="gap"))
-    upper.legend(handles=handles, loc="upper left", frameon=False)
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of relevant pairs")
-    upper.set_title(f"Scores miss the true share by {found['ece']:.3f} on average (ECE)", loc="left")
     lower.stairs(found["count"], found["edges"], fill=True, color=SKY, ec=BLUE)
+    if calibrated is None:
+        title = f"Scores miss the true share by {found['ece']:.3f} on average (ECE)"
+        _reliability_line(upper, found, BLUE, "this model", gap=True)
+    else:
+        after = reliability(labels, calibrated)
+        title = f"Calibration brings the error (ECE) from {found['ece']:.3f} to {after['ece']:.3f}"
+        _reliability_line(upper, found, BLUE, f"scores (bins of {FEW} pairs or more)", least=FEW)
+        _reliability_line(upper, after, GREEN, "calibrated on the other folds", least=FEW)
+        lower.stairs(after["count"], after["edges"], color=GREEN, lw=1.8)
+    upper.legend(loc="upper left", frameon=False)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of relevant pairs")
+    upper.set_title(title, loc="left")
     lower.set(xlabel="score (probability of relevance), mean of each bin above", ylabel="pairs")
     lower.yaxis.set_major_formatter("{x:,.0f}")
     plain_axes(upper)
     plain_axes(lower)
     save(figure, path)
+
+
+def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: str, least=1, gap=False) -> None:
+    filled = found["count"] >= least
+    score, positive = found["score"][filled], found["positive"][filled]
+    if gap:
+        axes.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
+    axes.plot(score, positive, "o-", color=colour, lw=1.5, ms=6, label=name)
 
 
 def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
@@ -142,6 +159,34 @@ def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> 
             axes.text(0.5, 0.5, "nothing was logged", ha="center", color=INK, transform=axes.transAxes)
             axes.set_yticks([])
     save(figure, path)
+
+
+def run_pictures(
+    folder: Path, oof: pd.DataFrame | None, whole: Mapping[str, Any] | None, histories: Mapping[str, list[dict]]
+) -> dict[str, str]:
+    """Draw every picture of a run's report.
+
+    Args:
+        folder: Where to.
+        oof: Rows with label, score, and after `relevance decide` calibrated; None where no fold validated.
+        whole: From `scores_report` on these rows.
+        histories: Fold name to the Trainer's log_history.
+
+    Returns:
+        Title to file name.
+    """
+    drawn = {}
+    if oof is not None:
+        f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
+        reliability_diagram(oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"))
+        drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
+    if whole and whole.get("by_language"):
+        language_bars(whole, folder / "languages.png")
+        drawn["F1 and AUC per language"] = "languages.png"
+    if any(histories.values()):
+        loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
+        drawn["Loss and AUC while training"] = "loss.png"
+    return drawn
 
 
 def _loss_title(histories: Mapping[str, list[dict]]) -> str:

@@ -11,6 +11,7 @@ from product_relevance.manifest_form import (
     BASE_KEYS,
     FORMAT,
     KIND,
+    OPTIONAL_RUN_KEYS,
     PICKLES,
     RUN_KEYS,
     check,
@@ -104,10 +105,12 @@ def public_run(run: dict) -> dict:
     arguments = run["arguments"]
     recipe = {k: v for k, v in arguments["model"].items() if k not in MODEL_PRIVATE}
     recipe |= {k: v for k, v in arguments["data"].items() if k not in DATA_PRIVATE}
+    recipe |= arguments.get("objective", {})
     recipe |= {k: arguments["training"][k] for k in TRAINING_PUBLIC if k in arguments["training"]}
     folds = [{k: v for k, v in fold.items() if k != "base"} for fold in run["folds"]]
     found = {key: run[key] for key in RUN_KEYS} | {"folds": folds, "recipe": recipe}
-    return _last_parts(found) | {"base": base}
+    found |= {key: run[key] for key in OPTIONAL_RUN_KEYS if key in run}
+    return _last_parts(found) | {"base": base, "template": run["template"]}  # a prompt may hold </think>
 
 
 def config_sha256(config: dict) -> str:

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import PurePath
 
+from product_relevance import thresholds
 from product_relevance.embedded import is_embedded
 from product_relevance.templates import Template
 
@@ -14,6 +15,8 @@ RUN_KEYS = (
     *("data", "thresholds", "thresholds_from", "metrics", "folds", "versions", "device", "processes", "seconds"),
     "finished",
 )
+# Of runs that have them; a manifest without is read as before.
+OPTIONAL_RUN_KEYS = ("decision",)
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
 FOLD_KEYS = ("name", "repo_id", "revision", "path", "files")
 CANARY_KEYS = ("pairs", "scores", "folds", "dtype")
@@ -47,7 +50,7 @@ def check(manifest, pinned: bool) -> None:
 
 
 def _check_run(run) -> None:
-    _keys(run, (*RUN_KEYS, "recipe"), "run")
+    _keys(run, (*RUN_KEYS, "recipe"), "run", OPTIONAL_RUN_KEYS)
     _keys(run["base"], BASE_KEYS, "run.base")
     base = run["base"]
     _need(is_public_base(base["name"]), "run.base.name", base["name"], "a Hub id org/name, or embedded:NAME")
@@ -65,6 +68,8 @@ def _check_run(run) -> None:
     _need({"f1", "macro_f1"} <= run["thresholds"].keys(), "run.thresholds", run["thresholds"], "f1 and macro_f1")
     _probabilities(run["thresholds"], "run.thresholds")
     _probabilities(run["data"].get("positive"), "run.data.positive")
+    if "decision" in run:
+        thresholds.check(run["decision"])
     _check_template(run)
 
 
@@ -124,9 +129,9 @@ def _need(good, what: str, found, expected: str) -> None:
         raise ValueError(f"{what}: found {str(found)[:120]!r}, expected {expected}")
 
 
-def _keys(found, expected, what: str) -> None:
+def _keys(found, expected, what: str, optional=()) -> None:
     _need(isinstance(found, dict), what, found, "a dict")
-    missing, unknown = sorted(set(expected) - found.keys()), sorted(found.keys() - set(expected))
+    missing, unknown = sorted(set(expected) - found.keys()), sorted(found.keys() - {*expected, *optional})
     _need(not missing, what, f"no {missing[0] if missing else ''}", f"the keys {', '.join(expected)}")
     _need(not unknown, what, unknown[0] if unknown else "", "no such key; was it written by a newer version?")
 

@@ -86,6 +86,7 @@ def scores_report(
     threshold: float,
     languages: Sequence[str] | None = None,
     seen_languages: Sequence[str] | None = None,
+    cuts: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Measure scores at a given cut, as a whole, per language, and on seen against unseen languages.
 
@@ -95,6 +96,7 @@ def scores_report(
         threshold: A row is called relevant when its score is at least this.
         languages: Code of each row, shape (n,).
         seen_languages: Codes that the model was trained on; needs `languages`.
+        cuts: Cut of each row, shape (n,), where languages have their own; then `threshold` is only passed on.
 
     Returns:
         rows, positive (share), f1, precision, recall, macro_f1, auc (None where only one class occurs), floor_f1,
@@ -108,9 +110,10 @@ def scores_report(
     labels, scores = checked(labels, scores, probability=True)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
-    report = _group(labels, scores, threshold) | {
+    called = scores >= (threshold if cuts is None else np.asarray(cuts, dtype=np.float64))
+    report = _group(labels, scores, called) | {
         "threshold": float(threshold),
-        "accuracy": float(rates(labels, scores, [threshold])["accuracy"][0]),
+        "accuracy": float((called == labels).mean()),
         "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
         "ece": reliability(labels, scores)["ece"],
     }
@@ -118,7 +121,7 @@ def scores_report(
         if seen_languages is not None:
             raise ValueError("seen_languages: given without languages, expected the language of each row as well")
         return report
-    return report | _by_language(labels, scores, threshold, languages, seen_languages)
+    return report | _by_language(labels, scores, called, languages, seen_languages)
 
 
 def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> dict[str, np.ndarray]:
@@ -232,7 +235,7 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         threshold: The cut.
-        **groups: `languages` and `seen_languages`, as for `scores_report`.
+        **groups: `languages`, `seen_languages` and `cuts`, as for `scores_report`.
 
     Returns:
         The same numbers either way.
@@ -241,28 +244,30 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
         ValueError: As `scores_report`.
     """
     labels, scores = checked(labels, scores, probability=True)
-    if find_spec("evaluate") is None:
+    if find_spec("evaluate") is None or groups.get("cuts") is not None:  # the module knows one cut only
         return scores_report(labels, scores, threshold, **groups)
+    groups.pop("cuts", None)
     return load_metric().compute(predictions=scores, references=labels, threshold=threshold, **groups)
 
 
-def _by_language(labels, scores, threshold, languages, seen_languages) -> dict[str, Any]:
+def _by_language(labels, scores, called, languages, seen_languages) -> dict[str, Any]:
     codes = np.asarray([str(language) for language in languages], dtype=object)
     if len(codes) != len(labels):
         raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one a row")
-    groups = {code: _group(labels[codes == code], scores[codes == code], threshold) for code in sorted(set(codes))}
+    places = {code: codes == code for code in sorted(set(codes))}
+    groups = {code: _group(labels[rows], scores[rows], called[rows]) for code, rows in places.items()}
     if seen_languages is None:
         return {"by_language": groups}
     seen = np.asarray([code in seen_languages for code in codes])
     parts = {"by_language": {code: group | {"seen": code in seen_languages} for code, group in groups.items()}}
     for name, rows in (("seen", seen), ("unseen", ~seen)):
         if rows.any():
-            parts[name] = _group(labels[rows], scores[rows], threshold)
+            parts[name] = _group(labels[rows], scores[rows], called[rows])
     return parts
 
 
-def _group(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    measured = rates(labels, scores, [threshold])
+def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray) -> dict[str, Any]:
+    measured = rates(labels, called.astype(np.float64), [0.5])
     chosen = {name: float(measured[name][0]) for name in ("f1", "precision", "recall", "macro_f1")}
     lowest = {f"floor_{name}": value for name, value in floor(labels).items()}
     return {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest

@@ -5,12 +5,20 @@ import re
 from contextlib import contextmanager
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from product_relevance import embedded
 from product_relevance.checkpoints import refuse_code
 from product_relevance.pooling import PooledClassifier
+from product_relevance.prompt_tokens import Answers
+from product_relevance.yes_no import YesNoModel, require_causal
 
 NUM_LABELS = 2
 LABELS = {0: "irrelevant", 1: "relevant"}
@@ -71,21 +79,32 @@ def load_config(name: str, revision: str | None = None):
 
 
 def load_classifier(
-    name: str, tokenizer, revision=None, *, pooling="auto", dtype="float32", attn_implementation=None, dropout=None
+    name: str,
+    tokenizer,
+    revision=None,
+    *,
+    pooling="auto",
+    answers: Answers | None = None,
+    dtype="float32",
+    attn_implementation=None,
+    dropout=None,
+    writes=False,
 ):
-    """Load a base with a new two-label head; the class comes from the config's `model_type`.
+    """Load a base with a new two-label head, or with two answers; the class comes from the config's `model_type`.
 
     Args:
         name: Hub id, folder, or embedded base.
         tokenizer: from `load_tokenizer`; its pad token tells decoder heads where a text ends.
         revision: commit, tag or branch on the Hub.
         pooling: `auto`, `mean` or `pair` (see ModelArguments).
+        answers: from `use_prompt`: the base stays a language model and its logits are those of no and yes.
         dtype: of the base weights, the name of a torch dtype.
         attn_implementation: as in transformers.
         dropout: inside the base while training; None keeps its config's own.
+        writes: with answers, let it write down its steps before them.
 
     Returns:
-        A PreTrainedModel whose forward gives logits of shape (batch, 2).
+        A model whose forward gives logits of shape (batch, 2).
 
     Raises:
         ValueError: weights that the architecture needs are missing, or weights are left that it does not know.
@@ -102,9 +121,14 @@ def load_classifier(
     if config.model_type == "gemma3_text":
         options["key_mapping"] = GEMMA3_TEXT_KEYS
     kind = AutoModelForSequenceClassification if pooling == "auto" else AutoModel
+    if answers is not None:
+        require_causal(name, config)
+        kind = AutoModelForCausalLM
     with _quiet():  # transformers warns of every new or dropped tensor; the check below is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
     _check_keys(name, model, info)
+    if answers is not None:
+        return YesNoModel(model, answers, writes)
     return (
         model
         if pooling == "auto"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from product_relevance import data
+from product_relevance import thresholds
 from product_relevance.files import atomic_write, sha256_of
 from product_relevance.records import read_records
 from product_relevance.run import write_json
@@ -29,10 +29,7 @@ def score_records(ensemble, frame: pd.DataFrame, *, vote: str | None = None, tra
         (probabilities of shape (n,), fold probabilities of shape (n, folds)).
     """
     vote = ensemble.checked_vote(vote)
-    columns = data.add_run_columns(frame, ensemble.run, translation)
-    pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
-    languages, translations = columns["language"].tolist(), columns["translated_query"].tolist()
-    folds = ensemble.predict_folds(pairs, languages, translations)
+    folds = ensemble.score_folds(frame, translation)
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
     prior = ensemble.run["data"]["positive"]
@@ -43,7 +40,7 @@ def cut(ensemble, threshold: str, vote: str) -> float:
     """Return the probability from which a pair counts as relevant.
 
     Raises:
-        ValueError: neither f1, macro_f1 nor a number from 0 to 1.
+        ValueError: neither a threshold that the run has, such as f1, nor a number from 0 to 1.
     """
     if threshold in ensemble.thresholds:
         return 0.5 if vote != "mean" else ensemble.thresholds[threshold]
@@ -52,8 +49,34 @@ def cut(ensemble, threshold: str, vote: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise ValueError(f"--threshold {threshold}: expected f1, macro_f1, or a number from 0 to 1")
+        names = ", ".join(ensemble.thresholds)
+        raise ValueError(f"--threshold {threshold}: expected {names}, or a number from 0 to 1")
     return value
+
+
+def cuts(ensemble, threshold: str, vote: str, languages) -> np.ndarray:
+    """Return the cut of each row, shape (n,): of its language, where the run has cuts by language; else of all."""
+    limit = cut(ensemble, threshold, vote)
+    if vote != "mean" or threshold not in ensemble.thresholds:
+        return np.full(len(languages), limit)
+    return thresholds.row_cuts(ensemble.decision, languages, threshold)
+
+
+def score_unlabelled(folder: str, file: str) -> dict:
+    """Score records that no fold of a run trained on, for `nested.decide_run`; no label is read.
+
+    Returns:
+        folds (probabilities, shape (n, folds)) of the n records that are of use, and source, the file's name.
+
+    Raises:
+        ValueError: no run there, or bad records.
+    """
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    ensemble = RelevanceEnsemble.from_pretrained(folder)
+    frame = read_records(file, task=ensemble.run["task"], role="any")
+    frame = frame[frame["defect"] == ""].reset_index(drop=True)
+    return {"folds": ensemble.score_folds(frame), "source": Path(file).name}
 
 
 def predict_file(
@@ -80,28 +103,32 @@ def predict_file(
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)
     frame = read_records(file, task=ensemble.run["task"], role="test")
-    limit = cut(ensemble, threshold, vote)
+    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     parts = Path(f"{output}.parts")
     key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows}
     table = translation is not None and Path(translation).is_file()
     key |= {
         "translation": sha256_of(translation) if table else translation,
-        "dtype": str(next(ensemble.model.parameters()).dtype),
+        "dtype": ensemble.dtype,
     }
     _claim_parts(parts, key)
     scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
-    scores["prediction"] = (scores["score"] >= limit).astype(int)
+    scores["prediction"] = (scores["score"] >= limits).astype(int)
+    if vote == "mean" and "decision" in ensemble.run:
+        scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
     beside = target.with_name(target.name + ".scores.parquet")
     with atomic_write(beside, "wb") as stream:
         scores.to_parquet(stream, index=False)
     write_submission(frame, scores["prediction"].to_numpy(), target)
     shutil.rmtree(parts)
-    share = scores["prediction"].mean()
-    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {limit:.4f}; probabilities in {beside.name}"
+    share, span = scores["prediction"].mean(), sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"})
+    shown = " to ".join(span)
+    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside.name}"
 
 
 def _run_key(ensemble) -> str:
-    text = json.dumps([ensemble.run, sorted(ensemble.folds)], sort_keys=True, default=str)
+    parts = [ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0)]
+    text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -34,6 +34,14 @@ NOTE = (
     "and no dev or test row had a part in the choice. As these rows choose the checkpoint and the cut and are "
     "then measured at it, their own F1 is slightly optimistic."
 )
+DECISION_COLUMNS = {
+    "calibration": "calibration", "cuts": "cuts", "fitted on": "fitted on", "f1": "F1", "expected_f1": "F1 at F*/2",
+    "macro_f1": "macro-F1", "ece": "ECE", "log_loss": "log loss",
+}  # fmt: skip
+DECISION_NOTE = (
+    "Lines fitted on the other folds are honest: no row is judged by a calibration or cut that saw its label. The "
+    "others show what fitting and judging on the same rows would claim. All figures are of single fold models."
+)
 NO_OOF = (
     "This run has no out-of-fold rows (every row was trained on), so nothing was measured and no threshold was "
     "chosen on its own scores. Train folds to get figures and a threshold."
@@ -51,7 +59,8 @@ def write_report(
     Args:
         folder: The run folder.
         run: The content of run.json; missing keys leave their part of the report out.
-        oof: Out-of-fold rows with label, score, and if known language and fold; None where no fold validated.
+        oof: Out-of-fold rows with label, score, and if known language, fold and, from `relevance decide`, calibrated
+            (the probability calibrated on the other folds); None where no fold validated.
         histories: Fold name to the Trainer's log_history.
 
     Returns:
@@ -64,10 +73,11 @@ def write_report(
     whole = _measured(run, oof)
     rows = _fold_rows(run, oof, whole) if whole else []
     table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
-    pictures = _draw(Path(folder) / "figures", oof, whole, histories or {})
+    pictures = figures.run_pictures(Path(folder) / "figures", oof, whole, histories or {})
     parts = [_title(run), _headline(whole), _trained(run), "## Metrics", table]
     parts += [
         *_thresholds(run, whole),
+        *_decision(run),
         *_languages(run, oof, whole),
         *_speed(run),
         *_shown(pictures),
@@ -224,6 +234,38 @@ def _thresholds(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list
     return ["## Thresholds", metrics_table(rows, ["for", "threshold"]), NOTE, calibrated]
 
 
+def decision_table(decision: Mapping[str, Any]) -> str:
+    """Lay out what `relevance decide` compared and what it chose.
+
+    Args:
+        decision: As run.json holds it.
+
+    Returns:
+        The table of figures, the cuts, and a line on the spread where there is one.
+    """
+    cuts = [{"for": "all"} | decision["thresholds"]] + [{"for": c} | own for c, own in decision["languages"].items()]
+    fitted = decision["calibration"]
+    temperature = f" {fitted['temperature']:.3f}" if fitted["method"] == "temperature" else ""
+    chosen = f"Chosen: calibration {fitted['method']}{temperature}, cuts from {decision['from']}"
+    chosen += f", languages pulled to all with {decision['shrinkage']:g} rows." if decision["languages"] else "."
+    parts = [metrics_table(decision["figures"], DECISION_COLUMNS), DECISION_NOTE, chosen]
+    parts.append(
+        metrics_table(cuts, {"for": "cut for", "f1": "F1", "macro_f1": "macro-F1", "expected_f1": "F1 at F*/2"})
+    )
+    if decision["spread"]:
+        spread = decision["spread"]
+        parts.append(
+            f"These cuts are for the mean of the folds: its logits, times {spread['slope']:.3f} plus "
+            f"{spread['offset']:.3f}, match those of {spread['match']} on {spread['rows']:,} unlabelled "
+            f"rows of {spread['source']}."
+        )
+    return "\n\n".join(parts)
+
+
+def _decision(run: Mapping[str, Any]) -> list[str]:
+    return ["## Decision", decision_table(run["decision"])] if run.get("decision") else []
+
+
 def _languages(run: Mapping[str, Any], oof: pd.DataFrame | None, whole: Mapping[str, Any] | None) -> list[str]:
     if whole is None or not whole.get("by_language"):
         return []
@@ -248,21 +290,6 @@ def _speed(run: Mapping[str, Any]) -> list[str]:
 def _versions(run: Mapping[str, Any]) -> list[str]:
     found = run.get("versions")
     return ["## Versions", ", ".join(f"{name} {value}" for name, value in found.items())] if found else []
-
-
-def _draw(folder: Path, oof: pd.DataFrame | None, whole: Mapping[str, Any] | None, histories: Mapping) -> dict:
-    drawn = {}
-    if oof is not None:
-        figures.f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
-        figures.reliability_diagram(oof["label"], oof["score"], folder / "reliability.png")
-        drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
-    if whole and whole.get("by_language"):
-        figures.language_bars(whole, folder / "languages.png")
-        drawn["F1 and AUC per language"] = "languages.png"
-    if any(histories.values()):
-        figures.loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
-        drawn["Loss and AUC while training"] = "loss.png"
-    return drawn
 
 
 def _shown(pictures: Mapping[str, str]) -> list[str]:

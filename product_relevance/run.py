@@ -24,7 +24,19 @@ PACKAGES = (
     "huggingface_hub",
 )
 # What folds of one run must share: otherwise their mean would be of unlike things.
-SHARED = ("task", "base", "adapter", "template", "columns", "folds_by", "pooling", "max_length", "data")
+SHARED = (
+    "task",
+    "base",
+    "adapter",
+    "template",
+    "columns",
+    "folds_by",
+    "pooling",
+    "max_length",
+    "data",
+    "first_stage",
+    "teacher",
+)
 
 
 def fold_folder(run: Path, name: str) -> Path:
@@ -110,6 +122,8 @@ def shared_part(content: dict) -> dict:
     part = {key: content[key] for key in SHARED}
     part["base"] = {key: content["base"][key] for key in ("name", "revision")}
     part["adapter"] = content["adapter"] is not None
+    for key in ("first_stage", "teacher"):  # where it lies does not matter, nor which of its folds was taken
+        part[key] = part[key] and {name: part[key][name] for name in ("task", "data")}
     return part
 
 

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, fields
 
 from product_relevance.cleaning import clean_target, clean_text
 from product_relevance.languages import FIX_METHODS, fix_language
+from product_relevance.prompt import Prompt
 from product_relevance.taxonomy import PATH_STYLES, Taxonomy, join_path, render_path, split_path
 
 INPUT_STYLES = ("original", "translation", "both")
 
 
-def first_text(batch: dict, input_style: str = "original", language_tag: bool = False) -> dict:
+def first_text(batch: dict, input_style: str = "original", language_tag: bool = False, joiner: str = " - ") -> dict:
     """Map function: render the query side of the pair.
 
     Args:
@@ -18,6 +19,7 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
             empty, the query stands in) and `language` (for the tag).
         input_style: "original", "translation", or "both" = `query - translation` (1st team, arXiv 2510.25428).
         language_tag: Put `[de] ` in front.
+        joiner: Between query and translation.
 
     Returns:
         {"text": list of str}
@@ -29,7 +31,7 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
     queries = batch["query"]
     english = batch.get("translated_query", queries)
     pairs = zip(queries, english, strict=True)
-    texts = [_query_text(query or "", translated or query or "", input_style) for query, translated in pairs]
+    texts = [_query_text(query or "", translated or query or "", input_style, joiner) for query, translated in pairs]
     if language_tag:
         if "language" not in batch:
             raise ValueError("language tag: found no languages, expected a code for each query")
@@ -66,6 +68,7 @@ class Template:
         language_fix: How rows given as `en` are corrected before they are tagged; used with `language_tag` only.
         path_style: Rendering of a category path.
         lowercase: Lower-case both texts.
+        prompt: Of yes/no scoring; it also says how query and translation are joined.
     """
 
     task: str = "QC"
@@ -74,6 +77,7 @@ class Template:
     language_fix: str = "none"
     path_style: str = "raw"
     lowercase: bool = False
+    prompt: Prompt | None = None
 
     def __post_init__(self):
         _check("task", self.task, ("QC", "QI"))
@@ -108,12 +112,17 @@ class Template:
         if known is not None and self.task == "QC":
             targets = [target and join_path(split_path(target, known)) for target in targets]
         batch = self._batch(queries, targets, languages, translations)
-        texts = first_text(batch, self.input_style, self.language_tag)["text"]
-        return texts, second_text(batch, self.path_style)["text_pair"]
+        joiner = self.prompt.joiner if self.prompt else " - "
+        texts = first_text(batch, self.input_style, self.language_tag, joiner)["text"]
+        pairs = second_text(batch, self.path_style)["text_pair"]
+        if self.prompt is None:
+            return texts, pairs
+        sides = [self.prompt.sides(text, pair) for text, pair in zip(texts, pairs, strict=True)]
+        return [text for text, _ in sides], [pair for _, pair in sides]
 
     def to_dict(self) -> dict:
-        """Return the fields as a dict for JSON."""
-        return asdict(self)
+        """Return the fields as a dict for JSON; a classifier's has no prompt."""
+        return {name: value for name, value in asdict(self).items() if name != "prompt" or value is not None}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Template":
@@ -125,7 +134,8 @@ class Template:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?")
-        return cls(**values)
+        prompt = values.get("prompt")
+        return cls(**values | {"prompt": prompt if prompt is None else Prompt.from_dict(prompt)})
 
     def _batch(self, queries, targets, languages, translations) -> dict:
         columns = {"targets": targets, "languages": languages, "translations": translations}
@@ -144,7 +154,7 @@ class Template:
         return batch
 
 
-def _query_text(query: str, english: str, input_style: str) -> str:
+def _query_text(query: str, english: str, input_style: str, joiner: str) -> str:
     if input_style == "original":
         return query
     # The 1st team writes `q - q` for English queries as well. That doubles their tokens and says nothing, and
@@ -153,7 +163,7 @@ def _query_text(query: str, english: str, input_style: str) -> str:
         return query
     if input_style == "translation" or not query:
         return english
-    return f"{query} - {english}"
+    return f"{query}{joiner}{english}"
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

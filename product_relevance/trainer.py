@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer
 
-from product_relevance.batching import LengthGroupedSampler, PairCollator, PairDataset
+from product_relevance import objectives
+from product_relevance.arguments import ObjectiveArguments
+from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
 from product_relevance.metrics import compute_metrics
+from product_relevance.modeling import HEAD, evaluating
 
 
 class RelevanceTrainer(Trainer):
     """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
 
-    def __init__(self, *args, pad_id: int, label_smoothing: float = 0.0, **options):
+    def __init__(self, *args, pad_id: int, objective: ObjectiveArguments | None = None, **options):
         super().__init__(
             *args,
             data_collator=PairCollator(pad_id),
@@ -23,26 +26,58 @@ class RelevanceTrainer(Trainer):
             compute_metrics=compute_metrics,
             **options,
         )
-        self.smoothing, self.weights = label_smoothing, None
+        self.objective = objective or ObjectiveArguments()
+        self.class_weights = self._class_weights()
+        self.known = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
 
+    def _class_weights(self) -> torch.Tensor | None:
+        if not self.objective.class_weights:
+            return None
+        factors = self.objective.factors()
+        if factors is None:
+            counts = np.bincount(np.asarray(self.train_dataset.labels, dtype=int), minlength=2)
+            factors = counts.sum() / (2 * counts.clip(min=1))
+        return torch.tensor(factors, dtype=torch.float32, device=self.args.device)
+
     def compute_loss(self, model, inputs, *args, **options):
-        """Keep the rows' weights from the model, which would not know them, for the loss."""
-        self.weights = inputs.pop("weights", None)
+        """Keep from the model what belongs to the loss: weights, a teacher's probabilities, a reference's logits."""
+        self.known = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
+        self.known["objective"] = self.objective.objective if model.training else "cross_entropy"
+        if self.known["objective"] == "dpo":
+            self.known["reference"] = self._reference(model, inputs)
+        if self.known["objective"] == "r_drop":
+            inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
         return super().compute_loss(model, inputs, *args, **options)
 
+    def _reference(self, model, inputs) -> torch.Tensor:
+        """Return the logits of the model without its adapter and without dropout."""
+        bare = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), evaluating(bare), bare.disable_adapter():
+            return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+
     def pair_loss(self, outputs, labels, num_items_in_batch=None):
-        """Return the summed cross-entropy divided by the pairs of the whole accumulated batch, on all processes.
+        """Return the objective's summed loss divided by the pairs of the whole accumulated batch, on all processes.
 
         So 4 x 8 accumulated pairs give the gradient of one batch of 32 however they were split. A weight scales its
         row's loss and leaves that of the others alone.
         """
-        loss = torch.nn.functional.cross_entropy(
-            outputs["logits"].float(), labels, reduction="none", label_smoothing=self.smoothing
-        )
-        if self.weights is not None:
-            loss = loss * self.weights
+        loss = self._losses(outputs["logits"], labels)
+        if self.known["weights"] is not None:
+            loss = loss * self.known["weights"]
         return loss.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def _losses(self, logits, labels) -> torch.Tensor:
+        known, chosen = self.known, self.objective
+        usual = (self.args.label_smoothing_factor, self.class_weights)
+        match known["objective"]:
+            case "r_drop":
+                return objectives.r_drop(logits, labels, chosen.r_drop_strength, *usual)
+            case "distill":
+                return objectives.distill(logits, labels, known["teacher"], chosen.teacher_share, *usual)
+            case "dpo":
+                return objectives.dpo(logits, labels, known["reference"], chosen.dpo_beta)
+        return objectives.cross_entropy(logits, labels, *usual)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Run one forward and backward pass.
@@ -75,8 +110,13 @@ class RelevanceTrainer(Trainer):
         return torch.utils.data.SequentialSampler(eval_dataset)
 
 
-def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairDataset | None, patience: int | None):
-    """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint."""
+def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairDataset | None, objective, patience=None):
+    """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
+
+    Raises:
+        ValueError: an objective that the model cannot be trained with.
+    """
+    _check_objective(model, training, objective)
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
@@ -85,9 +125,22 @@ def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairData
         eval_dataset=valid,
         processing_class=tokenizer,
         pad_id=tokenizer.pad_token_id,
-        label_smoothing=training.label_smoothing_factor,
+        objective=objective,
         callbacks=callbacks,
     )
+
+
+def _check_objective(model, training, objective: ObjectiveArguments) -> None:
+    drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    if objective.objective == "r_drop" and not drops:
+        raise ValueError("--objective r_drop compares two passes under dropout: give --lora_dropout or --base_dropout")
+    if objective.objective == "dpo":
+        if not hasattr(model, "disable_adapter") or any(HEAD.search(n) for n, _ in model.named_parameters()):
+            raise ValueError(
+                "--objective dpo compares with the model without its adapter: use --head yes_no and --adapter lora"
+            )
+        if training.label_smoothing_factor:
+            raise ValueError("--label_smoothing_factor: dpo has no labels to smooth; set it to 0")
 
 
 def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:

@@ -13,12 +13,13 @@ import torch
 
 from product_relevance import adapters, distributed, metrics, modeling, predictor, report, run, trainer
 from product_relevance.batching import PairDataset
+from product_relevance.earlier import teacher_column
 from product_relevance.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
 
-def describe(model_args, data_args, training, frame, template) -> dict:
+def describe(model_args, data_args, objective, training, frame, template) -> dict:
     """Return what run.json says of the run before any fold: arguments, data, base, template."""
     name = model_args.model_name_or_path
     base = {"name": name, "revision": model_args.model_revision}
@@ -50,7 +51,12 @@ def describe(model_args, data_args, training, frame, template) -> dict:
             "positive": float(frame["label"].mean()),
             "languages": sorted(set(frame["given_language"]) - set(data_args.held_out_languages)),
         },
-        "arguments": {"model": vars(model_args), "data": vars(data_args), "training": training_arguments},
+        "arguments": {
+            "model": vars(model_args),
+            "data": vars(data_args),
+            "objective": vars(objective),
+            "training": training_arguments,
+        },
         "versions": run.versions(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
         "processes": training.world_size,
@@ -88,19 +94,20 @@ def claim(training, data_args, shared: dict, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def train_fold(split, frame, tokens, bases, tokenizer, data_args, training, shared) -> None:
+def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared) -> None:
     """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json."""
     folder = Path(training.output_dir)
     args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
-    model = bases.with_adapter()
+    model = bases.with_adapter(split.name)
     start = adapters.adapter_start(model)
-    train_set = _rows(frame, tokens, split.train, weighted=True)
+    train_set = _rows(frame, tokens, split.train, split.name)
     valid_set = None
     if len(split.valid):
         watched = trainer.evaluation_rows(frame["query_group"].to_numpy(), split.valid, data_args.eval_rows)
         valid_set = _rows(frame, tokens, _longest_first(tokens, watched))
     trainer.require_rows(len(split.train))
-    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, data_args.early_stopping_patience)
+    patience = data_args.early_stopping_patience
+    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience)
     checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
     started = time.monotonic()
     fitter.train(resume_from_checkpoint=checkpoint)
@@ -142,10 +149,13 @@ def _fold_arguments(training, folder: Path, valid):
     return args
 
 
-def _rows(frame, tokens, rows, weighted: bool = False) -> PairDataset:
-    part = frame.iloc[rows]
-    weights = part["weight"].to_numpy(float) if weighted and "weight" in frame else None
-    return PairDataset([tokens[i] for i in rows], part["label"].to_numpy(int), weights)
+def _rows(frame, tokens, rows, trained_by: str | None = None) -> PairDataset:
+    """Make the data set of some rows; with the name of a split, those that it trains on, with all its loss needs."""
+    part, columns = frame.iloc[rows], {}
+    if trained_by is not None:
+        columns = {"weights": "weight", "teacher": teacher_column(trained_by)}
+    found = {name: part[column].to_numpy(float) for name, column in columns.items() if column in frame}
+    return PairDataset([tokens[i] for i in rows], part["label"].to_numpy(int), **found)
 
 
 def _longest_first(tokens, rows: np.ndarray) -> np.ndarray:

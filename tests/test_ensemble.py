@@ -221,3 +221,63 @@ def test_a_known_path_in_the_other_rendering_gets_the_same_score(ensemble):
     assert other != known
     one, two, unknown = ensemble.predict([("shoes", known), ("shoes", other), ("shoes", other + ", nowhere")])
     assert one == two != unknown
+
+
+@pytest.fixture(scope="module")
+def decided(run, tmp_path_factory):
+    """The run with a calibration and with cuts that call all of one language relevant and none of another."""
+    folder = shutil.copytree(run, tmp_path_factory.mktemp("decided") / "run")
+    relevance(["decide", str(folder), "--calibration", "temperature", "--threshold_by", "language"])
+    content = json.loads((folder / "run.json").read_text())
+    kinds = ("f1", "macro_f1", "expected_f1")
+    content["decision"]["languages"] = {"es": dict.fromkeys(kinds, 0.0), "fr": dict.fromkeys(kinds, 1.0)}
+    content["decision"]["spread"] = {"slope": 2.0, "offset": 0.0, "match": "folds", "rows": 9, "source": "x"}
+    content["decision"]["thresholds"]["f1"] = 0.52
+    (folder / "run.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_decision_changes_no_score_and_no_rank_but_what_is_called_relevant(ensemble, decided):
+    other = RelevanceEnsemble.from_pretrained(decided, device="cpu")
+    scores = other.predict(PAIRS)
+    assert np.allclose(scores, ensemble.predict(PAIRS), atol=1e-6) and other.threshold == 0.52
+    assert (np.argsort(other.calibrate(scores)) == np.argsort(scores)).all()
+    assert np.abs(other.calibrate(scores) - scores).max() > 1e-3 and (ensemble.calibrate(scores) == scores).all()
+    assert (other.decide(scores) == (scores >= 0.52)).all()
+    codes = ["es", "fr", "pl"] * 20
+    found = other.decide(scores, codes)
+    assert found[::3].all() and not found[1::3].any() and (found[2::3] == (scores[2::3] >= 0.52)).all()
+
+
+def test_votes_are_taken_at_the_cut_of_single_models(run, decided):
+    other = RelevanceEnsemble.from_pretrained(decided, device="cpu")
+    cut = json.loads((run / "run.json").read_text())["thresholds"]["f1"]
+    majority = other.predict(PAIRS, vote="majority")
+    assert cut != other.threshold and np.allclose(majority, (other.predict_folds(PAIRS) >= cut).mean(axis=1))
+
+
+def test_predict_and_evaluate_use_the_decision(decided, tmp_path, capsys):
+    rows = rows_of("answers_QC.txt")[:90]
+    file = write_rows(tmp_path / "answers_QC.txt", rows)
+    output = tmp_path / "submit_QC.txt"
+    relevance(["predict", str(decided), str(file), "--output", str(output), "--device", "cpu"])
+    found = pd.read_parquet(f"{output}.scores.parquet")
+    by = found.groupby("language")["prediction"]
+    assert by.get_group("es").all() and not by.get_group("fr").any()
+    assert (found["score"].rank() == found["probability"].rank()).all()
+    capsys.readouterr()
+    relevance(["evaluate", str(decided), str(file), "--json", "--device", "cpu"])
+    figures = json.loads(capsys.readouterr().out)["ensemble"]
+    assert figures["by_language"]["es"]["recall"] == 1 and figures["by_language"]["fr"]["recall"] == 0
+    assert figures["calibrated"]["ece"] != figures["ece"]
+    with pytest.raises(SystemExit, match="expected f1, macro_f1, expected_f1, or a number"):
+        relevance(["evaluate", str(decided), str(file), "--threshold", "f2", "--device", "cpu"])
+
+
+def test_unlabelled_records_tell_how_narrow_the_mean_is(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    file = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:40])
+    relevance(["decide", str(folder), "--unlabelled", str(file)])
+    spread = json.loads((folder / "run.json").read_text())["decision"]["spread"]
+    assert spread["slope"] > 1 and (spread["rows"], spread["source"], spread["match"]) == (40, "test_QC.txt", "folds")
+    relevance(["info", str(folder)])

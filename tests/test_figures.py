@@ -75,3 +75,12 @@ def test_drawing_does_not_touch_the_global_state_of_pyplot():
 
     code = "import sys, product_relevance.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_reliability_diagram_shows_before_and_after(tmp_path, scored):
+    labels, scores, _ = scored
+    figures.reliability_diagram(labels, scores, tmp_path / "one.png")
+    figures.reliability_diagram(labels, scores, tmp_path / "two.png", calibrated=scores**2)
+    green = np.array([0x00, 0x9E, 0x73])
+    shares = [(np.round(imread(tmp_path / n)[..., :3] * 255) == green).all(-1).sum() for n in ("one.png", "two.png")]
+    assert shares[0] == 0 and shares[1] > 300

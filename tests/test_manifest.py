@@ -264,3 +264,30 @@ def test_the_config_hash_sees_the_architecture_and_nothing_else():
     same = {"transformers_version": "9.0", "dtype": "bfloat16", "num_labels": 2, "head_dim": None, **config}
     assert manifest.config_sha256(config) == manifest.config_sha256(same)
     assert manifest.config_sha256(config) != manifest.config_sha256(config | {"num_attention_heads": 8})
+
+
+CUTS = {"f1": 0.4, "macro_f1": 0.5, "expected_f1": 0.41}
+DECISION = {
+    "calibration": {"method": "temperature", "temperature": 1.3},
+    "thresholds": CUTS,
+    "languages": {"en": CUTS},
+}
+DECISION |= {"shrinkage": 1000.0, "spread": None, "from": "9 out-of-fold rows", "figures": [{"f1": 0.8}]}
+
+
+def test_a_decision_is_published_with_the_run_and_one_without_is_read_as_before():
+    assert manifest.public_run(RUN | {"decision": DECISION})["decision"] == DECISION
+    assert "decision" not in manifest.public_run(RUN)
+    content = whole()
+    content["run"]["decision"] = DECISION
+    check(content, pinned=True)
+
+
+@pytest.mark.parametrize(
+    "bad", [{}, DECISION | {"thresholds": {}}, DECISION | {"calibration": {"method": "code"}}, None]
+)
+def test_a_decision_with_a_defect_is_refused_before_anything_is_loaded(bad):
+    content = whole()
+    content["run"]["decision"] = bad
+    with pytest.raises(ValueError, match="decision|calibration"):
+        check(content, pinned=True)

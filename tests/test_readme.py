@@ -85,7 +85,7 @@ def test_the_training_commands_parse(monkeypatch):
             if "--deepspeed" in flags
             else flags
         )
-        model, data, _ = parse_arguments([*flags, "--bf16", "false"])
+        model, data, *_ = parse_arguments([*flags, "--bf16", "false"])
         assert data.task == "QC" and model.model_name_or_path
         for word in command:
             assert not word.startswith(("recipes/", "ds_configs/")) or (ROOT / word).is_file()

@@ -260,7 +260,7 @@ def test_evaluation_rows_are_fixed_and_keep_query_groups_whole():
 def test_flags_win_over_the_recipe_and_unknown_keys_are_refused(tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("model_name_or_path: x\ntask: QC\ntrain_file: t\nlearning_rate: 1e-5\nlora_r: 8\n")
-    model, data, training = parse_arguments([str(recipe), "--lora_r", "4", "--output_dir", str(tmp_path / "o")])
+    model, data, _, training = parse_arguments([str(recipe), "--lora_r", "4", "--output_dir", str(tmp_path / "o")])
     assert (model.lora_r, data.task, training.learning_rate) == (4, "QC", 1e-5)
     recipe.write_text("model_name_or_path: x\ntask: QC\ntrain_file: t\nlearning_rat: 1e-5\n")
     with pytest.raises(ValueError, match="did you mean learning_rate"):
@@ -278,7 +278,7 @@ def test_a_token_is_refused_as_an_argument():
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_parses(recipe):
-    model, data, _ = parse_arguments([str(recipe), "--bf16", "false"])
+    model, data, *_ = parse_arguments([str(recipe), "--bf16", "false"])
     assert model.model_name_or_path and data.task in ("QC", "QI")
 
 

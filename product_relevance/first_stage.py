@@ -1,0 +1,86 @@
+"""The first stage of a training in two stages: its adapter and head, put on the base again and trained further.
+
+The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428): all of the
+other task first, then the folds of this one.
+"""
+
+import json
+from pathlib import Path
+
+from product_relevance import adapters, earlier, run
+from product_relevance.earlier import EarlierRun
+
+# What decides how an adapter's tensors act on a base; a second stage that changed one would start somewhere else.
+# Its target modules show in the names of the tensors, which `load_adapter` compares; PEFT shortens their list.
+ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
+
+
+def find(name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None:
+    """Find the first stage of a run and check that its weights will mean the same there.
+
+    Args:
+        name: as in `earlier.find`.
+        shared: as in `earlier.find`.
+        splits: as in `earlier.find`.
+
+    Raises:
+        ValueError: as in `earlier.find`; no one fold for a split; another pooling or kind of training.
+    """
+    stage = earlier.find("--init_adapter", name, shared, splits)
+    if stage is None:
+        return None
+    for split in splits:
+        stage.fold(split)
+    for (key, theirs), ours in zip(_kind(stage.content).items(), _kind(shared).values(), strict=True):
+        if theirs != ours:
+            raise ValueError(f"--init_adapter {stage.name}: its {key} is {theirs}, this run's {ours}; expected alike")
+    return stage
+
+
+def _kind(content: dict) -> dict[str, str]:
+    """Return what both stages must have in common beside the base."""
+    head = "classifier" if content["template"].get("prompt") is None else "yes_no"
+    return {"head": head, "pooling": content["pooling"], "adapter": "lora" if content["adapter"] else "none"}
+
+
+def continue_from(folder: Path, model, arguments, fingerprint: str | None):
+    """Put a first stage's adapter and head on a bare base, to be trained further.
+
+    Loading replaces the fresh adapter and the fresh head; nothing is wrapped a second time, which would start both
+    anew while the first stage's weights seem to be loaded.
+
+    Args:
+        folder: of the first stage's fold.
+        model: the bare base with its head.
+        arguments: ModelArguments of the second stage.
+        fingerprint: of the bare base.
+
+    Raises:
+        ValueError: an adapter of another form, or of another base.
+    """
+    expected = run.read_json(folder / "fold.json")["base"]["fingerprint"]
+    if None not in (expected, fingerprint) and expected != fingerprint:
+        raise ValueError(
+            f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
+        )
+    if arguments.adapter == "none":
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model
+    if arguments.init_lora_weights != "default":
+        raise ValueError("--init_adapter and --init_lora_weights both say where the adapter starts: give one of them")
+    config = adapters.lora_config(model, arguments)
+    _require_same_form(folder, config)
+    return adapters.load_adapter(model, str(folder), "default", config=config)
+
+
+def _require_same_form(folder: Path, config) -> None:
+    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    for key in ADAPTER_SETTINGS:
+        theirs, ours = saved[key], getattr(config, key)
+        if theirs != ours:
+            raise ValueError(
+                f"--init_adapter {folder}: {key} is {theirs} there, {ours} here; a second stage takes the first "
+                "one's, and may change --lora_dropout only"
+            )

@@ -1,0 +1,49 @@
+"""What a run or a stack holds, in lines for a terminal."""
+
+from typing import Any
+
+
+def run_lines(run: dict[str, Any]) -> list[str]:
+    """Describe a run.
+
+    Args:
+        run: Content of run.json, or its public part.
+
+    Returns:
+        A line each on task, base, folds, template, data, languages, thresholds, decision, figures, training.
+    """
+    base, data, figures = run["base"], run["data"], run["metrics"]
+    lines = [
+        f"task        {run['task']}",
+        f"base        {base['name']} (revision {base['revision'] or 'not pinned'})",
+        f"folds       {', '.join(fold['name'] for fold in run['folds'])}",
+        f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}",
+        f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive",
+        f"            sha256 {data['sha256']}",
+        f"languages   {' '.join(data['languages'])}",
+        f"thresholds  {_cuts(run['thresholds'])} (from {run['thresholds_from']})",
+    ]
+    if run.get("decision"):
+        lines.append(_decision(run["decision"]))
+    if figures:
+        names = [k for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None]
+        lines.append("out of fold " + ", ".join(f"{k} {figures[k]:.4f}" for k in names))
+    return [*lines, f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}"]
+
+
+def stack_lines(stack: dict[str, Any]) -> list[str]:
+    """Describe a stack; `stack` is the content of stack.json."""
+    members = [f"member      {m['path']}, coefficient {m['coefficient']:.4f}" for m in stack["members"]]
+    cuts = f"thresholds  {_cuts(stack['thresholds'])} (from {stack['thresholds_from']})"
+    return [f"task        {stack['task']}", *members, cuts, _decision(stack["decision"])]
+
+
+def _cuts(cuts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in cuts.items())
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    own = f"languages {' '.join(decision['languages'])}" if decision["languages"] else "one cut for all languages"
+    spread = f", mean stretched by {decision['spread']['slope']:.3f}" if decision["spread"] else ""
+    method = decision["calibration"]["method"]
+    return f"decision    calibration {method}, {own}{spread}; {_cuts(decision['thresholds'])}"

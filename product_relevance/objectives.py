@@ -1,0 +1,85 @@
+"""What a training minimises: one function an objective, each from logits to one loss a pair."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy as library_cross_entropy
+from torch.nn.functional import kl_div, logsigmoid
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None):
+    """Cross-entropy with label smoothing (Szegedy et al., arXiv 1512.00567, section 7).
+
+    Args:
+        logits: shape (n, 2).
+        labels: 0 or 1, shape (n,).
+        smoothing: share of the target that goes to both classes alike.
+        class_weights: factors of the losses of label 0 and 1, shape (2,).
+
+    Returns:
+        Losses of shape (n,).
+    """
+    losses = library_cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+    return losses if class_weights is None else losses * class_weights[labels]
+
+
+def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0.0, class_weights=None):
+    """Cross-entropy of two passes with unlike dropout, and how far they disagree (Liang et al., arXiv 2106.14448).
+
+    The paper's equation 4 sums both cross-entropies; their mean is taken here, so that the learning rate keeps its
+    meaning, and `strength` is half of the paper's alpha.
+
+    Args:
+        logits: shape (2 n, 2): the pairs once, then once more.
+        labels: shape (n,).
+        strength: factor of the symmetric Kullback-Leibler divergence.
+        smoothing: as in `cross_entropy`.
+        class_weights: as in `cross_entropy`.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    one, two = logits.float().log_softmax(-1).chunk(2)
+    apart = kl_div(one, two, reduction="none", log_target=True) + kl_div(two, one, reduction="none", log_target=True)
+    both = cross_entropy(logits, labels.repeat(2), smoothing, class_weights).chunk(2)
+    return (both[0] + both[1]) / 2 + strength * apart.sum(-1) / 2
+
+
+def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0, class_weights=None):
+    """Cross-entropy against a mixture of the label and a teacher's probability (Hinton et al., arXiv 1503.02531).
+
+    Args:
+        logits: shape (n, 2).
+        labels: shape (n,).
+        teacher: probabilities of relevance, shape (n,); NaN where the teacher has none.
+        share: weight of the teacher; the label has the rest.
+        smoothing: as in `cross_entropy`, of the label's part.
+        class_weights: as in `cross_entropy`, of the label's part.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    hard = cross_entropy(logits, labels, smoothing, class_weights)
+    known = ~teacher.isnan()
+    target = torch.stack([1 - teacher, teacher], dim=-1).nan_to_num()
+    soft = -(target * logits.float().log_softmax(-1)).sum(-1)
+    return torch.where(known, (1 - share) * hard + share * soft, hard)
+
+
+def dpo(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """Direct preference optimisation of the right answer over the wrong one (Rafailov et al., arXiv 2305.18290).
+
+    Equation 7. With answers of one token, log pi(yes) - log pi(no) is the difference of the two logits: what does not
+    depend on the answer cancels, so neither the whole vocabulary nor a second copy of the model is needed.
+
+    Args:
+        logits: of no and yes, shape (n, 2).
+        labels: shape (n,): 1 prefers yes.
+        reference: logits of the model without its adapter, shape (n, 2).
+        beta: how strongly the model is held to the reference.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    gain = (logits - reference).float()
+    preferred = (gain[:, 1] - gain[:, 0]) * (2 * labels - 1)
+    return -logsigmoid(beta * preferred)

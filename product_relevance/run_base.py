@@ -1,0 +1,65 @@
+"""The base of a finished run: loaded again as it was trained on, or refused."""
+
+from pathlib import Path
+
+from product_relevance import checkpoints, modeling
+from product_relevance.locate import Located
+from product_relevance.manifest import config_sha256
+from product_relevance.prompt_tokens import use_prompt
+from product_relevance.templates import Template
+
+
+def load_base(found: Located, device: str | None, dtype: str, writes: bool = False):
+    """Load the base that the adapters were trained on, with its tokenizer.
+
+    Args:
+        found: where the run lies.
+        device: "cpu", "cuda"; a GPU when there is one if None.
+        dtype: auto, bfloat16, float32.
+        writes: let a language model write down its steps before it answers.
+
+    Returns:
+        (tokenizer, model); the tokenizer's pairs stand in the run's prompt where it has one.
+
+    Raises:
+        ValueError: another base than it was, labels of another version, or a prompt with no place for steps.
+    """
+    prompt = Template.from_dict(found.run["template"]).prompt
+    if writes and (prompt is None or prompt.parts["stem"] is None):
+        raise ValueError(
+            f"{found.folder}: --reasoning_tokens needs a run with --head yes_no whose prompt has a place "
+            "{reasoning}, as the shipped breakdown"
+        )
+    run, base = found.run, found.run["base"]
+    device = checkpoints.choose_device(device)
+    dtype = checkpoints.choose_dtype(dtype, device)
+    name, revision = base["name"], base["revision"]
+    try:
+        tokenizer = modeling.load_tokenizer(name, revision)
+        answers = prompt and use_prompt(tokenizer, prompt, run["task"], run["max_length"])
+        model = modeling.load_classifier(
+            name, tokenizer, revision, pooling=run["pooling"], answers=answers, dtype=dtype, writes=writes
+        )
+    except OSError as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {told[0]}"
+        ) from None
+    _check_base(found.folder, run, model)
+    return tokenizer, model.to(device).eval()
+
+
+def _check_base(folder: Path, run: dict, model) -> None:
+    base, labels = run["base"], {str(i): label for i, label in modeling.LABELS.items()}
+    if run["labels"] != labels:
+        raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
+    checks = {
+        "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
+        "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),
+    }
+    for what, (expected, measured) in checks.items():
+        if expected is not None and (found := measured()) != expected:
+            raise ValueError(
+                f"{folder}: its adapters were trained on another base than {base['name']} as it is now ({what} "
+                f"{found[:12]}, expected {expected[:12]}): restore that base or pin its revision"
+            )

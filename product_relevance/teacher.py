@@ -1,0 +1,69 @@
+"""A teacher: an earlier run whose probabilities of the training rows a new one learns from (distillation)."""
+
+import gc
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from product_relevance import distributed
+from product_relevance.earlier import EarlierRun, teacher_column
+from product_relevance.ensemble import RelevanceEnsemble
+from product_relevance.files import atomic_write
+from product_relevance.prediction import score_records
+
+logger = logging.getLogger(__name__)
+
+
+def add_scores(frame: pd.DataFrame, teacher: EarlierRun | None, splits, training) -> pd.DataFrame:
+    """Add a column `teacher:SPLIT` for each split: the teacher's probability of each of its training rows.
+
+    A split learns from the teacher's fold of its name, which has not seen its validation rows either; from the mean
+    of the teacher's folds where it has no such fold, as `full` does. They are computed by the first process and kept
+    in `teacher.parquet` of the run folder, for the others and for a resumed run.
+
+    Args:
+        frame: records with their columns.
+        teacher: the run, checked by `earlier.find`; None adds nothing.
+        splits: of `make_splits`.
+        training: TrainingArguments; `output_dir` says where the run is.
+    """
+    if teacher is None:
+        return frame
+    file = Path(training.output_dir) / "teacher.parquet"
+    key = _key(frame, teacher, splits)
+    if training.process_index == 0 and not _holds(file, key):
+        scores = _scores(frame, teacher, splits, "cpu" if training.use_cpu else None)
+        scores.attrs = key
+        with atomic_write(file, "wb") as stream:
+            scores.to_parquet(stream, index=False)
+        gc.collect()
+    distributed.wait()
+    return frame.assign(**pd.read_parquet(file).drop(columns="id").set_axis(frame.index))
+
+
+def _key(frame: pd.DataFrame, teacher: EarlierRun, splits) -> dict:
+    ids = hashlib.sha256("\n".join(frame["id"].astype(str)).encode()).hexdigest()
+    rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
+    return {"teacher": teacher.described(), "finished": teacher.content["finished"], "ids": ids, "rows": rows}
+
+
+def _holds(file: Path, key: dict) -> bool:
+    return file.is_file() and pd.read_parquet(file, columns=["id"]).attrs == key
+
+
+def _scores(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> pd.DataFrame:
+    ensemble = RelevanceEnsemble.from_pretrained(teacher.home, device=device)
+    needed = np.unique(np.concatenate([split.train for split in splits]))
+    logger.info("teacher %s: scoring %d rows with %d folds", teacher.name, len(needed), len(ensemble.folds))
+    _, folds = score_records(ensemble, frame.iloc[needed])
+    found = {"id": frame["id"].astype(str).to_numpy()}
+    for split in splits:
+        names = list(ensemble.folds)
+        chosen = [names.index(name) for name in teacher.teaching(split.name)]
+        scores = np.full(len(frame), np.nan)
+        scores[needed] = folds[:, chosen].mean(axis=1)
+        found[teacher_column(split.name)] = np.where(np.isin(np.arange(len(frame)), split.train), scores, np.nan)
+    return pd.DataFrame(found)

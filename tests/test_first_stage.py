@@ -1,0 +1,117 @@
+"""Two stages: the second starts exactly where the first ended, and never on rows that its first stage has seen."""
+
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, rows_of, write_rows
+
+from product_relevance.ensemble import RelevanceEnsemble
+from product_relevance.run import load_run
+
+sys.path.insert(0, str(ROOT))
+import train_relevance
+
+TINY = "--use_cpu true --lora_r 4 --lora_alpha 8 --language_fix none --per_device_train_batch_size 32 --num_folds 2"
+TINY += " --max_steps 6 --eval_strategy no --save_strategy no --load_best_model_at_end false --learning_rate 1e-3"
+
+
+def train(base, file, task: str, output, *more) -> None:
+    names = ["--model_name_or_path", str(base), "--train_file", str(file), "--output_dir", str(output)]
+    train_relevance.main([*TINY.split(), *names, "--task", task, *more])
+
+
+@pytest.fixture(scope="module")
+def stages(base_of, tmp_path_factory):
+    """Files of both tasks, and a first stage on QI with two folds."""
+    folder = tmp_path_factory.mktemp("stages")
+    for task in ("QC", "QI"):
+        write_rows(folder / f"{task}.txt", rows_of(f"train_{task}.txt")[:160])
+    train(base_of("bert"), folder / "QI.txt", "QI", folder / "qi")
+    return folder
+
+
+def test_a_second_stage_that_learns_nothing_scores_as_its_first_stage(stages, base_of, tmp_path):
+    first = ["--init_adapter", str(stages / "qi"), "--learning_rate", "0"]
+    train(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", *first)
+    oof = pd.read_parquet(tmp_path / "qc/oof.parquet")
+    rows = {str(row["id"]): row for row in rows_of("train_QC.txt")[:160]}
+    pairs = [(rows[str(i)]["origin_query"], rows[str(i)]["category_path"]) for i in oof["id"]]
+    folds = RelevanceEnsemble.from_pretrained(str(stages / "qi")).predict_folds(pairs)
+    own = folds[np.arange(len(oof)), oof["fold"].map({"fold-0": 0, "fold-1": 1}).to_numpy()]
+    np.testing.assert_allclose(oof["score"], own, atol=1e-6)
+
+
+def test_a_second_stage_learns_and_says_what_it_came_from(stages, base_of, tmp_path):
+    train(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", "--init_adapter", str(stages / "qi/fold-1"))
+    told = load_run(tmp_path / "qc")["first_stage"]
+    assert (told["task"], told["folds"]) == ("QI", ["fold-1"])
+    plain = [("zapatos rojos", "shoes,women's shoes")]
+    second = RelevanceEnsemble.from_pretrained(str(tmp_path / "qc")).predict_folds(plain)
+    first = RelevanceEnsemble.from_pretrained(str(stages / "qi")).predict_folds(plain)
+    assert np.abs(second - first[:, 1:]).min() > 1e-4
+
+
+def test_full_fine_tuning_continues_as_well(stages, base_of, tmp_path):
+    whole = ["--adapter", "none", "--fold", "full"]
+    train(base_of("bert"), stages / "QI.txt", "QI", tmp_path / "qi", *whole)
+    more = [*whole, "--init_adapter", str(tmp_path / "qi"), "--learning_rate", "0"]
+    train(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", *more)
+    pair = [("usb kabel", "consumer electronics,cables")]
+    one, two = (RelevanceEnsemble.from_pretrained(str(tmp_path / t)).predict(pair) for t in ("qi", "qc"))
+    np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def refused(*arguments) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        train(*arguments)
+    return str(stopped.value)
+
+
+def test_a_fold_never_continues_from_one_that_saw_its_validation_rows(stages, base_of, tmp_path):
+    other = ["--fold", "0", "--init_adapter", str(stages / "qi/fold-1")]
+    told = refused(base_of("bert"), stages / "QI.txt", "QI", tmp_path / "again", *other)
+    assert "fold-1 saw rows that fold-0 validates on" in told
+    same = ["--fold", "0", "--init_adapter", str(stages / "qi")]
+    train(base_of("bert"), stages / "QI.txt", "QI", tmp_path / "again", *same)
+    other_folds = [*same, "--fold_seed", "7"]
+    assert "fold-0 and fold-1 saw rows" in refused(
+        base_of("bert"), stages / "QI.txt", "QI", tmp_path / "seed", *other_folds
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--lora_alpha", "16"], "lora_alpha is 8 there, 16 here"),
+        (["--lora_r", "8"], "r is 4 there, 8 here"),
+        (["--lora_target_modules", "attention"], "adapter and base do not fit"),
+        (["--pooling", "mean"], "its pooling is auto, this run's mean"),
+        (["--adapter", "none"], "its adapter is lora, this run's none"),
+        (["--init_lora_weights", "gaussian"], "give one of them"),
+        (["--fold", "full"], "full has no namesake among fold-0, fold-1"),
+    ],
+)
+def test_a_stage_of_another_form_is_refused(more, told, stages, base_of, tmp_path):
+    first = ["--init_adapter", str(stages / "qi"), *more]
+    assert told in refused(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", *first)
+
+
+def test_a_stage_of_another_base_is_refused(stages, base_of, tmp_path):
+    from conftest import save_base
+
+    other = save_base(tmp_path / "base", "bert", seed=5)
+    told = refused(other, stages / "QC.txt", "QC", tmp_path / "qc", "--init_adapter", str(stages / "qi"))
+    assert "trained on another base" in told
+
+
+def test_a_stage_that_lost_its_head_is_refused(stages, base_of, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(stages / "qi", tmp_path / "qi")
+    file = tmp_path / "qi/fold-0/adapter_model.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if "classifier" not in k}, file)
+    first = ["--init_adapter", str(tmp_path / "qi")]
+    assert "not fit" in refused(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", *first)

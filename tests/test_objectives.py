@@ -1,0 +1,194 @@
+"""Objectives: each equals its formula, learns 32 rows by heart, and is refused where it means nothing."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, rows_of, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_prompt import TEXT
+
+from product_relevance import objectives
+from product_relevance.arguments import ObjectiveArguments
+from product_relevance.run import load_run
+
+sys.path.insert(0, str(ROOT))
+import train_relevance
+
+TINY = "--task QC --use_cpu true --lora_r 4 --lora_dropout 0 --language_fix none --num_folds 2 --eval_strategy no"
+TINY += " --save_strategy no --load_best_model_at_end false --per_device_train_batch_size 32"
+logit = st.floats(-8, 8, allow_nan=False)
+pairs = st.lists(st.tuples(logit, logit, st.integers(0, 1)), min_size=1, max_size=12)
+
+
+def tensors(rows):
+    logits = torch.tensor([row[:2] for row in rows], dtype=torch.float32)
+    return logits, torch.tensor([row[2] for row in rows])
+
+
+@given(pairs, st.floats(0, 0.5))
+def test_cross_entropy_is_minus_the_log_of_the_smoothed_target(rows, smoothing):
+    logits, labels = tensors(rows)
+    found = objectives.cross_entropy(logits, labels, smoothing)
+    logs = logits.double().log_softmax(-1)
+    for i, label in enumerate(labels):
+        expected = -(1 - smoothing / 2) * logs[i, label] - smoothing / 2 * logs[i, 1 - label]
+        assert found[i].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@given(pairs)
+def test_two_equal_passes_make_r_drop_a_plain_cross_entropy(rows):
+    logits, labels = tensors(rows)
+    found = objectives.r_drop(logits.repeat(2, 1), labels, strength=3.0)
+    torch.testing.assert_close(found, objectives.cross_entropy(logits, labels))
+
+
+@given(pairs, pairs)
+def test_r_drop_never_rewards_disagreement(one, two):
+    n = min(len(one), len(two))
+    (a, labels), (b, _) = tensors(one[:n]), tensors(two[:n])
+    found = objectives.r_drop(torch.cat([a, b]), labels, strength=1.0)
+    mean = (objectives.cross_entropy(a, labels) + objectives.cross_entropy(b, labels)) / 2
+    assert (found >= mean - 1e-6).all()
+
+
+@given(pairs)
+def test_a_teacher_that_gives_the_labels_teaches_the_labels(rows):
+    logits, labels = tensors(rows)
+    found = objectives.distill(logits, labels, labels.float(), share=0.7)
+    torch.testing.assert_close(found, objectives.cross_entropy(logits, labels))
+
+
+def test_rows_without_a_teacher_learn_from_their_label_alone():
+    logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([1, 0])
+    teacher = torch.tensor([math.nan, 0.25])
+    found = objectives.distill(logits, labels, teacher, share=1.0)
+    assert found[0] == pytest.approx(objectives.cross_entropy(logits, labels)[0].item())
+    logs = logits[1].log_softmax(-1)
+    assert found[1].item() == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[1]).item(), abs=1e-6)
+    assert torch.isfinite(found).all()
+
+
+def test_dpo_starts_at_log_two_and_falls_as_the_right_answer_gains():
+    reference, labels = torch.tensor([[0.5, 1.5], [2.0, -1.0]]), torch.tensor([1, 0])
+    start = objectives.dpo(reference, labels, reference, beta=0.5)
+    torch.testing.assert_close(start, torch.full((2,), math.log(2)))
+    gained = reference + torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    found = objectives.dpo(gained, labels, reference, beta=0.5)
+    torch.testing.assert_close(found, torch.full((2,), math.log(1 + math.exp(-0.5))))
+
+
+def test_class_weights_scale_the_losses_of_their_class():
+    logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([0, 1])
+    plain = objectives.cross_entropy(logits, labels)
+    found = objectives.cross_entropy(logits, labels, class_weights=torch.tensor([2.0, 0.5]))
+    torch.testing.assert_close(found, plain * torch.tensor([2.0, 0.5]))
+
+
+def train(base, file, output, *more) -> None:
+    names = ["--model_name_or_path", str(base), "--train_file", str(file), "--output_dir", str(output)]
+    train_relevance.main([*TINY.split(), *names, *more])
+
+
+@pytest.fixture(scope="module")
+def taught(base_of, tmp_path_factory):
+    """A file of 64 rows and a teacher with two folds on it."""
+    folder = tmp_path_factory.mktemp("taught")
+    rows = rows_of("train_QC.txt")
+    file = write_rows(
+        folder / "train.txt", [r for r in rows if r["label"] == 1][:32] + [r for r in rows if not r["label"]][:32]
+    )
+    train(base_of("bert"), file, folder / "teacher", "--max_steps", "60", "--learning_rate", "5e-3")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--objective", "cross_entropy", "--class_weights", "balanced"],
+        ["--objective", "r_drop", "--lora_dropout", "0.1"],
+        ["--objective", "distill", "--teacher_share", "0.2"],
+        ["--objective", "dpo", "--head", "yes_no", "--dpo_beta", "1.0"],
+    ],
+    ids=["cross_entropy", "r_drop", "distill", "dpo"],
+)
+@pytest.mark.parametrize("kind", ["bert", "qwen3"])
+def test_an_objective_learns_32_rows_by_heart(kind, more, taught, base_of, tmp_path):
+    if "dpo" in more and kind == "bert":
+        pytest.skip("an encoder answers nothing")
+    teacher = ["--teacher", str(taught / "teacher")] if "distill" in more else []
+    steps = ["--max_steps", "60", "--learning_rate", "5e-3", "--logging_steps", "1", "--fold", "0", "--lora_r", "8"]
+    if "dpo" in more:
+        (tmp_path / "own.txt").write_text(TEXT)
+        steps += ["--prompt", str(tmp_path / "own.txt"), "--max_length", "96"]
+    train(base_of(kind), taught / "train.txt", tmp_path / "run", *more, *teacher, *steps)
+    history = json.loads((tmp_path / "run/fold-0/fold.json").read_text())["history"]
+    losses = [row["loss"] for row in history if "loss" in row]
+    assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
+    assert load_run(tmp_path / "run")["arguments"]["objective"]["objective"] == more[1]
+
+
+def test_a_fold_is_taught_by_its_namesake_about_its_training_rows_only(taught, base_of, tmp_path):
+    teacher = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--max_steps", "2"]
+    train(base_of("bert"), taught / "train.txt", tmp_path / "run", *teacher)
+    scores = pd.read_parquet(tmp_path / "run/teacher.parquet").set_index("id")
+    oof = pd.read_parquet(tmp_path / "run/oof.parquet").set_index("id")
+    for fold in ("fold-0", "fold-1"):
+        held_out = oof.index[oof["fold"] == fold].astype(str)
+        assert scores.loc[held_out, f"teacher:{fold}"].isna().all()
+        assert scores[f"teacher:{fold}"].notna().sum() == len(scores) - len(held_out)
+    # of the teacher's out-of-fold scores none is used: they come from folds that saw the validation rows
+    theirs = pd.read_parquet(taught / "teacher/oof.parquet").set_index("id")["score"]
+    other = theirs[oof.index[oof["fold"] == "fold-1"]]
+    assert not np.allclose(other, scores.loc[other.index.astype(str), "teacher:fold-0"])
+
+
+def test_a_student_ranks_like_its_teacher(taught, base_of, tmp_path):
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--teacher_share", "1", "--fold", "full"]
+    more += ["--max_steps", "150", "--learning_rate", "5e-3", "--lora_r", "8"]
+    train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more)
+    rows = rows_of("train_QC.txt")
+    rows = [r for r in rows if r["label"] == 1][:32] + [r for r in rows if not r["label"]][:32]
+    pairs = [(row["origin_query"], row["category_path"]) for row in rows]
+    teacher, student = (
+        RelevanceEnsemble.from_pretrained(str(folder)).predict(pairs)
+        for folder in (taught / "teacher", tmp_path / "run")
+    )
+    assert pd.Series(teacher).corr(pd.Series(student), method="spearman") > 0.8
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"objective": "distill"}, "go together"),
+        ({"teacher": "runs/x"}, "go together"),
+        ({"objective": "focal"}, "expected one of"),
+        ({"class_weights": ["1"]}, "two numbers"),
+        ({"class_weights": ["1", "-2"]}, "two numbers"),
+        ({"objective": "dpo", "class_weights": ["balanced"]}, "leave them out"),
+        ({"teacher_share": 0.0}, "more than 0"),
+        ({"dpo_beta": 0.0}, "more than 0"),
+    ],
+)
+def test_senseless_arguments_are_refused(values, told):
+    with pytest.raises(ValueError, match=told):
+        ObjectiveArguments(**values)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--objective", "r_drop"], "give --lora_dropout"),
+        (["--objective", "dpo"], "use --head yes_no"),
+    ],
+)
+def test_an_objective_that_the_model_cannot_have_is_refused(more, told, taught, base_of, tmp_path):
+    with pytest.raises(SystemExit, match=told):
+        train(base_of("qwen3"), taught / "train.txt", tmp_path / "run", *more, "--max_steps", "2")
