@@ -4,6 +4,7 @@ Run: python dataset_scripts/make_sample.py --concepts sample/concepts.yaml --out
 """
 
 import argparse
+import csv
 import json
 import random
 import re
@@ -114,6 +115,29 @@ def make_files(table: dict) -> dict[str, list[dict]]:
     return files | {f"answers_{task}": files[f"test_{task}"] for task in QUOTA}
 
 
+def make_tables(table: dict) -> dict[str, list[tuple[str, str, str]]]:
+    """Make the tables of translations: into English of every query, and from English of queries that no file holds."""
+    english = {concept["name"]: concept["queries"]["en"] for concept in table["concepts"]}
+    into = []
+    for concept in table["concepts"]:
+        noisy = [pair for extra in concept["noisy"] for pair in extra.items()]
+        pairs = [*concept["queries"].items(), *noisy]
+        into += [(text, code, english[concept["name"]]) for code, text in pairs if text != english[concept["name"]]]
+    pools, out = split_queries(read_queries(table), random.Random(SEED)), []
+    for code in (code for code in LANGUAGES if code not in TRAIN_LANGUAGES["QI"]):
+        # the last one is labelled `en` in a training file (choose_queries)
+        meant = [query for query in pools["train", code][:-1] if query.get("easy")]
+        out += [(english[query["relevant"][0]], code, query["query"]) for query in meant]
+    return {"into_english": into, "from_english": out}
+
+
+def write_table(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write translations as CSV: the query, the other language, the translation."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([("query", "language", "translation"), *rows])
+
+
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Write rows as JSON lines, those of a test file without their label, with the same bytes on every system."""
     hidden = "label" if path.name.startswith("test") else None
@@ -136,13 +160,16 @@ def count_table(files: dict[str, list[dict]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", type=Path, default="sample/concepts.yaml", help="hand-written table")
-    parser.add_argument("--out", type=Path, default="sample", help="folder for the eight files")
+    parser.add_argument("--out", type=Path, default="sample", help="folder for the files")
     options = parser.parse_args()
-    files = make_files(yaml.safe_load(options.concepts.read_text("utf-8")))
+    table = yaml.safe_load(options.concepts.read_text("utf-8"))
+    files = make_files(table)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
         write_rows(options.out / f"{name}.txt", rows)
-    print(f"wrote {len(files)} files to {options.out}\n\n{count_table(files)}")
+    for name, rows in make_tables(table).items():
+        write_table(options.out / f"{name}.csv", rows)
+    print(f"wrote {len(files)} files and 2 tables to {options.out}\n\n{count_table(files)}")
 
 
 if __name__ == "__main__":

@@ -9,29 +9,21 @@ What was translated is kept in the user's cache: after an interruption the same 
 import argparse
 import sys
 
-ENGINES = ["seq2seq", "llm", "table", "none"]
-
 
 def make_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
+    from product_relevance.flags import add_flags
+    from product_relevance.steps import Translate
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
-    parser.add_argument("--engine", required=True, choices=ENGINES, help="llm: any causal model, by examples")
-    parser.add_argument("--model", help="Hub id, folder, embedded:gemma-3-270m; for table its path")
-    parser.add_argument("--revision", help="commit, tag or branch of the model on the Hub")
+    add_flags(parser, Translate)
     parser.add_argument(
         "--output", required=True, help="Parquet: query (for targets: text), language, translation, status"
     )
     parser.add_argument("--field", default="query", choices=["query", "target"])
     parser.add_argument("--task", choices=["QC", "QI"], help="of the file; by default what most rows name")
     parser.add_argument("--lowercase", action="store_true", help="as in training")
-    parser.add_argument(
-        "--skip", nargs="*", default=["english", "codes"], help="what stays as it is (default: english codes)"
-    )
-    parser.add_argument("--batch_size", type=int, help="texts at a time; by engine")
-    parser.add_argument("--backend", default="auto", choices=["auto", "ctranslate2", "transformers"])
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16; with ctranslate2 also int8")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
     parser.add_argument("--report", help="JSON to write: quality by language, with similarity by embedded:e5-small")
     parser.add_argument("--reverse_model", help="translates from English, for a round trip in the report; same engine")
     parser.add_argument("--samples", type=int, default=0, help="texts with translations to show a language")
@@ -55,11 +47,17 @@ def translate(arguments) -> None:
     Raises:
         ValueError: bad records, or an engine that cannot be used.
     """
+    from dataclasses import replace
+
     from product_relevance.files import atomic_write
+    from product_relevance.flags import build
+    from product_relevance.steps import Translate
     from product_relevance.translators import translate_all
 
-    translator = _translator(arguments, arguments.model)
-    reverse = _translator(arguments, arguments.reverse_model, from_english=True) if arguments.reverse_model else None
+    into_english = build(Translate, vars(arguments), "translate")
+    translator, reverse = into_english.load(), None
+    if arguments.reverse_model:  # the revision is that of the other model
+        reverse = replace(into_english, model=arguments.reverse_model, revision=None).load(from_english=True)
     table = _texts(arguments)
     column = table.columns[0]
     outcomes = translate_all(translator, table[column].tolist(), table["language"].tolist())
@@ -69,16 +67,6 @@ def translate(arguments) -> None:
         table.to_parquet(file, index=False)
     _report(table, arguments, reverse)
     print(f"{arguments.output}: {len(table)} texts; train and predict take them with --translation {arguments.output}")
-
-
-def _translator(arguments, model: str | None, from_english: bool = False):
-    from product_relevance.translators import load_translator
-
-    names = ("revision", "skip", "batch_size", "backend", "dtype", "device")
-    options = {name: getattr(arguments, name) for name in names}
-    if from_english:
-        options["revision"] = None  # that of the other model
-    return load_translator(arguments.engine, model, from_english=from_english, **options)
 
 
 def _texts(arguments):

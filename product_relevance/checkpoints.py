@@ -44,7 +44,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}: expected a folder or Hub id of a model; {_first_line(error)}") from None
     refuse_code(name, config)
-    return Checkpoint(name, folder, revision, config, _identity(name, folder, revision))
+    return Checkpoint(name, folder, revision, config, identity(name, revision))
 
 
 def refuse_code(name: str, config) -> None:
@@ -138,7 +138,18 @@ def choose_dtype(dtype: str, device: str) -> str:
     return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
 
 
-def _identity(name: str, folder: str, revision: str | None) -> str:
+def identity(name: str, revision: str | None = None) -> str:
+    """Return what makes a checkpoint's content unique: the Hub's commit; of local weights the sha256.
+
+    Args:
+        name: A folder, a Hub id or an `embedded:` base.
+        revision: Commit, tag or branch on the Hub.
+
+    Raises:
+        ValueError: No such embedded base, or its package is missing.
+        OSError: No such repository here or on the Hub.
+    """
+    folder = embedded.resolve(name)
     if embedded.is_embedded(name):
         return embedded.BASES[name.removeprefix(embedded.PREFIX)]["sha256"]
     if os.path.isdir(folder):

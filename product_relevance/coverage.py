@@ -54,7 +54,7 @@ def add_languages(
     Raises:
         ValueError: An option out of its range, or a translator that returns another number of texts than it got.
     """
-    _check(text, shares, cap)
+    check_options(text, shares, cap)
     texts, usable = _texts(frame, text)
     rows, codes = [], []
     for code, share in sorted(shares.items()):
@@ -101,7 +101,7 @@ def add_back_translations(
     """
     if (into_english is None) != (pivot is None):
         raise ValueError("back-translation of English queries: expected both a pivot and a translator into English")
-    _check("english", {"share": share}, None)
+    check_options("english", {"share": share}, None)
     texts, usable = _texts(frame, "english")
     is_english = (frame["language"] == "en").to_numpy(bool)
     usable &= ~is_english | (pivot is not None)
@@ -116,6 +116,21 @@ def add_back_translations(
             there[i] = back
     details = [f"en>{pivot}>en" if code == "en" else f"{code}>en>{code}" for code in own]
     return _append(frame, rows, there, own, details, "back_translated", lowercase, seed)
+
+
+def check_options(text: str, shares: Mapping[str, float], cap: int | None) -> None:
+    """Refuse what `add_languages` and `add_back_translations` cannot do.
+
+    Raises:
+        ValueError: An option out of its range.
+    """
+    if text not in TEXTS:
+        raise ValueError(f"text: found {text!r}, expected one of {', '.join(TEXTS)}")
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise ValueError(f"share of {name}: found {share}, expected more than 0 and at most 1 of the originals")
+    if cap is not None and cap < 1:
+        raise ValueError(f"cap: found {cap}, expected at least 1 row")
 
 
 def from_language_table(path: str | os.PathLike) -> Translator:
@@ -140,16 +155,6 @@ def from_language_table(path: str | os.PathLike) -> Translator:
             known.setdefault((clean_text(row[0]), row[1]), row[2])
     logger.info("%s: %d translations", path, len(known))
     return lambda texts, codes: [known.get((clean_text(t), code)) for t, code in zip(texts, codes, strict=True)]
-
-
-def _check(text: str, shares: Mapping[str, float], cap: int | None) -> None:
-    if text not in TEXTS:
-        raise ValueError(f"text: found {text!r}, expected one of {', '.join(TEXTS)}")
-    for name, share in shares.items():
-        if not 0 < share <= 1:
-            raise ValueError(f"share of {name}: found {share}, expected more than 0 and at most 1 of the originals")
-    if cap is not None and cap < 1:
-        raise ValueError(f"cap: found {cap}, expected at least 1 row")
 
 
 def _originals(frame: pd.DataFrame) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.files import json_line
+from product_relevance.provenance import METHODS
 from product_relevance.run import now
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ DECISIONS = ("accept", "flip", "drop", "down_weight")
 UNDO = "undo"  # takes the row's decision back: the row counts as undecided again
 # Rows made from another one that have its query and its label, so that what holds for the source holds for them.
 COPIES = ("translated", "back_translated", "noise")
+MINED = "".join(tag for method, tag in METHODS.items() if method not in COPIES)
 _LOCK = threading.Lock()  # two tabs of one page append to one file
 
 
@@ -92,7 +94,7 @@ def apply(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tuple[pd.Dat
     """Apply decisions to records; doing it twice changes nothing more.
 
     A decision on a row also holds for its translations and noisy copies (`source_row`, `method`), not for the
-    negatives that were mined for its query.
+    negatives that were mined for its query; their copies go with them.
 
     Args:
         frame: Records with id and label, and if any with weight, method and source_row.
@@ -140,7 +142,10 @@ def _decided_ids(frame: pd.DataFrame) -> pd.Series:
     own = frame["id"].astype(str)
     if not {"method", "source_row"} <= set(frame):
         return own
-    return own.where(~frame["method"].isin(COPIES), frame["source_row"].astype(str))
+    # `17#h1#n1` is a noisy copy of the mined negative 17#h1, whose label says nothing about the row 17.
+    mined = own.str.extract(rf"^(.*#[{MINED}]\d+)(?:#[a-z]\d+)*$", expand=False)
+    copied = mined.fillna(frame["source_row"].astype(str))
+    return own.where(~frame["method"].isin(COPIES), copied)
 
 
 def _mend(path: Path) -> bytes:

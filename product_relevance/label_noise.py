@@ -92,6 +92,17 @@ def self_validation(scored: pd.DataFrame, cuts: Mapping[str, float] | None = Non
     return _table(scored, flagged, METHODS["self"])
 
 
+def check_cuts(cuts: Mapping[str, float]) -> None:
+    """Refuse cuts that are no probabilities.
+
+    Raises:
+        ValueError: A cut outside (0, 1].
+    """
+    for key, cut in cuts.items():
+        if not 0 < cut <= 1:
+            raise ValueError(f"cut of {key}: found {cut}, expected a probability over 0 and up to 1")
+
+
 def confident_learning(
     scored: pd.DataFrame, filter_by: str = "prune_by_noise_rate", by_language: bool = False
 ) -> pd.DataFrame:
@@ -119,7 +130,7 @@ def confident_learning(
         if len(np.unique(labels)) < 2:
             told = ", ".join(sorted(set(scored["language"].iloc[rows])))
             raise ValueError(f"confident learning: rows of {told} have one label only; without by_language it works")
-        flagged[rows] = _cleanlab()(labels, np.stack([1 - scores, scores], axis=1), filter_by=filter_by, n_jobs=1)
+        flagged[rows] = load_cleanlab()(labels, np.stack([1 - scores, scores], axis=1), filter_by=filter_by, n_jobs=1)
     return _table(scored, flagged, METHODS["cleanlab"])
 
 
@@ -156,11 +167,10 @@ def _table(scored: pd.DataFrame, flagged: np.ndarray, method: str) -> pd.DataFra
 
 def _cuts(scored: pd.DataFrame, cuts: Mapping[str, float]) -> np.ndarray:
     languages, labels = scored["language"].to_numpy(dtype=object), scored["label"].to_numpy()
+    check_cuts(cuts)
     cut_of_row = np.full(len(scored), np.nan)
     # From the general to the special: all rows, a label, a language, a label of a language.
     for key in sorted(cuts, key=lambda key: (key != "*", key not in ("0", "1"), "/" in key)):
-        if not 0 < cuts[key] <= 1:
-            raise ValueError(f"cut of {key}: found {cuts[key]}, expected a probability over 0 and up to 1")
         language, _, label = key.rpartition("/") if "/" in key or key in ("0", "1") else (key, "", "")
         rows = np.ones(len(scored), dtype=bool) if key == "*" else _rows_of(languages, labels, language, label)
         if not rows.any():
@@ -180,7 +190,12 @@ def _groups(scored: pd.DataFrame) -> np.ndarray:
     return np.where(scored["language"].isin(large), scored["language"], "").astype(str)
 
 
-def _cleanlab():
+def load_cleanlab():
+    """Return cleanlab's search for label issues.
+
+    Raises:
+        ValueError: cleanlab is not installed.
+    """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:

@@ -66,6 +66,7 @@ def mine_hard_negatives(
     """
     if pool < 1:
         raise ValueError(f"pool: found {pool}, expected at least 1 target to draw among")
+    check_limits(band or (), unit)
     positives = Positives(frame, plan or Plan())
     band = band or BANDS["QC" if positives.catalogue.is_paths else "QI"]
     near, similar = _nearest(positives, encode, band, unit, margin, pool, relatives)
@@ -109,6 +110,7 @@ def mine_easy_negatives(
     Raises:
         ValueError: An option out of its range, item titles without an encoder, or folds that do not fit the plan.
     """
+    check_limits((max_similarity,), unit)
     positives = Positives(frame, plan or Plan())
     if encode is None and not positives.catalogue.is_paths:
         raise ValueError("easy negatives of item titles (QI): found no encoder, expected one to tell which are far")
@@ -137,10 +139,26 @@ def mine_easy_negatives(
     return _append(positives, chosen, details, "easy_negative")
 
 
+def check_limits(limits: Sequence[float], unit: str) -> None:
+    """Refuse limits of similarity that are none, before anything is encoded.
+
+    Args:
+        limits: A band, or a single limit.
+        unit: One of UNITS.
+
+    Raises:
+        ValueError: Another unit, a quantile outside 0 to 1, or the higher end of a band first.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit: found {unit!r}, expected one of {', '.join(UNITS)}")
+    if unit == "quantile" and not all(0 <= value <= 1 for value in limits):
+        raise ValueError(f"quantiles: found {', '.join(map(str, limits))}, expected values from 0 to 1")
+    if list(limits) != sorted(limits):
+        raise ValueError(f"band: found {limits[0]} to {limits[1]}, expected the lower end first")
+
+
 def _nearest(positives: Positives, encode: Encoder, band, unit: str, margin: float | None, pool: int, relatives: bool):
     low, high = _limits(positives, encode, band, unit)
-    if low > high:
-        raise ValueError(f"band: found {band[0]} to {band[1]}, expected the lower end first")
     ceilings = np.full(len(positives.rows), high, np.float32)
     if margin is not None:
         ceilings = np.minimum(ceilings, _own_similarity(positives, encode) - np.float32(margin))
@@ -170,12 +188,8 @@ def _own_similarity(positives: Positives, encode: Encoder) -> np.ndarray:
 
 
 def _limits(positives: Positives, encode: Encoder, values: Sequence[float], unit: str) -> list[float]:
-    if unit not in UNITS:
-        raise ValueError(f"unit: found {unit!r}, expected one of {', '.join(UNITS)}")
     if unit == "similarity" or not len(positives.rows):
         return list(values)
-    if not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"quantiles: found {', '.join(map(str, values))}, expected values from 0 to 1")
     return np.round(np.quantile(_own_similarity(positives, encode), values), DIGITS).tolist()
 
 

@@ -55,10 +55,7 @@ def add_noise(
         ValueError: A rate or a kind that is none.
     """
     kinds = tuple(KINDS) if kinds is None else tuple(kinds)
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate: found {rate}, expected a share from 0 to 1")
-    if unknown := set(kinds) - set(KINDS):
-        raise ValueError(f"kinds: found {', '.join(sorted(unknown))}, expected among {', '.join(KINDS)}")
+    check_options(rate, kinds)
     methods = frame["method"] if "method" in frame else pd.Series(ORIGINAL, index=frame.index)
     ids, queries = frame["id"].astype(str).tolist(), frame["query"].fillna("").tolist()
     english = frame["translated_query"].fillna("").tolist() if "translated_query" in frame else queries
@@ -75,6 +72,18 @@ def add_noise(
             translations.append(found[0] if english[row] == query else english[row])
     changes = {"origin_query": texts, "query": texts, "translated_query": translations, "detail": made}
     return append_rows(frame, rows, changes, "noise", seed)
+
+
+def check_options(rate: float, kinds: Sequence[str] | None = None) -> None:
+    """Refuse what `add_noise` cannot do.
+
+    Raises:
+        ValueError: A rate or a kind that is none.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate: found {rate}, expected a share from 0 to 1")
+    if unknown := set(kinds or ()) - set(KINDS):
+        raise ValueError(f"kinds: found {', '.join(sorted(unknown))}, expected among {', '.join(KINDS)}")
 
 
 def vary(

@@ -1,17 +1,21 @@
 """Rows made from other rows: their ids, where they came from, and the fold that they keep."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from product_relevance.cleaning import normalise
 from product_relevance.files import atomic_write
 from product_relevance.records import TARGET_FIELD, read_records
 
 ORIGINAL = "original"
+FACTS = b"product_relevance"  # key in a Parquet file's metadata
 # Method -> its tag in the id of a made row: `17#n1` is the first noisy variant of row 17.
 METHODS = {"translated": "t", "back_translated": "b", "noise": "n", "hard_negative": "h", "easy_negative": "e"}
 # What the reader noted of a source file; it means nothing for made rows and is not written.
@@ -109,14 +113,35 @@ def read_prepared(path: str | os.PathLike, task: str) -> pd.DataFrame:
     return frame
 
 
-def write_rows(frame: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write records as Parquet that the reader takes; the same rows give the same bytes."""
+def write_rows(frame: pd.DataFrame, path: str | os.PathLike, facts: Mapping | None = None) -> None:
+    """Write records as Parquet that the reader takes; the same rows and facts give the same bytes.
+
+    Args:
+        frame: Records.
+        path: Of the file.
+        facts: How the rows were made, as JSON; they lie in the file's metadata, where the reader passes over them.
+    """
     task = frame.attrs.get("task") or frame["task"].iloc[0]
     table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
     table = table.rename(columns={"target": TARGET_FIELD[task]})
     table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading
+    whole = pa.Table.from_pandas(table, preserve_index=False)
+    if facts:
+        told = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
+        whole = whole.replace_schema_metadata(whole.schema.metadata | {FACTS: told})
     with atomic_write(path, "wb") as file:
-        table.to_parquet(file, index=False)
+        pq.write_table(whole, file)
+
+
+def read_rows(path: str | os.PathLike) -> pd.DataFrame:
+    """Read what `write_rows` wrote as it was, without the checks of records."""
+    frame = pd.read_parquet(path)
+    return frame.rename(columns={TARGET_FIELD[frame["task"].iloc[0]]: "target"})
+
+
+def read_facts(path: str | os.PathLike) -> dict:
+    """Return the facts that `write_rows` put into a file; none for a file without them."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(FACTS, b"{}"))
 
 
 def _require_unique(ids: pd.Series) -> None:

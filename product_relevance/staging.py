@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from product_relevance import bundle, embedded, figures, manifest, model_card
+from product_relevance import bundle, data_card, embedded, figures, manifest, model_card
 from product_relevance.files import sha256_of
 from product_relevance.manifest_form import ADAPTER_FILES, MODEL_FILES, is_repo_id
 from product_relevance.run import finished_folds, fold_folder, load_run, read_json, read_oof, write_json
@@ -281,7 +281,8 @@ def _stage_data(place: Staged, run: dict, data_file: Path, ensemble: str, revisi
     place.folder.mkdir()
     shutil.copyfile(data_file, place.folder / DATA)
     options = {"columns": columns, "file": DATA, "ensemble_id": ensemble, "revision": revision}
-    card = model_card.dataset_card(run, repo_id=place.repo_id, **options)
+    options["prepared"] = data_card.prepared_values(data_file)
+    card = data_card.dataset_card(run, repo_id=place.repo_id, **options)
     (place.folder / "README.md").write_text(card, encoding="utf-8")
 
 

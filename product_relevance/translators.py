@@ -73,19 +73,28 @@ def load_translator(
     Raises:
         ValueError: Unknown engine or option, a model missing or unfit.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
-    if unknown := set(skip) - set(SKIPS):
-        raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
+    check_options(engine, model, skip)
     if engine == "none":
         return identity
-    if not model:
-        raise ValueError(f"engine {engine} needs a model: {'a table' if engine == 'table' else 'a Hub id or folder'}")
     if engine == "table":
         return from_table(model)
     loaded = _load_engine(engine, model, revision, backend, dtype, device)
     cache = TranslationCache(loaded.settings, cache_path)
     return ModelTranslator(loaded, cache, skip=skip, batch_size=batch_size, from_english=from_english)
+
+
+def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS) -> None:
+    """Refuse what `load_translator` cannot load, before anything is loaded.
+
+    Raises:
+        ValueError: Unknown engine or option, or no model.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if unknown := set(skip) - set(SKIPS):
+        raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
+    if engine != "none" and not model:
+        raise ValueError(f"engine {engine} needs a model: {'a table' if engine == 'table' else 'a Hub id or folder'}")
 
 
 def translate_all(translator: Translator, texts: list[str], languages: list[str]) -> list[Outcome]:

@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 
+from product_relevance.data_card import dataset_card
 from product_relevance.metrics import best_threshold, scores_report
-from product_relevance.model_card import adapter_card, dataset_card, ensemble_card
+from product_relevance.model_card import adapter_card, ensemble_card
 
 COMMIT = "0123456789" * 4
 

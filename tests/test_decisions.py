@@ -146,6 +146,15 @@ def test_a_decision_holds_for_translations_of_the_row_but_not_for_negatives_of_i
     assert dropped["method"].tolist() == ["hard_negative"]
 
 
+def test_a_copy_of_a_mined_negative_is_decided_as_that_negative(frame):
+    rows = frame.iloc[[0] * 5].reset_index(drop=True).assign(id=["7", "7#h1", "7#h1#n1", "7#n1", "7#t1#n1"])
+    rows = rows.assign(method=["original", "hard_negative", *["noise"] * 3], source_row="7", label=[1, 0, 0, 1, 1])
+    dropped, _ = decisions.apply(rows, {"7": decisions.make("7", "drop", 1, "test")})
+    assert dropped["id"].tolist() == ["7#h1", "7#h1#n1"]
+    dropped, _ = decisions.apply(rows, {"7#h1": decisions.make("7#h1", "drop", 0, "test")})
+    assert dropped["id"].tolist() == ["7", "7#n1", "7#t1#n1"]
+
+
 def test_decisions_on_other_records_are_refused_with_the_way_out(frame):
     with pytest.raises(ValueError, match="1 of 2 name an id.*first: nowhere.*give the records that were reviewed"):
         decisions.apply(frame, made_for(frame, 0, "flip") | {"nowhere": decisions.make("nowhere", "drop", 1, "a")})

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 from product_relevance import decisions, label_noise, run
+from product_relevance.filtering import ACTIONS
 from product_relevance.records import read_records
 
 sys.path.insert(0, str(ROOT / "dataset_scripts"))
@@ -150,7 +151,7 @@ def test_the_program_lists_rows_and_leaves_the_records_alone(run_folder, tmp_pat
     assert run_folder[1].read_bytes() == before and not list(tmp_path.glob("filtered*"))
 
 
-@pytest.mark.parametrize("action", program.ACTIONS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_the_program_does_to_every_listed_row_what_it_is_told(run_folder, tmp_path, capsys, noisy, action):
     review, filtered = tmp_path / "review.parquet", tmp_path / "filtered.parquet"
     options = ["--output", str(review), "--apply", action, "--filtered", str(filtered), "--weight", "0.3"]

@@ -10,7 +10,7 @@ from card_runs import COMMIT, RUN, blocks, full_run, on_hub, places, rows, singl
 from conftest import ROOT, rows_of, write_rows
 from huggingface_hub import DatasetCard, ModelCard
 
-from product_relevance import RelevanceEnsemble, card_facts, model_card
+from product_relevance import RelevanceEnsemble, card_facts, card_form, model_card
 from product_relevance.manifest import public_run
 from product_relevance.model_card import ensemble_card
 
@@ -223,7 +223,7 @@ def test_malformed_names_are_refused():
 
 
 def test_without_templates_the_way_out_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(model_card, "FOLDER", tmp_path / "model_cards")
+    monkeypatch.setattr(card_form, "FOLDER", tmp_path / "model_cards")
     with pytest.raises(ValueError, match="from a clone"):
         whole(RUN)
 

@@ -1,5 +1,6 @@
 """The hand-written sample keeps the promises of sample/README.md."""
 
+import csv
 import json
 import re
 import subprocess
@@ -61,9 +62,9 @@ def rebuilt(tmp_path_factory) -> tuple[Path, str]:
 
 def test_rebuilding_gives_the_same_bytes(rebuilt):
     folder, _ = rebuilt
-    names = {path.name for path in SAMPLE.glob("*.txt")}
+    names = {path.name for pattern in ("*.txt", "*.csv") for path in SAMPLE.glob(pattern)}
     assert names == {path.name for path in folder.iterdir()}
-    assert len(names) == 8
+    assert len(names) == 10
     assert [name for name in sorted(names) if (folder / name).read_bytes() != (SAMPLE / name).read_bytes()] == []
 
 
@@ -162,6 +163,14 @@ def test_a_near_miss_shares_no_relevant_target_with_its_concept(table):
         for near in (concepts[name] for name in concept["hard"]):
             assert not paths & {near["path"], *near.get("also", [])}
             assert not set(concept["titles"]) & set(near["titles"])
+
+
+def test_the_translations_from_english_are_queries_of_no_file():
+    with (SAMPLE / "from_english.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    held = {row["origin_query"] for task in TASKS for split in SPLITS for row in labelled(task, split)}
+    assert len(rows) > 100 and not held & {row["translation"] for row in rows}
+    assert {row["language"] for row in rows} == ALL_LANGUAGES - TRAIN_LANGUAGES["QI"]
 
 
 def test_each_concept_speaks_every_language_and_no_query_is_written_twice(table):
