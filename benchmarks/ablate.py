@@ -1,0 +1,150 @@
+"""Train the rows of a study with the same seeds and steps, and tell which differences are real.
+
+python benchmarks/ablate.py benchmarks/studies/quick.yaml --data sample --output runs/study-quick
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from study import ROOT, Row, Study, read_study
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("study", help="YAML: recipe, arguments, evaluate, seeds, rows")
+    parser.add_argument("--data", default=".", help="folder of the study's record files")
+    parser.add_argument("--output", required=True, help="folder of runs, table and picture")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once, one thread each if more than one")
+    parser.add_argument("--only", nargs="+", help="rows to train; the table holds whatever is finished")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        study = read_study(arguments.study, arguments.data)
+        unknown = set(arguments.only or ()) - {row.name for row in study.rows}
+        if unknown:
+            raise ValueError(f"--only: the study has no row {', '.join(sorted(unknown))}")
+        output = Path(arguments.output)
+        train_all(study, output, arguments.jobs, arguments.only)
+        summarise(study, output)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def train_all(study: Study, output: Path, jobs: int, only: list[str] | None) -> None:
+    """Train and score every row and seed that is not finished; one that fails does not stop the others.
+
+    Raises:
+        ValueError: a job failed; names it and its log.
+    """
+    from tqdm.auto import tqdm
+
+    from product_relevance.files import sha256_of
+
+    files = {Path(name).name: sha256_of(name) for name in (study.arguments["train_file"], study.evaluate)}
+    rows = [row for row in study.rows if not only or row.name in only]
+    todo = [(row, seed) for seed in study.seeds for row in rows if not _finished(study, row, seed, output, files)]
+    todo.sort(key=lambda job: job[0].trained != job[0].name)  # a row that judges another's runs comes after it
+    for row in {job[0].trained: job[0] for job in todo if job[0].trained == job[0].name}.values():
+        _prepare(study, row, output)
+    failed = []
+    for part in ([j for j in todo if j[0].trained == j[0].name], [j for j in todo if j[0].trained != j[0].name]):
+        with ThreadPoolExecutor(jobs) as pool:
+            started = {pool.submit(_job, study, *job, output, files, jobs): job for job in part}
+            for done in tqdm(as_completed(started), total=len(part), desc="trainings", disable=not part):
+                if done.exception() is not None:
+                    failed.append(f"{started[done][0].name}, seed {started[done][1]}: {done.exception()}")
+    if failed:
+        raise ValueError(f"{len(failed)} trainings failed; run the same command again for these: " + "; ".join(failed))
+
+
+def folder_of(output: Path, row: str, seed: int) -> Path:
+    """Return the folder of one row and seed."""
+    name = "".join(c if c.isalnum() or c in "-._" else "-" for c in row)
+    return output / name / str(seed)
+
+
+def _finished(study: Study, row: Row, seed: int, output: Path, files: dict) -> bool:
+    done = folder_of(output, row.name, seed) / "done.json"
+    return done.is_file() and json.loads(done.read_text(encoding="utf-8"))["key"] == study.key(row, seed, files)
+
+
+def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
+    """Train and score, each by a program of this repository, as a user would run it."""
+    from product_relevance.run import load_run, write_json
+
+    folder = folder_of(output, row.name, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = folder_of(output, row.trained, seed) / "run"
+    if row.trained == row.name:
+        file = study.arguments["train_file"] if row.prepare is None else _prepared(output, row)
+        _call("train_relevance.py", [*study.flags(row, seed, file, run), "--overwrite", "true"], folder, jobs)
+    options = {name: value for name, value in row.evaluate.items() if name != "threshold"}
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    scored = folder / "dev.txt"
+    _call("-m", ["product_relevance.cli", "predict", str(run), str(study.evaluate), *flags, "--output", str(scored),
+                 "--overwrite"], folder, jobs)  # fmt: skip
+    content = load_run(run)
+    told = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
+    write_json(folder / "done.json", {"key": study.key(row, seed, files), **told, "device": content["device"]})
+
+
+def _prepared(output: Path, row: Row) -> Path:
+    return folder_of(output, row.name, 0).with_name("prepared.parquet")
+
+
+def _prepare(study: Study, row: Row, output: Path) -> None:
+    """Prepare a row's training file once for all seeds; steps that are finished are kept."""
+    import yaml
+
+    if row.prepare is None:
+        return
+    file = _prepared(output, row)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    recipe = file.with_name("prepare.yaml")
+    content = {"file": study.arguments["train_file"], "task": study.arguments["task"]} | row.prepare
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    if file.is_file() and recipe.is_file() and recipe.read_text(encoding="utf-8") == text:
+        return
+    file.unlink(missing_ok=True)
+    recipe.write_text(text, encoding="utf-8")
+    _call("dataset_scripts/prepare.py", [str(recipe), "--output", str(file)], file.parent, 1)
+
+
+def _call(program: str, arguments: list[str], folder: Path, jobs: int) -> None:
+    threads = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, program if program == "-m" else str(ROOT / program), *arguments]
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        raise ValueError(f"{program} ended with {done.returncode}, see {folder / 'log.txt'}")
+
+
+def summarise(study: Study, output: Path) -> None:
+    """Write table.md, table.json and differences.png of what is finished, and print the table."""
+    from outcome import draw, measure, to_markdown
+
+    from product_relevance.run import write_json
+
+    found = measure(study, output, folder_of)
+    write_json(output / "table.json", found)
+    text = to_markdown(study, found)
+    (output / "table.md").write_text(text, encoding="utf-8")
+    draw(study, found, output / "differences.png")
+    print(f"{text}\n\n{output}/table.md, table.json, differences.png")
+    print(json.dumps({"benchmark": "ablate", "title": study.title, "rows": found["rows"]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A study: rows of recipe changes, each trained with the same seeds and judged on the same labelled file."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+KEYS = {"title", "recipe", "arguments", "prepare", "evaluate", "seeds", "baseline", "rows"}
+ROW_KEYS = {"train", "prepare", "evaluate", "same_as"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: as it stands in the table.
+        train: arguments of train_relevance.py that differ from the study's.
+        prepare: options of dataset_scripts/prepare.py for the training file; None where it is taken as it is.
+        evaluate: options of `relevance predict`, and `threshold`: f1 or macro_f1.
+        trained: name of the row whose runs it judges; its own, or that of `same_as`.
+    """
+
+    name: str
+    train: dict = field(default_factory=dict)
+    prepare: dict | None = None
+    evaluate: dict = field(default_factory=dict)
+    trained: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, on what, and against which row."""
+
+    title: str
+    recipe: Path
+    arguments: dict
+    evaluate: Path
+    seeds: list[int]
+    baseline: str
+    rows: list[Row]
+
+    def flags(self, row: Row, seed: int, train_file: str | Path, output: Path) -> list[str]:
+        """Return the command line of one training."""
+        from product_relevance.arguments import as_flags
+
+        settings = self.arguments | row.train
+        settings |= {"seed": seed, "train_file": str(train_file), "output_dir": str(output)}
+        return [str(self.recipe), *as_flags(settings)]
+
+    def key(self, row: Row, seed: int, files: dict[str, str]) -> str:
+        """Return what a finished job is known by: everything that decides its result, and the files' sha256."""
+        content = [self.recipe.read_text(encoding="utf-8"), self.arguments, row.train, row.prepare, row.evaluate]
+        return hashlib.sha256(json.dumps([*content, seed, files], sort_keys=True).encode()).hexdigest()
+
+
+def read_study(path: str, data: str) -> Study:
+    """Read a study.
+
+    Args:
+        path: of the YAML.
+        data: folder that the names of record files are relative to.
+
+    Raises:
+        ValueError: a malformed study; names the key, what was found and what was expected.
+    """
+    found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    _require(path, isinstance(found, dict), "the study", type(found).__name__, "a mapping")
+    _known(path, found, KEYS)
+    for key in ("recipe", "evaluate", "rows", "arguments"):
+        _require(path, key in found, key, "nothing", "a value")
+    _require(path, "train_file" in found["arguments"], "arguments.train_file", "nothing", "a file of records")
+    rows = [_row(path, name, content or {}, found) for name, content in found["rows"].items()]
+    names = [row.name for row in rows]
+    baseline = found.get("baseline", names[0])
+    _require(path, baseline in names, "baseline", baseline, f"one of {', '.join(names)}")
+    for row in rows:
+        _require(path, row.trained in names, f"rows.{row.name}.same_as", row.trained, f"one of {', '.join(names)}")
+    arguments = found["arguments"] | {"train_file": str(_file(data, found["arguments"]["train_file"]))}
+    seeds = found.get("seeds", [1, 2, 3])
+    recipe = ROOT / found["recipe"]
+    _require(path, recipe.is_file(), "recipe", recipe, "a recipe of this repository")
+    return Study(
+        found.get("title", Path(path).stem), recipe, arguments, _file(data, found["evaluate"]), seeds, baseline, rows
+    )
+
+
+def _row(path: str, name: str, content: dict, study: dict) -> Row:
+    _known(path, content, ROW_KEYS)
+    prepare = content.get("prepare", study.get("prepare"))
+    return Row(name, content.get("train", {}), prepare, content.get("evaluate", {}), content.get("same_as", name))
+
+
+def _file(data: str, name: str) -> Path:
+    file = Path(data) / name
+    if not file.is_file():
+        raise ValueError(f"{file}: not found; --data FOLDER names the folder of the study's files")
+    return file
+
+
+def _known(path: str, found: dict, keys: set[str]) -> None:
+    unknown = sorted(set(found) - keys)
+    _require(path, not unknown, "keys", ", ".join(unknown), ", ".join(sorted(keys)))
+
+
+def _require(path: str, holds: bool, what: str, found, expected) -> None:
+    if not holds:
+        raise ValueError(f"{path}: {what}: found {found}, expected {expected}")

@@ -1,0 +1,117 @@
+"""A study: pairs its rows, goes on where it stopped, and finds no difference between equal rows."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, rows_of, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, roc_auc_score
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ablate
+import bootstrap
+import study as studies
+
+rows = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.integers(0, 3)), min_size=2, max_size=30)
+
+
+@given(rows)
+def test_a_row_that_counts_twice_is_worth_the_row_twice(found):
+    labels, scores, times = (np.array(column) for column in zip(*found, strict=True))
+    repeated = np.repeat(np.arange(len(labels)), times)
+    if len(set(labels[repeated])) < 2:
+        return
+    called = scores >= 0.5
+    assert bootstrap.auc(labels, scores, times) == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
+    if called[repeated].any():
+        expected = f1_score(labels[repeated], called[repeated])
+        assert bootstrap.f1(labels, called, times) == pytest.approx(expected)
+
+
+def test_queries_are_drawn_whole():
+    groups = np.array(["a", "b", "a", "c", "b", "a"])
+    times = bootstrap.draws(groups, count=50)
+    assert (times[:, 0] == times[:, 2]).all() and (times[:, 1] == times[:, 4]).all()
+    counts = times[:, [0, 1, 3]].sum(axis=1)  # one of each query
+    assert (counts == 3).all()
+
+
+@pytest.fixture(scope="module")
+def small(base_of, tmp_path_factory):
+    """A study of three trained rows, two of them equal, and one that judges another's runs."""
+    folder = tmp_path_factory.mktemp("study")
+    write_rows(folder / "train.txt", rows_of("train_QC.txt")[:120])
+    write_rows(folder / "dev.txt", rows_of("dev_QC.txt")[:90])
+    arguments = {"train_file": "train.txt", "task": "QC", "fold": 0, "max_steps": 4, "use_cpu": True, "lora_r": 4}
+    arguments |= {"model_name_or_path": str(base_of("bert")), "pooling": "auto", "eval_strategy": "no"}
+    arguments |= {"save_strategy": "no", "load_best_model_at_end": False, "language_fix": "none"}
+    content = {
+        "title": "small",
+        "recipe": "recipes/e5-small-qc.yaml",
+        "arguments": arguments,
+        "evaluate": "dev.txt",
+        "seeds": [1],
+        "rows": {
+            "plain": {},
+            "the same": None,
+            "no learning": {"train": {"learning_rate": 0.0}},
+            "a vote": {"same_as": "plain", "evaluate": {"vote": "majority"}},
+        },
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder
+
+
+def run(folder, *more) -> None:
+    ablate.main([str(folder / "study.yaml"), "--data", str(folder), "--output", str(folder / "out"), *more])
+
+
+def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys):
+    run(small, "--only", "plain", "the same", "a vote")
+    assert "no learning" not in (small / "out/table.md").read_text()
+    before = (small / "out/plain/1/done.json").stat().st_mtime_ns
+    capsys.readouterr()
+    run(small)
+    assert (small / "out/plain/1/done.json").stat().st_mtime_ns == before
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert list(told) == ["plain", "the same", "no learning", "a vote"]
+    for name in ("auc", "macro_f1", "f1"):
+        same = told["the same"][name]
+        assert same["difference"] == same["low"] == same["high"] == 0
+    assert told["no learning"]["auc"]["difference"] != 0
+    assert (small / "out/differences.png").stat().st_size > 5000
+    assert not (small / "out/a-vote/1/run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rows": {"plain": {"trian": {}}}}, "found trian, expected evaluate, prepare, same_as, train"),
+        ({"baseline": "other"}, "baseline: found other, expected one of"),
+        ({"evaluate": "none.txt"}, "--data FOLDER"),
+        ({"recipe": "recipes/none.yaml"}, "expected a recipe"),
+        ({"rows": {"plain": {"same_as": "x"}}}, "expected one of plain"),
+    ],
+)
+def test_a_malformed_study_is_refused(change, told, small, tmp_path):
+    content = yaml.safe_load((small / "study.yaml").read_text()) | change
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=told):
+        studies.read_study(str(tmp_path / "study.yaml"), str(small))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_of_the_project_is_well_formed(path, tmp_path):
+    content = yaml.safe_load(path.read_text())
+    for name in (content["arguments"]["train_file"], content["evaluate"]):
+        (tmp_path / name).touch()
+    found = studies.read_study(str(path), str(tmp_path))
+    from product_relevance.arguments import parse_arguments
+
+    for row in found.rows:
+        flags = found.flags(row, 1, tmp_path / "train.txt", tmp_path / "run")
+        assert parse_arguments([*flags, "--bf16", "false"])[-1].seed == 1
