@@ -27,7 +27,8 @@ def test_nothing_unpickles():
 
 def test_no_argument_takes_a_token():
     for path in SOURCES:
-        assert not re.search(r"add_argument\([^)]*token", path.read_text(encoding="utf-8")), path
+        # a number of tokens is no secret
+        assert not re.search(r"add_argument\([^)]*token(?!s)", path.read_text(encoding="utf-8")), path
 
 
 def test_exceptions_are_never_swallowed_bare():
