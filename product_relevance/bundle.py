@@ -10,18 +10,8 @@ from product_relevance import embedded
 PACKAGE = Path(__file__).parent
 # What scoring imports; training and drawing need more. A server brings its own torch, so its version stays open.
 SCORING = (
-    *(
-        "transformers",
-        "peft",
-        "accelerate",
-        "huggingface_hub",
-        "safetensors",
-        "tokenizers",
-        "scikit-learn",
-        "scipy",
-        "pandas",
-    ),
-    *("pyarrow", "numpy", "langidentify", "PyYAML", "tqdm"),
+    *("transformers", "peft", "accelerate", "huggingface_hub", "safetensors", "tokenizers", "scikit-learn", "scipy"),
+    *("pandas", "pyarrow", "numpy", "langidentify", "PyYAML", "tqdm"),
 )
 METRIC = "relevance_f1"
 METRIC_CARD = """---
