@@ -15,7 +15,8 @@ def measure(study, output: Path, folder_of) -> dict:
     """Measure all finished rows on the study's labelled file.
 
     Cuts come from each run's own out-of-fold scores: `macro_f1` is taken at the cut for macro-F1, `f1` at the one for
-    F1. Rows whose seeds are not all finished are left out.
+    F1; a row whose `evaluate` names a number as threshold has both there. Rows whose seeds are not all finished are
+    left out.
 
     Args:
         study: what was trained.
@@ -37,18 +38,18 @@ def measure(study, output: Path, folder_of) -> dict:
     for row in study.rows:
         folders = [folder_of(output, row.name, seed) for seed in study.seeds]
         if all((folder / "done.json").is_file() for folder in folders):
-            drawn[row.name] = _figures(folders, frame["id"], labels, times)
+            drawn[row.name] = _figures(row, folders, frame["id"], labels, times)
     if study.baseline not in drawn:
         return {"rows": {}, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
     rows = {name: _against(found, drawn[study.baseline]) for name, found in drawn.items()}
     return {"rows": rows, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
 
 
-def _figures(folders: list[Path], ids, labels, times) -> dict[str, np.ndarray]:
+def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarray]:
     """Return each figure of each seed: on all rows, then on each draw, shape (seeds, 1 + draws)."""
     found = {name: [] for name in FIGURES}
     for folder in folders:
-        cuts = json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"]
+        cuts = _cuts(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
         table = pd.read_parquet(folder / "dev.txt.scores.parquet")
         scores = table.set_index(table["id"].astype(str))["score"][ids.astype(str)].to_numpy()
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
@@ -56,6 +57,14 @@ def _figures(folders: list[Path], ids, labels, times) -> dict[str, np.ndarray]:
         found["macro_f1"].append([bootstrap.macro_f1(labels, scores >= cuts["macro_f1"], t) for t in all_times])
         found["f1"].append([bootstrap.f1(labels, scores >= cuts["f1"], t) for t in all_times])
     return {name: np.array(values) for name, values in found.items()}
+
+
+def _cuts(row, chosen: dict[str, float]) -> dict[str, float]:
+    """Return the cuts for F1 and macro-F1; shares of votes are cut at one half."""
+    if row.evaluate.get("vote", "mean") != "mean":
+        return {"f1": 0.5, "macro_f1": 0.5}
+    fixed = row.evaluate.get("threshold")
+    return chosen if fixed is None else {"f1": fixed, "macro_f1": fixed}
 
 
 def _against(found: dict, baseline: dict) -> dict:
@@ -106,6 +115,8 @@ def draw(study, found: dict, path: Path) -> None:
         panel.axvline(0, color="0.2", linewidth=0.8)
         panel.set_title(f"{TITLES[name]} against {study.baseline}", fontsize=10)
         panel.set_yticks(range(len(rows)), list(reversed(rows)))
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.locator_params(axis="x", nbins=4)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{study.title}: difference and 95% interval over queries", fontsize=11)
     figure.tight_layout()

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-KEYS = {"title", "recipe", "arguments", "prepare", "evaluate", "seeds", "baseline", "rows"}
+KEYS = {"title", "recipe", "arguments", "evaluate", "seeds", "baseline", "rows"}
 ROW_KEYS = {"train", "prepare", "evaluate", "same_as"}
 
 
@@ -20,7 +20,7 @@ class Row:
         name: as it stands in the table.
         train: arguments of train_relevance.py that differ from the study's.
         prepare: options of dataset_scripts/prepare.py for the training file; None where it is taken as it is.
-        evaluate: options of `relevance predict`, and `threshold`: f1 or macro_f1.
+        evaluate: options of `relevance predict`; `threshold`: a number in place of the cuts chosen out of fold.
         trained: name of the row whose runs it judges; its own, or that of `same_as`.
     """
 
@@ -73,7 +73,7 @@ def read_study(path: str, data: str) -> Study:
     for key in ("recipe", "evaluate", "rows", "arguments"):
         _require(path, key in found, key, "nothing", "a value")
     _require(path, "train_file" in found["arguments"], "arguments.train_file", "nothing", "a file of records")
-    rows = [_row(path, name, content or {}, found) for name, content in found["rows"].items()]
+    rows = [_row(path, name, content or {}) for name, content in found["rows"].items()]
     names = [row.name for row in rows]
     baseline = found.get("baseline", names[0])
     _require(path, baseline in names, "baseline", baseline, f"one of {', '.join(names)}")
@@ -88,10 +88,12 @@ def read_study(path: str, data: str) -> Study:
     )
 
 
-def _row(path: str, name: str, content: dict, study: dict) -> Row:
+def _row(path: str, name: str, content: dict) -> Row:
     _known(path, content, ROW_KEYS)
-    prepare = content.get("prepare", study.get("prepare"))
-    return Row(name, content.get("train", {}), prepare, content.get("evaluate", {}), content.get("same_as", name))
+    evaluate = content.get("evaluate", {})
+    cut = evaluate.get("threshold", 0.5)
+    _require(path, isinstance(cut, float) and 0 < cut < 1, f"rows.{name}.evaluate.threshold", cut, "0 < number < 1")
+    return Row(name, content.get("train", {}), content.get("prepare"), evaluate, content.get("same_as", name))
 
 
 def _file(data: str, name: str) -> Path:

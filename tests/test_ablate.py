@@ -95,6 +95,7 @@ def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys):
         ({"evaluate": "none.txt"}, "--data FOLDER"),
         ({"recipe": "recipes/none.yaml"}, "expected a recipe"),
         ({"rows": {"plain": {"same_as": "x"}}}, "expected one of plain"),
+        ({"rows": {"plain": {"evaluate": {"threshold": "f1"}}}}, "0 < number < 1"),
     ],
 )
 def test_a_malformed_study_is_refused(change, told, small, tmp_path):
