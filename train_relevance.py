@@ -36,13 +36,11 @@ def train(model_args, data_args, objective, training) -> None:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import data, distributed, earlier, first_stage, modeling, run, teacher, training_run
+    from product_relevance import data, distributed, earlier, first_stage, run, teacher, training_run
     from product_relevance.bases import Bases
-    from product_relevance.batching import encode_pairs
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
     from product_relevance.prompt import chosen_prompt
-    from product_relevance.prompt_tokens import use_prompt
     from product_relevance.splits import make_splits
 
     # ---- Devices ----
@@ -58,17 +56,12 @@ def train(model_args, data_args, objective, training) -> None:
     # ---- Folds, checked for leaks ----
     splits = make_splits(frame, data_args)
     frame["query_group"] = query_groups(frame)
-    for split in splits:
-        logger.info(split.report)
+    logger.info("\n".join(split.report for split in splits))
 
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
-    tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
-    answers = template.prompt and use_prompt(tokenizer, template.prompt, template.task, model_args.max_length)
     taxonomy = data.make_taxonomy(frame)
-    texts, targets = data.render(frame, template, taxonomy)
-    tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
-    logger.info("%d pairs, %.1f tokens each", len(tokens), sum(map(len, tokens)) / len(tokens))
+    tokenizer, answers, tokens = training_run.tokenise(model_args, template, *data.render(frame, template, taxonomy))
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)

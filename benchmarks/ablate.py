@@ -53,11 +53,13 @@ def train_all(study: Study, output: Path, jobs: int, only: list[str] | None) -> 
     files = {Path(name).name: sha256_of(name) for name in (study.arguments["train_file"], study.evaluate)}
     rows = [row for row in study.rows if not only or row.name in only]
     todo = [(row, seed) for seed in study.seeds for row in rows if not _finished(study, row, seed, output, files)]
-    todo.sort(key=lambda job: job[0].trained != job[0].name)  # a row that judges another's runs comes after it
-    for row in {job[0].trained: job[0] for job in todo if job[0].trained == job[0].name}.values():
-        _prepare(study, row, output)
+    training = [job for job in todo if job[0].trained == job[0].name]
+    judging = [job for job in todo if job[0].trained != job[0].name]  # another row's runs, so after it
+    for row in rows:
+        if any(job[0] is row for job in training):
+            _prepare(study, row, output)
     failed = []
-    for part in ([j for j in todo if j[0].trained == j[0].name], [j for j in todo if j[0].trained != j[0].name]):
+    for part in (training, judging):
         with ThreadPoolExecutor(jobs) as pool:
             started = {pool.submit(_job, study, *job, output, files, jobs): job for job in part}
             for done in tqdm(as_completed(started), total=len(part), desc="trainings", disable=not part):

@@ -40,7 +40,8 @@ def filter_rows(arguments) -> None:
     Raises:
         ValueError: bad records, run, options or decisions.
     """
-    from product_relevance.filtering import Filter, write_table
+    from product_relevance.files import write_table
+    from product_relevance.filtering import Filter
     from product_relevance.flags import build
     from product_relevance.records import read_records
 

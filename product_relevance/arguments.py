@@ -1,10 +1,11 @@
 """Arguments of a training run: three dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
 
-import difflib
 import json
 import sys
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+
+from product_relevance.flags import require_known
 
 
 def option(default, help, choices=None):
@@ -228,10 +229,7 @@ def load_recipe(path: Path, types: tuple) -> dict:
         raise ValueError(f"{path}: expected a mapping of flag names to values, found {type(recipe).__name__}")
     known = [f.name for kind in types for f in fields(kind) if f.init]
     for key in recipe:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{path}: unknown key {key!r}{hint}")
+        require_known(key, known, str(path), "key")
     return recipe
 
 

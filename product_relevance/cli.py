@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from product_relevance import commands as run
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run one subcommand; bad input ends with one clear line and exit code 1."""
@@ -26,20 +28,20 @@ def make_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_serve(commands)
     check = _add(
-        commands, "check", _check, "check a submission against the file it answers; exit code 1 on any defect"
+        commands, "check", run.check, "check a submission against the file it answers; exit code 1 on any defect"
     )
     check.add_argument("file", help="the competition's dev or test file")
     check.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
-    compare = _add(commands, "compare", _compare, "share and examples of predictions that differ")
+    compare = _add(commands, "compare", run.compare, "share and examples of predictions that differ")
     compare.add_argument("a")
     compare.add_argument("b")
     compare.add_argument("--examples", type=int, default=10, help="how many to show (default 10)")
-    pack = _add(commands, "zip", _zip, "pack submit_QC.txt and submit_QI.txt for upload")
+    pack = _add(commands, "zip", run.pack, "pack submit_QC.txt and submit_QI.txt for upload")
     pack.add_argument("files", nargs="+")
     pack.add_argument("--output", default="submit.zip")
     pack.add_argument("--overwrite", action="store_true")
     _add_review(commands)
-    info = _add(commands, "info", _info, "what a run holds: base, folds, template, thresholds, figures")
+    info = _add(commands, "info", run.info, "what a run holds: base, folds, template, thresholds, figures")
     _add_model(info)
     return parser
 
@@ -81,7 +83,7 @@ def _add_limit(parser) -> None:
 
 
 def _add_predict(commands) -> None:
-    predict = _add(commands, "predict", _predict, "score a file with the ensemble and write a submission")
+    predict = _add(commands, "predict", run.predict, "score a file with the ensemble and write a submission")
     _add_scoring(predict)
     predict.add_argument("file", help="records with or without labels; each id gets a prediction")
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
@@ -92,7 +94,7 @@ def _add_predict(commands) -> None:
 
 
 def _add_evaluate(commands) -> None:
-    evaluate = _add(commands, "evaluate", _evaluate, "measure folds and ensemble on a labelled file")
+    evaluate = _add(commands, "evaluate", run.evaluate, "measure folds and ensemble on a labelled file")
     _add_scoring(evaluate)
     evaluate.add_argument("file", help="labelled records")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
@@ -104,7 +106,7 @@ def _add_cuts(parser) -> None:
 
 
 def _add_decide(commands) -> None:
-    decide = _add(commands, "decide", _decide, "choose calibration and thresholds of a run by out-of-fold scores")
+    decide = _add(commands, "decide", run.decide, "choose calibration and thresholds of a run by out-of-fold scores")
     decide.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
     decide.add_argument("--calibration", default="isotonic", choices=["none", "temperature", "isotonic"])
     _add_cuts(decide)
@@ -114,7 +116,7 @@ def _add_decide(commands) -> None:
 
 
 def _add_stack(commands) -> None:
-    stack = _add(commands, "stack", _stack, "join runs by a logistic regression on their out-of-fold scores")
+    stack = _add(commands, "stack", run.stack, "join runs by a logistic regression on their out-of-fold scores")
     stack.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
     stack.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
     _add_cuts(stack)
@@ -122,7 +124,7 @@ def _add_stack(commands) -> None:
 
 
 def _add_serve(commands) -> None:
-    serve = _add(commands, "serve", _serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
+    serve = _add(commands, "serve", run.serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
     _add_model(serve)
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
     serve.add_argument("--port", type=int, default=8000)
@@ -135,7 +137,7 @@ def _add_serve(commands) -> None:
 
 
 def _add_export(commands) -> None:
-    export = _add(commands, "export", _export, "write one plain transformers classifier, which others load as it is")
+    export = _add(commands, "export", run.export, "write one plain transformers classifier for other programs")
     _add_model(export)
     export.add_argument("--merged", action="store_true", required=True, help="merge adapter and base into one model")
     export.add_argument("--output", required=True, help="folder of the model")
@@ -145,155 +147,13 @@ def _add_export(commands) -> None:
     export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
 
-def _load(arguments):
-    from product_relevance import stacking
-    from product_relevance.ensemble import RelevanceEnsemble
-
-    options = {key: getattr(arguments, key) for key in ("merge", "device", "dtype", "max_disagreement")}
-    if stacking.is_stack(arguments.model):
-        if getattr(arguments, "reasoning_tokens", 0):
-            raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
-        return stacking.RelevanceStack.from_pretrained(arguments.model, **options)
-    options["reasoning_tokens"] = getattr(arguments, "reasoning_tokens", 0)
-    return RelevanceEnsemble.from_pretrained(arguments.model, revision=arguments.revision, **options)
-
-
-def _decide(arguments) -> None:
-    from product_relevance import nested
-
-    scored, choice = None, (arguments.calibration, arguments.threshold_by, arguments.shrinkage)
-    if arguments.unlabelled:
-        from product_relevance.prediction import score_unlabelled
-
-        scored = score_unlabelled(arguments.run_folder, arguments.unlabelled)
-    print(nested.decide_run(arguments.run_folder, *choice, scored, arguments.match, arguments.dry_run))
-
-
-def _stack(arguments) -> None:
-    from product_relevance import stacking
-
-    choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
-    print(stacking.stack_runs(arguments.runs, arguments.output, *choice))
-
-
-def _predict(arguments) -> None:
-    from product_relevance.prediction import predict_file
-
-    written = predict_file(
-        _load(arguments),
-        arguments.file,
-        arguments.output,
-        vote=arguments.vote,
-        threshold=arguments.threshold,
-        translation=arguments.translation,
-        chunk_rows=arguments.chunk_rows,
-        overwrite=arguments.overwrite,
-    )
-    print(written)
-
-
-def _evaluate(arguments) -> None:
-    import json
-
-    from product_relevance.evaluation import evaluate_file, evaluation_table
-
-    figures = evaluate_file(
-        _load(arguments),
-        arguments.file,
-        vote=arguments.vote,
-        threshold=arguments.threshold,
-        translation=arguments.translation,
-    )
-    if not arguments.as_json:
-        print(evaluation_table(figures))
-    else:
-        print(json.dumps(figures, ensure_ascii=False))
-
-
-def _export(arguments) -> None:
-    from product_relevance.export import export
-
-    written = export(
-        arguments.model,
-        arguments.output,
-        fold=arguments.fold,
-        revision=arguments.revision,
-        dtype=arguments.dtype,
-        overwrite=arguments.overwrite,
-        max_disagreement=arguments.max_disagreement,
-    )
-    print(written)
-
-
-def _serve(arguments) -> None:
-    try:
-        from product_relevance import server
-    except ModuleNotFoundError as error:
-        raise ValueError(f"serve needs {error.name}: pip install 'product-relevance[serve]'") from None
-    from product_relevance.ensemble import RelevanceEnsemble
-
-    window = arguments.batch_window_ms / 1000
-    settings = server.Settings(
-        server.limits(arguments.max_pairs), max_queue=arguments.max_queue, timeout=arguments.timeout, window=window
-    )
-    options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
-    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options)
-    server.serve(ensemble, settings, arguments.host, arguments.port)
-
-
 def _add_review(commands) -> None:
-    review = _add(commands, "review", _review, "open a local page to keep, flip or drop rows with doubtful labels")
+    review = _add(commands, "review", run.review, "open a local page to keep, flip or drop rows with doubtful labels")
     review.add_argument("table", help="review table of dataset_scripts/filter.py, or a run folder")
     review.add_argument("--records", help="the records that the run was trained on; only for a run folder")
     review.add_argument("--decisions", default="decisions.jsonl", help="file to append to (default decisions.jsonl)")
     review.add_argument("--by", default="reviewer", help="who decides; written with each decision")
     review.add_argument("--port", type=int, help="on 127.0.0.1 (default: the first free one from 8501 on)")
-
-
-def _review(arguments) -> None:
-    from product_relevance.review import review
-
-    review(arguments.table, arguments.decisions, arguments.by, arguments.records, arguments.port)
-
-
-def _check(arguments) -> None:
-    from product_relevance.submission import check_submission
-
-    defects = check_submission(arguments.file, arguments.submission)
-    for defect in defects:
-        print(defect)
-    if defects:
-        sys.exit(f"{arguments.submission}: {len(defects)} defects")
-    print(f"{arguments.submission}: passed")
-
-
-def _compare(arguments) -> None:
-    import json
-
-    from product_relevance.submission import compare_submissions
-
-    found = compare_submissions(arguments.a, arguments.b, arguments.examples)
-    print(f"{found['differing']} of {found['rows']} predictions differ ({found['share']:.2%})")
-    for language, part in found["by_language"].items():
-        print(f"  {language:<4} {part['differing']:>6} of {part['rows']:>6} ({part['share']:.2%})")
-    for example in found["examples"]:
-        print("  " + json.dumps(example, ensure_ascii=False))
-
-
-def _zip(arguments) -> None:
-    from product_relevance.submission import zip_submission
-
-    print(zip_submission(arguments.files, arguments.output, overwrite=arguments.overwrite))
-
-
-def _info(arguments) -> None:
-    from product_relevance import info, locate, stacking
-
-    if stacking.is_stack(arguments.model):
-        lines = info.stack_lines(stacking.RelevanceStack.from_pretrained(arguments.model).run)
-    else:
-        lines = info.run_lines(locate.read_run(arguments.model, arguments.revision))
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

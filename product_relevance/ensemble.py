@@ -164,8 +164,7 @@ class RelevanceEnsemble:
         Returns:
             Integers of shape (n,).
         """
-        codes = [None] * len(scores) if languages is None else languages
-        return (np.asarray(scores) >= thresholds.row_cuts(self.decision, codes, kind)).astype(int)
+        return thresholds.called(self.decision, scores, languages, kind)
 
     def predict_folds(self, pairs, languages=None, translations=None, *, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); arguments as in `predict`."""

@@ -47,6 +47,12 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", encoding: str = "utf-
             os.unlink(temporary)
 
 
+def write_table(table, path: str | os.PathLike) -> None:
+    """Write a pandas table as Parquet, whole or not at all."""
+    with atomic_write(path, "wb") as file:
+        table.to_parquet(file, index=False)
+
+
 def sha256_of(path: str | os.PathLike) -> str:
     """Fingerprint a file by its bytes, or a folder by the names and bytes of all its files.
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from product_relevance import decisions, label_noise
 from product_relevance.arguments import option
-from product_relevance.files import atomic_write
+from product_relevance.files import write_table
 
 ACTIONS = ("drop", "flip", "down_weight")
 
@@ -92,9 +92,3 @@ class Filter:
             except ValueError:
                 raise ValueError(f"--cut_of: found {item!r}, expected KEY=CUT such as de/1=0.95") from None
         return cuts
-
-
-def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write a table as Parquet."""
-    with atomic_write(path, "wb") as file:
-        table.to_parquet(file, index=False)

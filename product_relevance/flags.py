@@ -64,7 +64,7 @@ def parse(kind: type, options: Mapping[str, object], where: str) -> dict[str, ob
     return vars(parser.parse_args([word for name, value in options.items() for word in _words(name, value, where)]))
 
 
-def require_known(name: object, known: Iterable[str], where: str) -> None:
+def require_known(name: object, known: Iterable[str], where: str, what: str = "name") -> None:
     """Refuse an unknown name and tell the nearest known one.
 
     Raises:
@@ -73,7 +73,7 @@ def require_known(name: object, known: Iterable[str], where: str) -> None:
     known = list(known)
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1)
-        raise ValueError(f"{where}: unknown name {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+        raise ValueError(f"{where}: unknown {what} {name!r}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def _words(name: str, value: object, where: str) -> list[str]:

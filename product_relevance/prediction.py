@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from product_relevance import thresholds
-from product_relevance.files import atomic_write, sha256_of
+from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
 from product_relevance.run import write_json
 from product_relevance.submission import write_submission
@@ -117,8 +117,7 @@ def predict_file(
     if vote == "mean" and "decision" in ensemble.run:
         scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
     beside = target.with_name(target.name + ".scores.parquet")
-    with atomic_write(beside, "wb") as stream:
-        scores.to_parquet(stream, index=False)
+    write_table(scores, beside)
     write_submission(frame, scores["prediction"].to_numpy(), target)
     shutil.rmtree(parts)
     share, span = scores["prediction"].mean(), sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"})
@@ -155,7 +154,6 @@ def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, trans
                 scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
                 table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
                 table |= {name: folds[:, i] for i, name in enumerate(ensemble.folds)}
-                with atomic_write(path, "wb") as stream:
-                    pd.DataFrame(table).to_parquet(stream, index=False)
+                write_table(pd.DataFrame(table), path)
             bar.update(len(chunk))
     return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)

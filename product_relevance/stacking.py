@@ -236,5 +236,4 @@ class RelevanceStack:
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
         """Call pairs relevant (1) or not (0), as `RelevanceEnsemble.decide`."""
-        codes = [None] * len(scores) if languages is None else languages
-        return (np.asarray(scores) >= thresholds.row_cuts(self.decision, codes, kind)).astype(int)
+        return thresholds.called(self.decision, scores, languages, kind)

@@ -11,7 +11,7 @@ import pandas as pd
 from product_relevance import distributed
 from product_relevance.earlier import EarlierRun, teacher_column
 from product_relevance.ensemble import RelevanceEnsemble
-from product_relevance.files import atomic_write
+from product_relevance.files import write_table
 from product_relevance.prediction import score_records
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ def add_scores(frame: pd.DataFrame, teacher: EarlierRun | None, splits, training
     if training.process_index == 0 and not _holds(file, key):
         scores = _scores(frame, teacher, splits, "cpu" if training.use_cpu else None)
         scores.attrs = key
-        with atomic_write(file, "wb") as stream:
-            scores.to_parquet(stream, index=False)
+        write_table(scores, file)
         gc.collect()
     distributed.wait()
     return frame.assign(**pd.read_parquet(file).drop(columns="id").set_axis(frame.index))
@@ -56,14 +55,12 @@ def _holds(file: Path, key: dict) -> bool:
 
 def _scores(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> pd.DataFrame:
     ensemble = RelevanceEnsemble.from_pretrained(teacher.home, device=device)
-    needed = np.unique(np.concatenate([split.train for split in splits]))
-    logger.info("teacher %s: scoring %d rows with %d folds", teacher.name, len(needed), len(ensemble.folds))
-    _, folds = score_records(ensemble, frame.iloc[needed])
-    found = {"id": frame["id"].astype(str).to_numpy()}
+    folds, found = ensemble.folds, {"id": frame["id"].astype(str).to_numpy()}
     for split in splits:
-        names = list(ensemble.folds)
-        chosen = [names.index(name) for name in teacher.teaching(split.name)]
+        names = teacher.teaching(split.name)
+        logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
+        ensemble.folds = {name: folds[name] for name in names}
         scores = np.full(len(frame), np.nan)
-        scores[needed] = folds[:, chosen].mean(axis=1)
-        found[teacher_column(split.name)] = np.where(np.isin(np.arange(len(frame)), split.train), scores, np.nan)
+        scores[split.train] = score_records(ensemble, frame.iloc[split.train])[0]
+        found[teacher_column(split.name)] = scores
     return pd.DataFrame(found)

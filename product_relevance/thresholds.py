@@ -84,6 +84,12 @@ def row_cuts(decision: Mapping[str, Any], languages: Sequence[str], kind: str = 
     return np.array([own.get(code, whole)[kind] for code in languages], dtype=np.float64)
 
 
+def called(decision: Mapping[str, Any], scores: ArrayLike, languages: Sequence[str] | None, kind: str) -> np.ndarray:
+    """Call pairs relevant (1) or not (0), shape (n,); arguments as in `row_cuts`, global cuts without languages."""
+    codes = [None] * len(scores) if languages is None else languages
+    return (np.asarray(scores) >= row_cuts(decision, codes, kind)).astype(int)
+
+
 def fit_spread(folds: np.ndarray, reference: ArrayLike | None = None) -> dict[str, float]:
     """Measure on rows that no fold trained on how to stretch the mean of the fold models; no label is read.
 

@@ -12,11 +12,25 @@ import pandas as pd
 import torch
 
 from product_relevance import adapters, distributed, metrics, modeling, predictor, report, run, trainer
-from product_relevance.batching import PairDataset
+from product_relevance.batching import PairDataset, encode_pairs
 from product_relevance.earlier import teacher_column
 from product_relevance.files import sha256_of
+from product_relevance.prompt_tokens import use_prompt
 
 logger = logging.getLogger(__name__)
+
+
+def tokenise(model_args, template, texts: list[str], targets: list[str]):
+    """Tokenise all pairs of a run.
+
+    Returns:
+        (tokenizer, the prompt's answers or None, n lists of token ids)
+    """
+    tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
+    answers = template.prompt and use_prompt(tokenizer, template.prompt, template.task, model_args.max_length)
+    tokens = encode_pairs(tokenizer, texts, targets, model_args.max_length)
+    logger.info("%d pairs, %.1f tokens each", len(tokens), sum(map(len, tokens)) / len(tokens))
+    return tokenizer, answers, tokens
 
 
 def describe(model_args, data_args, objective, training, frame, template) -> dict:

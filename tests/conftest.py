@@ -105,6 +105,12 @@ def base_of(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="module")
+def base(base_of) -> Path:
+    """The tiny decoder that the tests of publishing use."""
+    return base_of("qwen3")
+
+
 @pytest.fixture
 def train_file(tmp_path) -> Path:
     """240 rows of the sample's QC training file."""

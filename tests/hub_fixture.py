@@ -29,6 +29,14 @@ def point_client_at(hub: LoopbackHub, home, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def parts(base):
+    """The staged run, a repository for each fold."""
+    from staged import staged
+
+    return staged(base)
+
+
+@pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A loopback Hub; the client of this process is logged in to it as its owner, with an empty cache."""
     from huggingface_hub.utils import close_session

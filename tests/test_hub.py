@@ -22,17 +22,6 @@ pytest_plugins = ["hub_fixture"]
 PAIRS = [("Zapatos rojos", "shoes,women's shoes"), ("usb kabel", "pet products,dog supplies")]
 
 
-@pytest.fixture(scope="module")
-def base(base_of):
-    return base_of("qwen3")
-
-
-@pytest.fixture
-def parts(base):
-    """The staged run, a repository for each fold."""
-    return staged(base)
-
-
 def history(hub, parts) -> dict:
     """Ids of all commits of what was published."""
     places = {(part.repo_type, part.repo_id, part.branch) for part in parts}

@@ -5,23 +5,12 @@ from dataclasses import replace
 
 import pytest
 from huggingface_hub import errors
-from staged import BASE, NAME, base_files, staged
+from staged import BASE, NAME, base_files
 
 from product_relevance import RelevanceEnsemble
 from product_relevance import hub as publishing
 
 pytest_plugins = ["hub_fixture"]
-
-
-@pytest.fixture(scope="module")
-def base(base_of):
-    return base_of("qwen3")
-
-
-@pytest.fixture
-def parts(base):
-    """The staged run, a repository for each fold."""
-    return staged(base)
 
 
 def told(hub, parts, capsys, **options) -> str:

@@ -27,6 +27,7 @@ LAYERS = [
     {"training_run", "ensemble"},
     {"prediction", "export", "handler", "server", "staging", "steps", "preparation"},
     {"evaluation", "stacking", "teacher"},
+    {"commands"},
     {"cli"},
 ]
 WITHOUT_TORCH = LAYERS[:12]

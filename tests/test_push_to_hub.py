@@ -26,11 +26,6 @@ PAGE = (ROOT / "docs/hub.md").read_text(encoding="utf-8")
 PAIRS = [("Zapatos rojos", "shoes,women's shoes"), ("usb kabel", "pet products,dog supplies")]
 
 
-@pytest.fixture(scope="module")
-def base(base_of):
-    return base_of("qwen3")
-
-
 def flags(base: Path, folder: Path, *more: str) -> list[str]:
     """Flags for the plain run, whose base is a local folder."""
     pin = ["--base_model_id", base_pin(base)[0], "--base_revision", base_pin(base)[1]]

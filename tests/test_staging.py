@@ -28,11 +28,6 @@ ENSEMBLE |= {"code/LICENSE", *(f"code/product_relevance/{path.name}" for path in
 
 
 @pytest.fixture(scope="module")
-def base(base_of):
-    return base_of("qwen3")
-
-
-@pytest.fixture(scope="module")
 def data_file(base, tmp_path_factory):
     """Training rows with folds, as dataset_scripts/prepare.py writes them."""
     frame = pd.DataFrame(rows_of("train_QC.txt")[:120]).assign(fold=0)

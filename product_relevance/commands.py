@@ -1,0 +1,156 @@
+"""What each subcommand of `relevance` does; heavy imports wait until one runs."""
+
+import sys
+
+
+def _load(arguments):
+    from product_relevance import stacking
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    options = {key: getattr(arguments, key) for key in ("merge", "device", "dtype", "max_disagreement")}
+    if stacking.is_stack(arguments.model):
+        if getattr(arguments, "reasoning_tokens", 0):
+            raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
+        return stacking.RelevanceStack.from_pretrained(arguments.model, **options)
+    options["reasoning_tokens"] = getattr(arguments, "reasoning_tokens", 0)
+    return RelevanceEnsemble.from_pretrained(arguments.model, revision=arguments.revision, **options)
+
+
+def decide(arguments) -> None:
+    """Choose calibration and cuts of a run."""
+    from product_relevance import nested
+
+    scored, choice = None, (arguments.calibration, arguments.threshold_by, arguments.shrinkage)
+    if arguments.unlabelled:
+        from product_relevance.prediction import score_unlabelled
+
+        scored = score_unlabelled(arguments.run_folder, arguments.unlabelled)
+    print(nested.decide_run(arguments.run_folder, *choice, scored, arguments.match, arguments.dry_run))
+
+
+def stack(arguments) -> None:
+    """Join runs."""
+    from product_relevance import stacking
+
+    choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
+    print(stacking.stack_runs(arguments.runs, arguments.output, *choice))
+
+
+def predict(arguments) -> None:
+    """Score a file."""
+    from product_relevance.prediction import predict_file
+
+    written = predict_file(
+        _load(arguments),
+        arguments.file,
+        arguments.output,
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        translation=arguments.translation,
+        chunk_rows=arguments.chunk_rows,
+        overwrite=arguments.overwrite,
+    )
+    print(written)
+
+
+def evaluate(arguments) -> None:
+    """Measure on a labelled file."""
+    import json
+
+    from product_relevance.evaluation import evaluate_file, evaluation_table
+
+    figures = evaluate_file(
+        _load(arguments),
+        arguments.file,
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        translation=arguments.translation,
+    )
+    if not arguments.as_json:
+        print(evaluation_table(figures))
+    else:
+        print(json.dumps(figures, ensure_ascii=False))
+
+
+def export(arguments) -> None:
+    """Write one plain classifier."""
+    from product_relevance.export import export
+
+    written = export(
+        arguments.model,
+        arguments.output,
+        fold=arguments.fold,
+        revision=arguments.revision,
+        dtype=arguments.dtype,
+        overwrite=arguments.overwrite,
+        max_disagreement=arguments.max_disagreement,
+    )
+    print(written)
+
+
+def serve(arguments) -> None:
+    """Answer requests over HTTP."""
+    try:
+        from product_relevance import server
+    except ModuleNotFoundError as error:
+        raise ValueError(f"serve needs {error.name}: pip install 'product-relevance[serve]'") from None
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    window = arguments.batch_window_ms / 1000
+    settings = server.Settings(
+        server.limits(arguments.max_pairs), max_queue=arguments.max_queue, timeout=arguments.timeout, window=window
+    )
+    options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
+    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options)
+    server.serve(ensemble, settings, arguments.host, arguments.port)
+
+
+def review(arguments) -> None:
+    """Open the page for doubtful labels."""
+    from product_relevance.review import review
+
+    review(arguments.table, arguments.decisions, arguments.by, arguments.records, arguments.port)
+
+
+def check(arguments) -> None:
+    """Check a submission; exit code 1 on any defect."""
+    from product_relevance.submission import check_submission
+
+    defects = check_submission(arguments.file, arguments.submission)
+    for defect in defects:
+        print(defect)
+    if defects:
+        sys.exit(f"{arguments.submission}: {len(defects)} defects")
+    print(f"{arguments.submission}: passed")
+
+
+def compare(arguments) -> None:
+    """Show where two submissions differ."""
+    import json
+
+    from product_relevance.submission import compare_submissions
+
+    found = compare_submissions(arguments.a, arguments.b, arguments.examples)
+    print(f"{found['differing']} of {found['rows']} predictions differ ({found['share']:.2%})")
+    for language, part in found["by_language"].items():
+        print(f"  {language:<4} {part['differing']:>6} of {part['rows']:>6} ({part['share']:.2%})")
+    for example in found["examples"]:
+        print("  " + json.dumps(example, ensure_ascii=False))
+
+
+def pack(arguments) -> None:
+    """Pack submissions for upload."""
+    from product_relevance.submission import zip_submission
+
+    print(zip_submission(arguments.files, arguments.output, overwrite=arguments.overwrite))
+
+
+def info(arguments) -> None:
+    """Tell what a run holds."""
+    from product_relevance import info, locate, stacking
+
+    if stacking.is_stack(arguments.model):
+        lines = info.stack_lines(stacking.RelevanceStack.from_pretrained(arguments.model).run)
+    else:
+        lines = info.run_lines(locate.read_run(arguments.model, arguments.revision))
+    print("\n".join(lines))
