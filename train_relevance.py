@@ -16,11 +16,11 @@ def main(argv: list[str] | None = None) -> None:
     """Run a training from the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "-h" in argv or "--help" in argv:
-        from product_relevance.arguments import help_text
+        from product_relevance.recipe import help_text
 
         print(help_text())
         return
-    from product_relevance.arguments import parse_arguments
+    from product_relevance.recipe import parse_arguments
 
     try:
         arguments = parse_arguments(["--help" if a == "--help_all" else a for a in argv])

@@ -45,7 +45,7 @@ class Study:
 
     def flags(self, row: Row, seed: int, train_file: str | Path, output: Path) -> list[str]:
         """Return the command line of one training."""
-        from product_relevance.arguments import as_flags
+        from product_relevance.recipe import as_flags
 
         settings = self.arguments | row.train
         settings |= {"seed": seed, "train_file": str(train_file), "output_dir": str(output)}

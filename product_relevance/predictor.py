@@ -1,6 +1,7 @@
 """Scores of tokenised pairs with one model: identical pairs once, sorted by length, a token budget a batch."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -28,22 +29,53 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     Raises:
         ValueError: a logit is not finite.
     """
-    if not ids:
-        return np.zeros((0, 2), np.float32)
-    distinct, inverse = _distinct(ids)
     device = next(model.parameters()).device
-    budget = max_tokens or MAX_TOKENS.get(device.type, MAX_TOKENS["cpu"])
-    logits = np.empty((len(distinct), 2), np.float32)
-    with (
-        evaluating(model),
-        torch.inference_mode(),
-        tqdm(total=len(distinct), desc=progress, disable=not progress) as bar,
-    ):
-        pending = list(budget_batches([len(i) for i in distinct], budget, MAX_ROWS.get(device.type, 128)))[::-1]
+
+    def forward(rows: list[list[int]]) -> np.ndarray:
+        batch = {key: value.to(device, non_blocking=True) for key, value in pad(rows, pad_id).items()}
+        return model(**batch).logits.float().cpu().numpy()
+
+    with evaluating(model):
+        return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress)
+
+
+@torch.inference_mode()
+def over_batches(
+    forward: Callable[[list[list[int]]], np.ndarray],
+    ids: list[list[int]],
+    shape: tuple[int, ...],
+    device: str,
+    *,
+    max_tokens: int | None = None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Score each distinct row once, sorted by length, a token budget a batch, halved when memory runs out.
+
+    Args:
+        forward: from b rows of token ids, longest first, to finite numbers of shape (b, *shape).
+        ids: n lists of token ids.
+        shape: of what `forward` gives a row.
+        device: "cpu" or "cuda"; says how large a batch may be.
+        max_tokens: padded tokens a forward; by device when None.
+        progress: description of a progress bar; none when None.
+
+    Returns:
+        float32 array of shape (n, *shape), in the order of `ids`.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    if not ids:
+        return np.zeros((0, *shape), np.float32)
+    distinct, inverse = _distinct(ids)
+    found = np.empty((len(distinct), *shape), np.float32)
+    budget = max_tokens or MAX_TOKENS.get(device, MAX_TOKENS["cpu"])
+    pending = list(budget_batches([len(row) for row in distinct], budget, MAX_ROWS.get(device, 128)))[::-1]
+    with tqdm(total=len(distinct), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
             rows = pending.pop()
             try:
-                logits[rows] = _forward(model, [distinct[i] for i in rows], pad_id, device)
+                found[rows] = forward([distinct[i] for i in rows])
                 bar.update(len(rows))
             except torch.cuda.OutOfMemoryError:
                 if len(rows) == 1:
@@ -51,14 +83,9 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
                 torch.cuda.empty_cache()
                 logger.warning("out of memory at %d pairs of %d tokens: halved", len(rows), len(distinct[rows[0]]))
                 pending += np.array_split(rows, 2)[::-1]
-    if not np.isfinite(logits).all():
+    if not np.isfinite(found).all():
         raise ValueError("the model gave a score that is not finite; check the adapter and the dtype")
-    return logits[inverse]
-
-
-def _forward(model, rows, pad_id, device) -> np.ndarray:
-    batch = {key: value.to(device, non_blocking=True) for key, value in pad(rows, pad_id).items()}
-    return model(**batch).logits.float().cpu().numpy()
+    return found[inverse]
 
 
 def _distinct(ids: list[list[int]]) -> tuple[list[list[int]], np.ndarray]:

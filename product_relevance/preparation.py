@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import data, folds, steps
-from product_relevance.arguments import load_recipe, option, split_recipe
+from product_relevance.arguments import option
 from product_relevance.flags import build, parse
 from product_relevance.leakage import require_no_leak
 from product_relevance.parts import Parts
 from product_relevance.provenance import ORIGINAL, with_provenance, write_rows
+from product_relevance.recipe import load_recipe, split_recipe
 from product_relevance.records import read_records
 from product_relevance.taxonomy import Taxonomy
 

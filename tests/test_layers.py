@@ -7,7 +7,7 @@ from conftest import ROOT
 
 LAYERS = [
     {"files", "nearest", "batcher", "flags"},
-    {"defects", "arguments", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
+    {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
     {"sources"},
     {"checks"},
     {"records", "cleaning", "metrics", "figures", "bundle", "calibration", "thresholds", "prompt_tokens"},

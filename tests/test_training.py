@@ -15,9 +15,9 @@ from conftest import ROOT, rows_of, write_rows
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
-from product_relevance.arguments import parse_arguments
 from product_relevance.batching import PairCollator, PairDataset, encode_pairs
 from product_relevance.modeling import load_classifier, load_tokenizer
+from product_relevance.recipe import parse_arguments
 from product_relevance.run import load_run
 from product_relevance.trainer import RelevanceTrainer, evaluation_rows, last_usable_checkpoint
 

@@ -1,0 +1,122 @@
+"""Recipes and flags: a YAML file, flags, or both, as the arguments of one training."""
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments, help_line
+from product_relevance.flags import require_known
+
+# What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
+TRAINING_DEFAULTS = {
+    "output_dir": "runs/relevance",
+    "train_sampling_strategy": "group_by_length",
+    "eval_strategy": "steps",
+    "eval_steps": 0.2,
+    "save_strategy": "steps",
+    "save_steps": 0.2,
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "f1",
+    "greater_is_better": True,
+    "logging_steps": 10,
+    "per_device_eval_batch_size": 64,
+    "report_to": "none",
+}
+
+
+def parse_arguments(argv: list[str] | None = None):
+    """Parse `[RECIPE.yaml] [--flag value ...]`; a flag wins over the recipe, the recipe over the defaults.
+
+    Args:
+        argv: command line without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        (ModelArguments, DataArguments, ObjectiveArguments, transformers.TrainingArguments)
+
+    Raises:
+        ValueError: unknown recipe key, or a value outside its range. SystemExit for a malformed flag.
+    """
+    from transformers import HfArgumentParser, TrainingArguments
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    types = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
+    recipe, flags = split_recipe(argv)
+    settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
+    if _takes_bf16(settings, flags):
+        settings["bf16"] = True
+    parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
+    parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
+    if parsed[-1].hub_token:
+        raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
+    return parsed
+
+
+def _takes_bf16(settings: dict, flags: list[str]) -> bool:
+    """Tell whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
+    import torch
+
+    chosen = {"bf16", "fp16", "use_cpu"} & settings.keys() or any(
+        flag.split("=")[0] in ("--bf16", "--fp16", "--use_cpu") for flag in flags
+    )
+    return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def split_recipe(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """Take the recipe (the first argument, when it ends in .yaml or .yml) off the flags."""
+    # a launcher such as `deepspeed` puts --local_rank first
+    for i, word in enumerate(argv):
+        if word.startswith("--local_rank=") or word.startswith("--local-rank="):
+            continue
+        if word.endswith((".yaml", ".yml")):
+            return Path(word), argv[:i] + argv[i + 1 :]
+        break
+    return None, argv
+
+
+def load_recipe(path: Path, types: tuple) -> dict:
+    """Read a recipe and refuse keys that are no flag.
+
+    Raises:
+        ValueError: not a YAML mapping, or an unknown key (with the nearest known one).
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recipe")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: expected a mapping of flag names to values, found {type(recipe).__name__}")
+    known = [f.name for kind in types for f in fields(kind) if f.init]
+    for key in recipe:
+        require_known(key, known, str(path), "key")
+    return recipe
+
+
+def as_flags(settings: dict) -> list[str]:
+    """Turn a mapping into command-line words, so that recipes and flags pass the same parser."""
+    words = []
+    for key, value in settings.items():
+        if value is None or value == []:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{key}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+    return words
+
+
+def help_text() -> str:
+    """Return the help of the three dataclasses here, without importing transformers."""
+    lines = [
+        "usage: train_relevance.py [RECIPE.yaml] [--flag value ...]",
+        "",
+        "Fine-tune a base for product-search relevance, fold by fold. Every flag of",
+        "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
+    ]
+    for kind in (ModelArguments, DataArguments, ObjectiveArguments):
+        lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(help_line, fields(kind))]
+    lines += ["", "TrainingArguments that differ from transformers here:"]
+    return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])
