@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         if unknown:
             raise ValueError(f"--only: the study has no row {', '.join(sorted(unknown))}")
         output = Path(arguments.output)
+        study = study.shortened(output)
         train_all(study, output, arguments.jobs, arguments.only)
         summarise(study, output)
     except ValueError as error:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 ROOT = Path(__file__).parents[1]
-KEYS = {"title", "recipe", "arguments", "evaluate", "seeds", "baseline", "rows"}
+KEYS = {"title", "recipe", "arguments", "evaluate", "rows_at_most", "seeds", "baseline", "rows"}
 ROW_KEYS = {"train", "prepare", "evaluate", "same_as"}
 
 
@@ -42,6 +43,19 @@ class Study:
     seeds: list[int]
     baseline: str
     rows: list[Row]
+    rows_at_most: dict[str, int] = field(default_factory=dict)
+
+    def shortened(self, folder: Path) -> "Study":
+        """Write at most so many rows of the study's files, whole queries by hash, and return the study of those.
+
+        Raises:
+            ValueError: a file that is no JSON lines.
+        """
+        files = {"train_file": self.arguments["train_file"], "evaluate": self.evaluate}
+        for name, limit in self.rows_at_most.items():
+            files[name] = _first_queries(Path(files[name]), limit, folder / f"{name}_{limit}.txt")
+        arguments = self.arguments | {"train_file": str(files["train_file"])}
+        return replace(self, arguments=arguments, evaluate=Path(files["evaluate"]))
 
     def flags(self, row: Row, seed: int, train_file: str | Path, output: Path) -> list[str]:
         """Return the command line of one training."""
@@ -83,9 +97,26 @@ def read_study(path: str, data: str) -> Study:
     seeds = found.get("seeds", [1, 2, 3])
     recipe = ROOT / found["recipe"]
     _require(path, recipe.is_file(), "recipe", recipe, "a recipe of this repository")
-    return Study(
-        found.get("title", Path(path).stem), recipe, arguments, _file(data, found["evaluate"]), seeds, baseline, rows
-    )
+    limits = found.get("rows_at_most", {})
+    _require(path, set(limits) <= {"train_file", "evaluate"}, "rows_at_most", limits, "train_file, evaluate or both")
+    title, evaluate = found.get("title", Path(path).stem), _file(data, found["evaluate"])
+    return Study(title, recipe, arguments, evaluate, seeds, baseline, rows, limits)
+
+
+def _first_queries(source: Path, limit: int, output: Path) -> Path:
+    """Write the rows of the queries with the least hashes, in their order, until `limit` rows are reached."""
+    from product_relevance.cleaning import normalise
+    from product_relevance.files import atomic_write
+    from product_relevance.trainer import evaluation_rows
+
+    if source.suffix not in (".txt", ".jsonl"):
+        raise ValueError(f"{source}: rows_at_most needs JSON lines, .txt or .jsonl")
+    lines = source.read_bytes().splitlines(keepends=True)
+    queries = [normalise(json.loads(line)["origin_query"]) for line in lines]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output, "wb") as file:
+        file.writelines(lines[i] for i in evaluation_rows(queries, np.arange(len(lines)), limit))
+    return output
 
 
 def _row(path: str, name: str, content: dict) -> Row:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def small(base_of, tmp_path_factory):
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder
+
+
+def test_a_study_can_take_a_part_of_its_files_and_keeps_queries_whole(small, tmp_path):
+    content = yaml.safe_load((small / "study.yaml").read_text()) | {"rows_at_most": {"train_file": 40}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    short = studies.read_study(str(tmp_path / "study.yaml"), str(small)).shortened(tmp_path)
+    query = lambda line: json.loads(line)["origin_query"].lower()  # noqa: E731
+    kept = Path(short.arguments["train_file"]).read_bytes().splitlines()
+    others = set((small / "train.txt").read_bytes().splitlines()) - set(kept)
+    assert 40 <= len(kept) < 50 and others
+    assert not {query(line) for line in kept} & {query(line) for line in others}
 
 
 def run(folder, *more) -> None:
