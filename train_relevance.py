@@ -24,28 +24,44 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         arguments = parse_arguments(["--help" if a == "--help_all" else a for a in argv])
-        train(*arguments)
+        run_stage(*arguments)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
-def train(model_args, data_args, objective, training) -> None:
+def run_stage(model_args, data_args, objective, training) -> None:
+    """Start the devices, train, and tell what came of it on the first process."""
+    from product_relevance import distributed
+
+    distributed.start(training)
+    logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
+    if objective.stage == "language_model":
+        from product_relevance import language_stage
+
+        told = language_stage.train(model_args, data_args, objective, training)
+    else:
+        told = train(model_args, data_args, objective, training)
+    if training.process_index == 0:
+        print(told)
+    distributed.stop()
+
+
+def train(model_args, data_args, objective, training) -> str:
     """Train the folds that the arguments name and finish the run folder.
+
+    Returns:
+        A summary for the terminal; empty on all processes but the first.
 
     Raises:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import data, distributed, earlier, first_stage, run, teacher, training_run
+    from product_relevance import additions, data, earlier, first_stage, run, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
     from product_relevance.prompt import chosen_prompt
     from product_relevance.splits import make_splits
-
-    # ---- Devices ----
-    distributed.start(training)
-    logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
 
     # ---- Records and their columns ----
     with training.main_process_first(desc="records"):
@@ -69,11 +85,9 @@ def train(model_args, data_args, objective, training) -> None:
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = earlier.find("--teacher", objective.teacher, shared, names)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
-    if training.process_index == 0:
-        training_run.claim(training, data_args, shared, names)
-        if taxonomy is not None:
-            taxonomy.save(f"{training.output_dir}/taxonomy.json")
-    distributed.wait()
+    training_run.claim(training, data_args, shared, names, taxonomy)
+    encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
+    added = additions.make(frame, splits, data_args, objective, training, encode, taught_by)
     frame = teacher.add_scores(frame, taught_by, splits, training)
 
     # ---- Train each fold on the one loaded base ----
@@ -82,13 +96,13 @@ def train(model_args, data_args, objective, training) -> None:
         if run.finished(training.output_dir, split.name):
             logger.info("%s: finished before, kept", split.name)
             continue
-        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared)
+        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, added)
 
     # ---- Out-of-fold threshold, run.json, report ----
-    if training.process_index == 0:
-        summary = training_run.finish(training.output_dir, shared, frame)
-        print(f"{summary}\n\nreport: {training.output_dir}/report.md, pictures: {training.output_dir}/figures/")
-    distributed.stop()
+    if training.process_index:
+        return ""
+    summary = training_run.finish(training.output_dir, shared, frame)
+    return f"{summary}\n\nreport with pictures: {training.output_dir}/report.md"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,23 @@ def made_records(rows: int, targets: int, seed: int) -> pd.DataFrame:
     return frame.assign(fold=np.arange(rows) % 3)
 
 
+def random_encoder(seed: int):
+    """Return an encoder of texts as random unit vectors, which stand in for a real one's."""
+    rng = np.random.default_rng(seed)
+
+    def encode(texts, side: str) -> np.ndarray:
+        vectors = rng.standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    return encode
+
+
+def mine(frame: pd.DataFrame, encode) -> pd.DataFrame:
+    """Mine one hard negative a positive."""
+    return mine_hard_negatives(frame, encode, Plan(), band=(0.05, 0.15), margin=None)
+
+
 def measure_mining(rows: int = 300_000, targets: int = 5_000, seed: int = 0) -> dict[str, float]:
     """Mine one hard negative a positive among random unit vectors, which stand in for the encoder.
 
@@ -48,16 +65,9 @@ def measure_mining(rows: int = 300_000, targets: int = 5_000, seed: int = 0) -> 
     Returns:
         rows, negatives made, seconds, CPU seconds (the machine may be shared), rows/s, the process's peak in MiB.
     """
-    rng = np.random.default_rng(seed)
-
-    def encode(texts, side: str) -> np.ndarray:
-        vectors = rng.standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors
-
-    frame = made_records(rows, targets, seed)
+    frame, encode = made_records(rows, targets, seed), random_encoder(seed)
     started, used = time.perf_counter(), time.process_time()
-    made = mine_hard_negatives(frame, encode, Plan(), band=(0.05, 0.15), margin=None)
+    made = mine(frame, encode)
     seconds = time.perf_counter() - started
     return {
         "rows": rows,

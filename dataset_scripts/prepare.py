@@ -31,7 +31,12 @@ def main(argv: list[str] | None = None) -> None:
     from product_relevance.preparation import prepare, read_arguments
 
     try:
-        prepare(read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser()))
+        asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
+        if asked.shards:
+            from product_relevance.shard_jobs import prepare_shards
+
+            return print(prepare_shards(asked))
+        prepare(asked)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -30,15 +30,34 @@ def head_names(model) -> list[str]:
     return sorted(names)
 
 
+def layer_stack(model) -> tuple[str, nn.ModuleList] | None:
+    """Return the name and the list of the base's layers, lowest first; None where they share weights (ALBERT)."""
+    count = getattr(model.config, "num_hidden_layers", None)
+    for name, module in model.named_modules():  # outer ones first, so that the experts of a layer are not taken
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    return None
+
+
+def _in_top_layers(model, names: list[str], count: int) -> list[str]:
+    stack, layers = layer_stack(model) or ("", [])
+    if count > len(layers):
+        raise ValueError(f"--lora_layers {count}: this base has {len(layers)} layers of weights of their own")
+    tops = tuple(f"{stack}.{i}." for i in range(len(layers) - count, len(layers)))
+    return [name for name in names if name.startswith(tops)]
+
+
 def lora_config(model, arguments: ModelArguments):
     """Build the PEFT configuration; the head is never put under LoRA but trained in full.
 
     Raises:
-        ValueError: a target matches no linear layer.
+        ValueError: a target matches no linear layer, or more top layers than there are.
     """
     from peft import LoraConfig
 
     linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not HEAD.search(n)]
+    if arguments.lora_layers is not None:  # by full names: PEFT's layers_to_transform is not read for those
+        linear = _in_top_layers(model, linear, arguments.lora_layers)
     targets = _expand_targets(linear, arguments.lora_target_modules)
     start = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
     head = head_names(model)
@@ -119,6 +138,43 @@ def load_adapter(model, folder: str, name: str, *, config=None):
             f"{len(found - expected)} unknown, as {one}"
         )
     return model
+
+
+def fill_adapter(model, folder: Path):
+    """Put the weights of an adapter that was saved without a head into a fresh one; the head stays as it is.
+
+    Raises:
+        ValueError: missing or unexpected tensors.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    found = load_file(folder / "adapter_model.safetensors")
+    fresh = get_peft_model_state_dict(model)
+    expected = {name for name in fresh if "lora_" in name}
+    if differing := sorted(found.keys() ^ expected):
+        raise ValueError(f"{folder}: adapter and base do not fit: {len(differing)} tensors differ, as {differing[0]}")
+    set_peft_model_state_dict(model, fresh | found)
+    return model
+
+
+def merge_in_place(model) -> None:
+    """Add the active adapter to the weights of its base, which then costs no more than the base alone.
+
+    The sum is made in float32 and rounded once to the base's dtype. A base in 4 bits is left as it is. The head and
+    the names of the modules stay, so the model is still a PeftModel, with that adapter only.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        base = module.get_base_layer()
+        dtype = base.weight.dtype
+        if dtype.is_floating_point:
+            base.weight.data = base.weight.data.float()
+            module.merge()
+            base.weight.data = base.weight.data.to(dtype)
 
 
 def take_off(model):

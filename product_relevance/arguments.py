@@ -2,6 +2,8 @@
 
 from dataclasses import MISSING, dataclass, field
 
+from product_relevance import tasks
+
 
 def option(default, help, choices=None):
     """Make a dataclass field with a default, for HfArgumentParser and `help_line`."""
@@ -43,9 +45,11 @@ class ModelArguments:
     lora_alpha: int = option(32, "scale; the update is multiplied by alpha / r")
     lora_dropout: float = option(0.01, "dropout in front of the adapter")
     lora_target_modules: list[str] = option(["all-linear"], "all-linear, attention, or a list of module names")
+    lora_layers: int | None = option(None, "adapters on the top so many layers only; folds then share the others")
     use_rslora: bool = option(False, "scale by alpha / sqrt(r)")
     use_dora: bool = option(False, "weight-decomposed LoRA")
     init_lora_weights: str = option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
+    quantization: str = option("none", "of the frozen base while training; nf4 = QLoRA", ["none", "nf4"])
     init_adapter: str | None = option(None, "run whose adapters and heads this one continues from (two stages)")
 
     def __post_init__(self):
@@ -61,24 +65,46 @@ class ModelArguments:
             raise ValueError(f"--dtype {self.dtype}: expected auto, bfloat16, float16 or float32")
         if self.adapter == "lora" and self.lora_r < 1:
             raise ValueError(f"--lora_r {self.lora_r}: expected at least 1; --adapter none trains all weights")
+        if self.lora_layers is not None and (self.lora_layers < 1 or self.adapter == "none"):
+            raise ValueError(f"--lora_layers {self.lora_layers}: expected at least 1, and --adapter lora")
+        self._check_quantization()
+
+    def _check_quantization(self):
+        if self.quantization == "none":
+            return
+        if self.adapter == "none":
+            raise ValueError(f"--quantization {self.quantization}: a frozen base only; take --adapter lora")
+        if self.init_lora_weights in ("pissa", "olora"):
+            raise ValueError(
+                f"--init_lora_weights {self.init_lora_weights} moves a part of the base into the adapter, and a base "
+                f"in {self.quantization} cannot give it up exactly; take default or gaussian"
+            )
 
 
 @dataclass
 class ObjectiveArguments:
     """What is minimised; label smoothing is the Trainer's own --label_smoothing_factor."""
 
+    stage: str = option(
+        "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
+    )
     objective: str = option("cross_entropy", "see docs/training.md", list(OBJECTIVES))
     class_weights: list[str] = option([], "balanced, or the factors of the losses of label 0 and label 1")
     r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes")
     teacher: str | None = option(None, "distill: run whose folds score the training rows")
+    unlabelled_file: str | None = option(None, "distill: records to learn from by the teacher alone, labels unread")
     teacher_share: float = option(0.5, "distill: weight of the teacher; the label has the rest")
     dpo_beta: float = option(0.1, "dpo: how strongly the model is held to the one without adapter")
 
     def __post_init__(self):
         if self.objective not in OBJECTIVES:
             raise ValueError(f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}")
+        if self.stage != "relevance" and (self.objective != "cross_entropy" or self.class_weights):
+            raise ValueError(f"--stage {self.stage} reads no labels: leave --objective and --class_weights out")
         if (self.objective == "distill") != (self.teacher is not None):
             raise ValueError("--objective distill and --teacher RUN go together")
+        if self.unlabelled_file and self.teacher is None:
+            raise ValueError("--unlabelled_file needs a teacher: add --objective distill --teacher RUN")
         if not 0 < self.teacher_share <= 1:
             raise ValueError(f"--teacher_share {self.teacher_share}: expected more than 0, and 1 at most")
         if self.r_drop_strength <= 0 or self.dpo_beta <= 0:
@@ -106,8 +132,15 @@ class ObjectiveArguments:
 class DataArguments:
     """The records, the columns made from them, and the folds."""
 
-    train_file: str = field(metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
-    task: str = field(metadata={"help": "QC (category path) or QI (item title)", "choices": ["QC", "QI"]})
+    train_file: str = field(
+        metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; QC,QI: two, by a comma"}
+    )
+    task: str = field(
+        metadata={"help": "QC (category path), QI (item title), or one model for both", "choices": [*tasks.CHOICES]}
+    )
+    task_mixing: str = option(
+        "proportional", "of QC,QI: shares of the loss: proportional to the rows, equal, or a temperature from 1 up"
+    )
     on_bad_rows: str = option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
     lowercase: bool = option(False, "lower-case both texts")
     language_fix: str = option(
@@ -116,7 +149,11 @@ class DataArguments:
     translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
     input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
     language_tag: bool = option(False, "put the language in front of the query, as [de]")
+    task_tag: bool | None = option(
+        None, "put the kind of the target in front of it, as item title: ; by default for QC,QI only"
+    )
     path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
+    random_levels: float = option(0.0, "share of the QC rows whose path is cut to its last levels, anew in each epoch")
     fold: str = option("all", "all, full (no validation), or the number of one fold")
     num_folds: int = option(3, "folds")
     group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
@@ -125,6 +162,9 @@ class DataArguments:
     held_out_languages: list[str] = option([], "one split instead of folds: validate on these languages only")
     eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
     early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
+    tokens_per_forward: int | None = option(
+        None, "padded tokens a training forward at most: batches are cut into pieces of like length, same gradient"
+    )
     keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
 
@@ -133,10 +173,37 @@ class DataArguments:
             raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
         if self.fold.isdigit() and int(self.fold) >= self.num_folds:
             raise ValueError(f"--fold {self.fold}: expected a number from 0 to {self.num_folds - 1}")
+        if not 0 <= self.random_levels <= 1:
+            raise ValueError(f"--random_levels {self.random_levels}: expected a share from 0 to 1")
+        if self.random_levels and self.task == "QI":
+            raise ValueError("--random_levels cuts category paths: an item title has no levels; leave it out for QI")
         if self.num_folds < 2:
             raise ValueError(f"--num_folds {self.num_folds}: expected at least 2; --fold full trains on all rows")
-        if self.task == "QI" and self.group_by != "query":
-            raise ValueError(f"--group_by {self.group_by}: an item title has no category prefix; use query for QI")
+        if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
+            raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
+        if self.task != "QC" and self.group_by != "query":
+            raise ValueError(
+                f"--group_by {self.group_by}: an item title has no category prefix; use query for {self.task}"
+            )
+        tasks.mixing_exponent(self.task_mixing)
+        if self.task_mixing != "proportional" and self.task != tasks.BOTH:
+            raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")
+        self.files()
+
+    def files(self) -> dict[str, str]:
+        """Return the file of each task.
+
+        Raises:
+            ValueError: not one file a task.
+        """
+        known = tasks.names(self.task)
+        found = [self.train_file] if len(known) == 1 else [name.strip() for name in self.train_file.split(",")]
+        if len(found) != len(known) or not all(found):
+            raise ValueError(
+                f"--train_file {self.train_file}: found {len(found)} files for --task {self.task}, expected one for "
+                "each task in this order, as train_QC.txt,train_QI.txt"
+            )
+        return dict(zip(known, found, strict=True))
 
 
 def help_line(f) -> str:

@@ -6,7 +6,7 @@ import logging
 import torch
 from transformers import set_seed
 
-from product_relevance import adapters, distributed, embedded, first_stage, modeling
+from product_relevance import adapters, distributed, embedded, first_stage, modeling, quantized
 from product_relevance.earlier import EarlierRun
 
 logger = logging.getLogger(__name__)
@@ -15,12 +15,18 @@ logger = logging.getLogger(__name__)
 class Bases:
     """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
 
-    def __init__(self, model_args, training, tokenizer, first_stage: EarlierRun | None = None, answers=None):
+    def __init__(
+        self, model_args, training, tokenizer, first_stage: EarlierRun | None = None, answers=None, language=False
+    ):
         self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
-        self.first_stage, self.answers = first_stage, answers
+        self.first_stage, self.answers, self.language = first_stage, answers, language
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
-        self.model = self.fingerprint = None
+        self.model = self.fingerprint = self.trunk_fingerprint = None
+        if model_args.quantization != "none":
+            quantized.require_bitsandbytes()
+            if distributed.zero_stage(training) == 3:
+                raise ValueError("--quantization: ZeRO-3 spreads whole weights only; use DDP, or leave it out")
 
     def take(self):
         """Return a base with an untouched head."""
@@ -39,9 +45,13 @@ class Bases:
                 dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,
+                language=self.language,
             )
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
-                self.fingerprint = modeling.fingerprint(self.model)
+                self.trunk_fingerprint = modeling.fingerprint(modeling.trunk(self.model))
+                self.fingerprint = self.trunk_fingerprint if self.language else modeling.fingerprint(self.model)
+            if args.quantization != "none":
+                self.model = quantized.quantize(self.model, self.training.device)
         return self.model
 
     def _dtype(self) -> str:
@@ -59,7 +69,8 @@ class Bases:
             folder = self.first_stage.folder(split)
             if stage == 3:
                 raise ValueError("--init_adapter loads whole weights: not under ZeRO-3; use ZeRO-2 or DDP")
-            model = first_stage.continue_from(folder, model, self.model_args, self.fingerprint)
+            known = self.fingerprint, self.trunk_fingerprint
+            model = first_stage.continue_from(folder, model, self.model_args, *known)
         if self.model_args.adapter == "none":
             return model
         if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):

@@ -73,16 +73,28 @@ ROW_COLUMNS = ("weights", "teacher")
 
 
 class PairDataset(Dataset):
-    """Tokenised pairs with labels and what their losses need, as the Trainer takes them."""
+    """Tokenised pairs with labels and what their losses need, as the Trainer takes them; `tasks` is for metrics."""
 
-    def __init__(self, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None, weights=None, teacher=None):
-        self.ids, self.labels, self.weights, self.teacher = ids, labels, weights, teacher
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        labels: Sequence[int] | None = None,
+        weights=None,
+        teacher=None,
+        tasks=None,
+        short=None,
+    ):
+        self.ids, self.labels, self.weights, self.teacher, self.tasks = ids, labels, weights, teacher, tasks
+        self.short = short  # ShortPaths
 
     def __len__(self):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict:
-        row = {"input_ids": self.ids[index]}
+        # A sampler goes on counting where an epoch may show other forms of the rows than the one before.
+        epoch, index = divmod(index, len(self))
+        short = self.short and self.short.shown(index, epoch)
+        row = {"input_ids": self.ids[index] if short is None else short}
         if self.labels is not None:
             row["labels"] = int(self.labels[index])
         for name in ROW_COLUMNS:
@@ -117,6 +129,14 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
+def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad as `pad` does, and copy to a device; to a GPU out of pinned memory, while it still works on other rows."""
+    batch = pad(rows, pad_id)
+    if device.type == "cuda":
+        batch = {name: value.pin_memory() for name, value in batch.items()}
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
 class LengthGroupedSampler(Sampler):
     """Random order in which neighbouring rows have like lengths, batch by batch.
 
@@ -128,8 +148,9 @@ class LengthGroupedSampler(Sampler):
 
     WINDOW = 20
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, short=None):
         self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+        self.short = short
 
     def __len__(self):
         return len(self.lengths)
@@ -143,10 +164,12 @@ class LengthGroupedSampler(Sampler):
         order = rng.permutation(len(self.lengths))
         step = self.batch_size * self.WINDOW
         windows = [order[i : i + step] for i in range(0, len(order), step)]
-        order = np.concatenate([w[np.argsort(-self.lengths[w], kind="stable")] for w in windows])
+        lengths = self.lengths if self.short is None else self.short.lengths(self.lengths, self.epoch)
+        order = np.concatenate([w[np.argsort(-lengths[w], kind="stable")] for w in windows])
         whole = len(order) // self.batch_size * self.batch_size
         batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))  # the short batch stays last
-        return iter(np.concatenate([batches.reshape(-1), order[whole:]]).tolist())
+        order = np.concatenate([batches.reshape(-1), order[whole:]])
+        return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
 
 
 def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

@@ -130,12 +130,24 @@ def choose_device(device: str | None = None) -> str:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """Return the dtype asked for; `auto` is bfloat16 on a GPU that has it, else float32."""
+    """Return the dtype asked for; `auto` is bfloat16 where the device multiplies it in hardware, else float32."""
     import torch
 
     if dtype != "auto":
         return dtype
-    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+    if device.startswith("cuda"):
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device == "cpu" and cpu_has_bfloat16()
+    return "bfloat16" if fast else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether the CPU has AMX or AVX512-BF16; on one without, bfloat16 is many times slower than float32."""
+    import torch
+
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def identity(name: str, revision: str | None = None) -> str:

@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_decide(commands)
     _add_stack(commands)
+    _add_take(commands)
     _add_export(commands)
     _add_serve(commands)
     check = _add(
@@ -69,7 +70,7 @@ def _add_scoring(parser) -> None:
     parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
     parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number to 1")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
-    parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
+    parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
 
 
@@ -88,6 +89,10 @@ def _add_predict(commands) -> None:
     predict.add_argument("file", help="records with or without labels; each id gets a prediction")
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
+    predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")
+    predict.add_argument("--workers", type=int, default=1, help="shards at a time, one a GPU (default 1)")
+    agree = "QC: raise a path's score to those of the paths below it, for the same query"
+    predict.add_argument("--consistent_ancestors", action="store_true", help=agree)
     predict.add_argument("--overwrite", action="store_true", help="replace the output")
     steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
     predict.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
@@ -105,13 +110,17 @@ def _add_cuts(parser) -> None:
     parser.add_argument("--shrinkage", type=float, default=1000, help="rows that outweigh a language's own cut")
 
 
+def _add_match(parser) -> None:
+    parser.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
+    parser.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+
+
 def _add_decide(commands) -> None:
     decide = _add(commands, "decide", run.decide, "choose calibration and thresholds of a run by out-of-fold scores")
     decide.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
     decide.add_argument("--calibration", default="isotonic", choices=["none", "temperature", "isotonic"])
     _add_cuts(decide)
-    decide.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
-    decide.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+    _add_match(decide)
     decide.add_argument("--dry_run", action="store_true", help="compare and write nothing")
 
 
@@ -120,7 +129,16 @@ def _add_stack(commands) -> None:
     stack.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
     stack.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
     _add_cuts(stack)
+    _add_match(stack)
     stack.add_argument("--overwrite", action="store_true", help="replace a stack")
+
+
+def _add_take(commands) -> None:
+    take = _add(commands, "take", run.take, "take one task out of a run of both, as a run of its own")
+    take.add_argument("run_folder", help="folder of a run trained with --task QC,QI")
+    take.add_argument("task", choices=["QC", "QI"])
+    take.add_argument("--output", required=True, help="folder of the new run")
+    take.add_argument("--overwrite", action="store_true", help="replace an output that is there")
 
 
 def _add_serve(commands) -> None:
@@ -133,7 +151,7 @@ def _add_serve(commands) -> None:
     serve.add_argument("--timeout", type=float, default=30, help="seconds a request (default 30)")
     serve.add_argument("--batch_window_ms", type=float, default=5, help="wait for requests to join (default 5)")
     serve.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
-    serve.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32")
+    serve.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")
 
 
 def _add_export(commands) -> None:

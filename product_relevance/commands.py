@@ -3,17 +3,17 @@
 import sys
 
 
-def _load(arguments):
-    from product_relevance import stacking
-    from product_relevance.ensemble import RelevanceEnsemble
+def _score(arguments):
+    from dataclasses import fields
 
-    options = {key: getattr(arguments, key) for key in ("merge", "device", "dtype", "max_disagreement")}
-    if stacking.is_stack(arguments.model):
-        if getattr(arguments, "reasoning_tokens", 0):
-            raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
-        return stacking.RelevanceStack.from_pretrained(arguments.model, **options)
-    options["reasoning_tokens"] = getattr(arguments, "reasoning_tokens", 0)
-    return RelevanceEnsemble.from_pretrained(arguments.model, revision=arguments.revision, **options)
+    from product_relevance.shard_jobs import Score
+
+    given = vars(arguments)
+    return Score(**{field.name: given[field.name] for field in fields(Score) if field.name in given})
+
+
+def _load(arguments):
+    return _score(arguments).load()
 
 
 def decide(arguments) -> None:
@@ -32,14 +32,28 @@ def stack(arguments) -> None:
     """Join runs."""
     from product_relevance import stacking
 
+    scored = None
+    if arguments.unlabelled:
+        from product_relevance.prediction import score_unlabelled
+
+        scored = [score_unlabelled(run, arguments.unlabelled) for run in arguments.runs]
     choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
-    print(stacking.stack_runs(arguments.runs, arguments.output, *choice))
+    print(stacking.stack_runs(arguments.runs, arguments.output, *choice, scored, arguments.match))
+
+
+def take(arguments) -> None:
+    """Take one task out of a run of both."""
+    from product_relevance.take import take
+
+    print(take(arguments.run_folder, arguments.task, arguments.output, arguments.overwrite))
 
 
 def predict(arguments) -> None:
     """Score a file."""
     from product_relevance.prediction import predict_file
 
+    if arguments.shards is not None:
+        return _predict_shards(arguments)
     written = predict_file(
         _load(arguments),
         arguments.file,
@@ -48,9 +62,19 @@ def predict(arguments) -> None:
         threshold=arguments.threshold,
         translation=arguments.translation,
         chunk_rows=arguments.chunk_rows,
+        consistent_ancestors=arguments.consistent_ancestors,
         overwrite=arguments.overwrite,
     )
     print(written)
+
+
+def _predict_shards(arguments) -> None:
+    from product_relevance import shard_jobs
+
+    if arguments.consistent_ancestors:
+        raise ValueError("--consistent_ancestors: the pairs of a query may lie in different shards; leave one out")
+    where = arguments.file, arguments.output, arguments.shards, arguments.workers, arguments.overwrite
+    print(shard_jobs.predict_shards(_score(arguments), *where))
 
 
 def evaluate(arguments) -> None:
@@ -101,7 +125,7 @@ def serve(arguments) -> None:
         server.limits(arguments.max_pairs), max_queue=arguments.max_queue, timeout=arguments.timeout, window=window
     )
     options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
-    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options)
+    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options).of_task(None)
     server.serve(ensemble, settings, arguments.host, arguments.port)
 
 

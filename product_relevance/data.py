@@ -1,6 +1,9 @@
 """From a file to rendered pairs: records, then the columns that training and prediction share."""
 
+import hashlib
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,37 +11,62 @@ import pandas as pd
 from product_relevance import cleaning, columns, languages, translation
 from product_relevance.arguments import DataArguments
 from product_relevance.embedded import cache_folder
-from product_relevance.prompt import Prompt
+from product_relevance.prompt import KINDS, Prompt
+from product_relevance.provenance import ORIGINAL
 from product_relevance.records import read_records
+from product_relevance.tasks import BOTH
 from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
 
 
-def load_columns(arguments: DataArguments, rejects: str | os.PathLike | None = None) -> pd.DataFrame:
+def load_columns(
+    arguments: DataArguments, rejects: str | os.PathLike | None = None, labelled: bool = True
+) -> pd.DataFrame:
     """Read the training records and add the columns.
 
     Args:
         arguments: of the run.
         rejects: where `--on_bad_rows skip` writes what it left out.
+        labelled: refuse records without labels; with them the same rows are kept either way.
 
     Returns:
         Frame of `read_records` with `query`, `clean_target`, `translated_query`, `language` (corrected) and
-        `given_language`.
+        `given_language`. Rows of two tasks follow one another; `attrs["files"]` then has source, sha256 and rows of
+        each.
 
     Raises:
         ValueError: bad records or translations.
     """
     if arguments.on_bad_rows == "skip" and rejects:
         os.makedirs(os.path.dirname(rejects) or ".", exist_ok=True)
-    frame = read_records(
-        arguments.train_file,
-        task=arguments.task,
-        role="train",
-        on_bad_rows=arguments.on_bad_rows,
-        rejects_path=rejects,
-    )
-    _check_weights(frame)
+    parts = {}
+    for task, file in arguments.files().items():
+        own = rejects if arguments.task != BOTH or not rejects else Path(rejects).with_stem(f"rejects_{task}")
+        options = {"task": task, "on_bad_rows": arguments.on_bad_rows, "rejects_path": own}
+        role = "train" if labelled or _has_labels(file, options) else "any"
+        parts[task] = read_records(file, role=role, **options)
+        _check_weights(parts[task])
+    frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
     return add_all(frame, arguments.lowercase, arguments.language_fix, arguments.translation)
+
+
+def _has_labels(file: str, options: dict) -> bool:
+    frame = read_records(file, role="any", **options)
+    return "label" in frame and bool(frame["label"].notna().all())
+
+
+def _together(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the records of two tasks under one another; what one file has no column for is as if it were not made."""
+    files = {task: {key: part.attrs[key] for key in ("source", "sha256")} for task, part in parts.items()}
+    one_type = len({part["id"].dtype for part in parts.values()}) == 1
+    frame = pd.concat([p if one_type else p.assign(id=p["id"].astype(str)) for p in parts.values()], ignore_index=True)
+    for column, plain in (("weight", 1.0), ("method", ORIGINAL)):
+        if column in frame:
+            frame[column] = frame[column].fillna(plain)
+    frame.attrs = {"source": ",".join(file["source"] for file in files.values()), "files": files}
+    hashes = "".join(file["sha256"] for file in files.values())
+    frame.attrs["sha256"] = hashlib.sha256(hashes.encode()).hexdigest()
+    return frame
 
 
 def _check_weights(frame: pd.DataFrame) -> None:
@@ -58,7 +86,8 @@ def add_all(
 ) -> pd.DataFrame:
     """Add every column, cached on disk by content: clean, then translated, then the language."""
     source = dict(frame.attrs)
-    cache = cache_folder() / "columns"
+    # Shards of a large source are read once: kept columns would only fill the disk.
+    cache = None if frame.attrs.get("read_once") else cache_folder() / "columns"
     frame = columns.add_columns(frame, [("clean", cleaning.clean, {"lowercase": lowercase})], cache)
     frame = translation.add_translation(frame, translations)
     frame = columns.add_columns(frame, [("language", languages.fix_language, {"method": language_fix})], cache)
@@ -91,6 +120,9 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
 
 def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Template:
     """Return the template that the arguments describe, around a prompt where there is one."""
+    both = arguments.task == BOTH
+    if both and prompt:  # a tokenizer holds one prompt for all rows; their tag says which of the two it is
+        prompt = replace(prompt, text=prompt.text.replace("{target_kind}", KINDS[BOTH]))
     return Template(
         task=arguments.task,
         input_style=arguments.input_style,
@@ -99,12 +131,14 @@ def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Tem
         path_style=arguments.path_style,
         lowercase=arguments.lowercase,
         prompt=prompt,
+        task_tag=both if arguments.task_tag is None else arguments.task_tag,
     )
 
 
 def make_taxonomy(frame: pd.DataFrame) -> Taxonomy | None:
-    """Return the tree of the category paths of QC records, None for QI."""
-    return Taxonomy.from_paths(frame["target"]) if (frame["task"] == "QC").all() else None
+    """Return the tree of the category paths of the QC records, None where there are none."""
+    paths = frame.loc[frame["task"] == "QC", "target"]
+    return Taxonomy.from_paths(paths) if len(paths) else None
 
 
 def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:
@@ -115,7 +149,32 @@ def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> t
         languages=frame["given_language"].tolist(),
         translations=frame["translated_query"].tolist(),
         known=known,
+        tasks=frame["task"].tolist(),
     )
+
+
+def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict:
+    """Return what run.json says of the training records; of two tasks `tasks` has the same for each."""
+    files = frame.attrs.get("files") or {None: {key: frame.attrs[key] for key in ("source", "sha256")}}
+    names = [Path(file["source"]).name for file in files.values()]
+    found = {
+        "source": ",".join(names),
+        "sha256": frame.attrs["sha256"],
+        "rows": len(frame),
+        "methods": _counts(frame["method"]) if "method" in frame else None,
+        "positive": float(frame["label"].mean()) if "label" in frame else None,
+        "languages": sorted(set(frame["given_language"]) - set(held_out_languages)),
+    }
+    if "files" not in frame.attrs:
+        return found
+    parts = {task: frame[frame["task"] == task] for task in files}
+    for task, part in parts.items():
+        part.attrs = files[task]
+    return found | {"tasks": {task: facts(part, held_out_languages) for task, part in parts.items()}}
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(value): int(n) for value, n in values.value_counts().sort_index().items()}
 
 
 def describe(frame: pd.DataFrame) -> str:
@@ -123,7 +182,8 @@ def describe(frame: pd.DataFrame) -> str:
     counts = frame["language"].value_counts()
     moved = int((frame["language"] != frame["given_language"]).sum())
     found = ", ".join(f"{code} {n}" for code, n in counts.items())
-    speed = frame.attrs.get("rows_per_second")
+    speed, tasks = frame.attrs.get("rows_per_second"), _counts(frame["task"])
+    found = ", ".join([found, *(f"{task} {n}" for task, n in tasks.items() if len(tasks) > 1)])
     return (
         f"{frame.attrs.get('source')}: {len(frame)} rows, {frame['label'].mean():.1%} positive; {found}; "
         f"{moved} rows labelled en are not English" + (f"; {speed:,.0f} rows/s" if speed else "")

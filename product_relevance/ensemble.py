@@ -1,5 +1,6 @@
 """The ensemble of a run: one base in memory, its fold adapters switched, the mean of their probabilities."""
 
+import copy
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -8,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from product_relevance import adapters, canaries, data, merging, thresholds
+from product_relevance import adapters, canaries, data, merging, tasks, thresholds, trunk
 from product_relevance.batching import encode_pairs
 from product_relevance.locate import locate
 from product_relevance.metrics import probabilities
 from product_relevance.predictor import predict_logits
+from product_relevance.quantized import is_quantized
 from product_relevance.run_base import load_base
 from product_relevance.taxonomy import Taxonomy
-from product_relevance.templates import Template
+from product_relevance.templates import Template, both_sides
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,15 @@ class RelevanceEnsemble:
     """
 
     def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path], taxonomy: Taxonomy | None = None):
-        self.model, self.tokenizer, self.run, self.folds, self.taxonomy = model, tokenizer, run, folds, taxonomy
-        self.template = Template.from_dict(run["template"])
-        self.decision = thresholds.of_run(run)
-        self.thresholds = self.decision["thresholds"]
+        self.model, self.tokenizer, self.folds, self.taxonomy = model, tokenizer, folds, taxonomy
+        self._use_run(run)
+        self._whole = self  # whose model is switched from fold to fold
         self.manifest, self.vote, self.disagreement = None, "mean", None
-        self.reasoning_tokens, self._selected = 0, None
+        self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
+
+    def _use_run(self, run: dict) -> None:
+        self.run, self.template, self.decision = run, Template.from_dict(run["template"]), thresholds.of_run(run)
+        self.thresholds = self.decision["thresholds"]
 
     @classmethod
     def from_pretrained(
@@ -64,7 +69,7 @@ class RelevanceEnsemble:
             merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the
                 folds' weights, a pass instead of one a fold; `vote`, `predict` gives the share of folds that say yes.
             device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
-            dtype: of the base: auto, bfloat16, float32.
+            dtype: of the base: auto, bfloat16, float32, nf4.
             max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
             reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where
                 the run's prompt has a place for them; slow, and thresholds were chosen without it.
@@ -76,6 +81,8 @@ class RelevanceEnsemble:
         if merge not in MERGES:
             raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
         found = locate(name, revision)
+        if merge == "weights":
+            tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
         tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         tree = found.folder / "taxonomy.json"
         taxonomy = Taxonomy.load(tree) if tree.is_file() else None
@@ -92,7 +99,20 @@ class RelevanceEnsemble:
     @property
     def threshold(self) -> float:
         """The cut with the best positive F1 on the run's out-of-fold scores."""
-        return self.thresholds["f1"]
+        return self.of_task(None).thresholds["f1"]
+
+    def of_task(self, task: str | None) -> "RelevanceEnsemble":
+        """Return the ensemble for one task, on the same model with that task's thresholds; itself if it has one only.
+
+        Raises:
+            ValueError: a task that it was not trained on, or None where it was trained on two.
+        """
+        run = tasks.of_task(self.run, task)
+        if run is self.run:
+            return self
+        one = copy.copy(self)
+        one._use_run(run)
+        return one
 
     def predict(
         self,
@@ -100,6 +120,7 @@ class RelevanceEnsemble:
         languages: Sequence[str] | None = None,
         translations: Sequence[str] | None = None,
         *,
+        task: str | None = None,
         vote: str | None = None,
         progress: bool = False,
     ) -> np.ndarray:
@@ -109,6 +130,7 @@ class RelevanceEnsemble:
             pairs: n pairs (query, target); raw text, cleaned here as in training.
             languages: n competition codes, read by templates with a language tag.
             translations: n English translations, read by templates with a translation; the query itself if None.
+            task: QC or QI, where the run was trained on both.
             vote: `mean` of the folds' probabilities; `majority`, the share of folds whose probability reaches the
                 threshold; `weighted`, the same with folds weighted by their out-of-fold F1; as loaded if None.
             progress: show a progress bar.
@@ -117,10 +139,11 @@ class RelevanceEnsemble:
             Array of shape (n,) in [0, 1]. For votes the natural cut is 0.5.
 
         Raises:
-            ValueError: an unknown vote, a vote of merged weights, or lists of unlike length.
+            ValueError: an unknown vote, a vote of merged weights, lists of unlike length, or a task that is missing.
         """
         vote = self.checked_vote(vote)
-        return self.combine(self.predict_folds(pairs, languages, translations, progress=progress), vote)
+        one = self.of_task(task)
+        return one.combine(one.predict_folds(pairs, languages, translations, progress=progress), vote)
 
     def checked_vote(self, vote: str | None) -> str:
         """Return the vote that `predict` takes for `vote`; ValueError where there is none of that name."""
@@ -140,7 +163,8 @@ class RelevanceEnsemble:
 
     def fold_cuts(self, kind: str) -> np.ndarray:
         """Return the cut of each single fold model, shape (folds,), chosen on such models' out-of-fold scores."""
-        return np.full(len(self.folds), self.run["thresholds"].get(kind, self.thresholds[kind]))
+        one = self.of_task(None)
+        return np.full(len(one.folds), one.run["thresholds"].get(kind, one.thresholds[kind]))
 
     def calibrate(self, scores: np.ndarray) -> np.ndarray:
         """Turn scores of `predict` into calibrated probabilities in the same order.
@@ -151,7 +175,7 @@ class RelevanceEnsemble:
         Returns:
             Shape (n,); the scores themselves until `relevance decide` has chosen a calibration.
         """
-        return thresholds.calibrated(self.decision, scores)
+        return thresholds.calibrated(self.of_task(None).decision, scores)
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
         """Call pairs relevant (1) or not (0) by the run's cuts.
@@ -164,18 +188,25 @@ class RelevanceEnsemble:
         Returns:
             Integers of shape (n,).
         """
-        return thresholds.called(self.decision, scores, languages, kind)
+        return thresholds.called(self.of_task(None).decision, scores, languages, kind)
 
-    def predict_folds(self, pairs, languages=None, translations=None, *, progress: bool = False) -> np.ndarray:
-        """Return the probabilities of each fold model, shape (n, folds); arguments as in `predict`."""
-        texts, targets = self._render(pairs, languages, translations)
-        ids = encode_pairs(self.tokenizer, texts, targets, self.run["max_length"])
-        columns = []
-        for name in self.folds:
+    def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
+        """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""
+        queries, targets = both_sides(pairs)
+        sides = self.template.render(queries, targets, languages, translations, self.taxonomy, tasks)
+        ids = encode_pairs(self.tokenizer, *sides, self.run["max_length"])
+        return self._whole._score(ids, progress)
+
+    def _score(self, ids, progress: bool) -> np.ndarray:
+        pad_id, names, columns = self.tokenizer.pad_token_id, list(self.folds), []
+        if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
+            # the layers below all adapters run once: the same scores, sooner
+            what, bar = (self.model, ids, pad_id, names, self.select, self.shared_layers), f"{len(names)} folds"
+            logits = trunk.predict_logits(*what, progress=bar if progress else None)
+            return probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
+        for name in names:
             self.select(name)
-            rows, pad_id = ids, self.tokenizer.pad_token_id
-            if self.reasoning_tokens:
-                rows = self.model.reason(ids, pad_id, self.reasoning_tokens)
+            rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
             logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
             columns.append(probabilities(logits))
         return np.stack(columns, axis=1)
@@ -184,14 +215,17 @@ class RelevanceEnsemble:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
         columns = data.add_run_columns(frame, self.run, translation)
         pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
-        return self.predict_folds(pairs, columns["language"].tolist(), columns["translated_query"].tolist())
+        extra = columns["language"].tolist(), columns["translated_query"].tolist()
+        return self.predict_folds(pairs, *extra, tasks=columns["task"].tolist())
 
     @property
     def dtype(self) -> str:
-        """Of the base's weights, as float32."""
+        """Of the base's weights, as float32 or nf4."""
+        if is_quantized(self.model):
+            return "nf4"
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
-    def rank(self, query: str, targets: Sequence[str], top_k: int | None = None, language=None, translation=None):
+    def rank(self, query: str, targets: Sequence[str], top_k=None, language=None, translation=None, task=None):
         """Order targets by relevance to one query.
 
         Returns:
@@ -199,27 +233,18 @@ class RelevanceEnsemble:
         """
         languages = None if language is None else [language] * len(targets)
         translations = None if translation is None else [translation] * len(targets)
-        scores = self.predict([(query, target) for target in targets], languages, translations)
+        scores = self.predict([(query, target) for target in targets], languages, translations, task=task)
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [{"index": int(i), "score": float(scores[i]), "target": targets[i]} for i in order]
-
-    def _render(self, pairs, languages, translations):
-        for name, values in (("languages", languages), ("translations", translations)):
-            if values is not None and len(values) != len(pairs):
-                raise ValueError(f"{len(pairs)} pairs but {len(values)} {name}")
-        bad = next(
-            (i for i, pair in enumerate(pairs) if len(pair) != 2 or not all(isinstance(t, str) for t in pair)),
-            None,
-        )
-        if bad is not None:
-            raise ValueError(f"pair {bad}: found {str(pairs[bad])[:80]!r}, expected (query, target), two strings")
-        queries, targets = [q for q, _ in pairs], [t for _, t in pairs]
-        return self.template.render(queries, targets, languages, translations, self.taxonomy)
 
     def _load_adapters(self) -> None:
         for name, path in self.folds.items():
             self.model = adapters.load_adapter(self.model, str(path), name)
         self.model.to(self.device).eval()
+        if len(self.folds) == 1:
+            self.select(next(iter(self.folds)))
+            adapters.merge_in_place(self.model)
+        self.shared_layers = trunk.depth(self.model)
 
     def _merge_weights(self, home: Path, exact: dict, limit: float) -> None:
         """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""
@@ -231,6 +256,7 @@ class RelevanceEnsemble:
             else:
                 merging.mean_adapter(folds, Path(folder))
                 self._put_on(folder, "weights")
+                adapters.merge_in_place(self.model)
         self.folds, self._selected = {"weights": home}, "weights"
         merged = canaries.measure(self, exact["pairs"])
         self.disagreement = canaries.disagreement(merged["scores"], exact["scores"])

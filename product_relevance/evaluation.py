@@ -3,8 +3,7 @@
 import numpy as np
 
 from product_relevance import metrics, thresholds
-from product_relevance.prediction import cut, cuts, score_records
-from product_relevance.records import read_records
+from product_relevance.prediction import cut, cuts, read_for, score_records
 from product_relevance.report import metrics_table
 
 
@@ -20,7 +19,7 @@ def evaluate_file(ensemble, file: str, *, vote=None, threshold="f1", translation
         ValueError: bad records, or records without labels.
     """
     vote = ensemble.checked_vote(vote)
-    frame = read_records(file, task=ensemble.run["task"], role="any")
+    ensemble, frame = read_for(ensemble, file, "any")
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
     labels, limit = frame["label"].to_numpy(int), cut(ensemble, threshold, vote)

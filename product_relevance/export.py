@@ -77,6 +77,7 @@ def export(
     _check(name, target, revision, dtype, overwrite)
     options = {"revision": revision, "device": "cpu", "dtype": "float32", "max_disagreement": max_disagreement}
     ensemble = RelevanceEnsemble.from_pretrained(name, merge="probabilities" if fold else "weights", **options)
+    ensemble = ensemble.of_task(None)
     if fold is not None and fold not in ensemble.folds:
         raise ValueError(f"--fold {fold}: expected one of {', '.join(ensemble.folds)}")
     found = canaries.measure(ensemble)

@@ -32,7 +32,7 @@ def find(name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None
     for split in splits:
         stage.fold(split)
     for (key, theirs), ours in zip(_kind(stage.content).items(), _kind(shared).values(), strict=True):
-        if theirs != ours:
+        if theirs != ours and (key == "adapter" or not _headless(stage.content)):
             raise ValueError(f"--init_adapter {stage.name}: its {key} is {theirs}, this run's {ours}; expected alike")
     return stage
 
@@ -43,8 +43,13 @@ def _kind(content: dict) -> dict[str, str]:
     return {"head": head, "pooling": content["pooling"], "adapter": "lora" if content["adapter"] else "none"}
 
 
-def continue_from(folder: Path, model, arguments, fingerprint: str | None):
-    """Put a first stage's adapter and head on a bare base, to be trained further.
+def _headless(content: dict) -> bool:
+    """Tell whether a run, or a fold of one, is a stage on texts alone: then any head is new."""
+    return content.get("stage") is not None
+
+
+def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk_fingerprint: str | None):
+    """Put a first stage's adapter on a bare base, with its head where it has one, to be trained further.
 
     Loading replaces the fresh adapter and the fresh head; nothing is wrapped a second time, which would start both
     anew while the first stage's weights seem to be loaded.
@@ -54,11 +59,13 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None):
         model: the bare base with its head.
         arguments: ModelArguments of the second stage.
         fingerprint: of the bare base.
+        trunk_fingerprint: of the bare base without its head.
 
     Raises:
         ValueError: an adapter of another form, or of another base.
     """
-    expected = run.read_json(folder / "fold.json")["base"]["fingerprint"]
+    fold = run.read_json(folder / "fold.json")
+    expected, fingerprint = fold["base"]["fingerprint"], trunk_fingerprint if _headless(fold) else fingerprint
     if None not in (expected, fingerprint) and expected != fingerprint:
         raise ValueError(
             f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
@@ -72,6 +79,8 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None):
         raise ValueError("--init_adapter and --init_lora_weights both say where the adapter starts: give one of them")
     config = adapters.lora_config(model, arguments)
     _require_same_form(folder, config)
+    if _headless(fold):
+        return adapters.fill_adapter(adapters.add_adapter(model, arguments), folder)
     return adapters.load_adapter(model, str(folder), "default", config=config)
 
 

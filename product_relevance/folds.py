@@ -19,9 +19,10 @@ def assign_folds(
 ) -> np.ndarray:
     """Give every row a fold, so that no group crosses folds and strata are spread evenly.
 
-    Strata are language x label x first level of the path (QC) or language x label (QI). Groups are placed one by
-    one, the largest first and equal ones in the order of sha256(seed, group), each in the fold that has least of
-    the group's strata so far.
+    Strata are language x label x first level of the path (QC) or language x label (QI). Of records of both tasks they
+    are each task's own, while a group has rows of both: a query is never trained on for one task and held out for the
+    other. Groups are placed one by one, the largest first and equal ones in the order of sha256(seed, group), each in
+    the fold that has least of the group's strata so far.
 
     Args:
         frame: Records with task, language, origin_query, target and, if any, label and translated_query.
@@ -153,9 +154,13 @@ def _strata(frame: pd.DataFrame) -> list[np.ndarray]:
     # ones their rows would pull the balance of languages and labels.
     labels = frame["label"].astype("string").fillna("?") if "label" in frame else pd.Series("?", index=frame.index)
     coarse = frame["language"].fillna("?").astype(str).str.cat(labels.astype(str), sep="\x1f")
+    paths = frame["task"] == "QC"
+    if paths.any() and not paths.all():
+        coarse = coarse.str.cat(frame["task"], sep="\x1f")
     strata = [pd.factorize(coarse, sort=True)[0]]
-    if (frame["task"] == "QC").all():
-        first_level = pd.Series(prefix_groups(frame, 1), index=frame.index)
+    if paths.any():
+        first_level = pd.Series("", index=frame.index)
+        first_level[paths] = prefix_groups(frame[paths], 1)
         strata.append(pd.factorize(coarse.str.cat(first_level, sep="\x1f"), sort=True)[0])
     return strata
 

@@ -31,7 +31,7 @@ class EndpointHandler:
 
         self._parse, self._answer_together = payloads.parse, scoring.answer_together
         self.limits = payloads.Limits.from_environment()
-        self.ensemble = RelevanceEnsemble.from_pretrained(path, device=device)
+        self.ensemble = RelevanceEnsemble.from_pretrained(path, device=device).of_task(None)
         self._one_at_a_time = threading.Lock()  # the folds share one base
 
     def __call__(self, data: dict) -> list:

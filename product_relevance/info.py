@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from product_relevance.tasks import BOTH, names, of_task
+
 
 def run_lines(run: dict[str, Any]) -> list[str]:
     """Describe a run.
@@ -12,23 +14,32 @@ def run_lines(run: dict[str, Any]) -> list[str]:
     Returns:
         A line each on task, base, folds, template, data, languages, thresholds, decision, figures, training.
     """
-    base, data, figures = run["base"], run["data"], run["metrics"]
+    base, data, labels = run["base"], run["data"], run["data"]["positive"]
     lines = [
         f"task        {run['task']}",
         f"base        {base['name']} (revision {base['revision'] or 'not pinned'})",
         f"folds       {', '.join(fold['name'] for fold in run['folds'])}",
         f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}",
-        f"data        {data['source']}, {data['rows']} rows, {data['positive']:.1%} positive",
+        f"data        {data['source']}, {data['rows']} rows" + ("" if labels is None else f", {labels:.1%} positive"),
         f"            sha256 {data['sha256']}",
         f"languages   {' '.join(data['languages'])}",
-        f"thresholds  {_cuts(run['thresholds'])} (from {run['thresholds_from']})",
     ]
+    if "stage" in run:
+        lines.append(f"stage       {run['stage']}: a first stage without a head, for --init_adapter")
+    for task in names(run["task"]) if "thresholds" in run else ():
+        lines += _measured(of_task(run, task), f"{task}: " if run["task"] == BOTH else "")
+    return [*lines, f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}"]
+
+
+def _measured(run: dict[str, Any], task: str) -> list[str]:
+    """Describe thresholds, decision and figures, with a name in front where the run has two tasks."""
+    lines, figures = [f"thresholds  {task}{_cuts(run['thresholds'])} (from {run['thresholds_from']})"], run["metrics"]
     if run.get("decision"):
         lines.append(_decision(run["decision"]))
     if figures:
-        names = [k for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None]
-        lines.append("out of fold " + ", ".join(f"{k} {figures[k]:.4f}" for k in names))
-    return [*lines, f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}"]
+        shown = [k for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None]
+        lines.append(f"out of fold {task}" + ", ".join(f"{k} {figures[k]:.4f}" for k in shown))
+    return lines
 
 
 def stack_lines(stack: dict[str, Any]) -> list[str]:

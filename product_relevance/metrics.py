@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import log_loss, roc_auc_score
 
 from product_relevance.outcomes import checked, checked_labels, possible_cuts, rates, ratio, refuse_nonfinite
 
@@ -107,6 +106,8 @@ def scores_report(
     Raises:
         ValueError: Bad labels or scores, a threshold that is no number, or languages of another length.
     """
+    from sklearn.metrics import log_loss
+
     labels, scores = checked(labels, scores, probability=True)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
@@ -274,4 +275,6 @@ def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray) -> dict[s
 
 
 def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from product_relevance import embedded
 from product_relevance.checkpoints import refuse_code
+from product_relevance.language_model import LanguageModel
 from product_relevance.pooling import PooledClassifier
 from product_relevance.prompt_tokens import Answers
 from product_relevance.yes_no import YesNoModel, require_causal
@@ -89,6 +90,7 @@ def load_classifier(
     attn_implementation=None,
     dropout=None,
     writes=False,
+    language=False,
 ):
     """Load a base with a new two-label head, or with two answers; the class comes from the config's `model_type`.
 
@@ -102,9 +104,10 @@ def load_classifier(
         attn_implementation: as in transformers.
         dropout: inside the base while training; None keeps its config's own.
         writes: with answers, let it write down its steps before them.
+        language: no head at all: a `LanguageModel`.
 
     Returns:
-        A model whose forward gives logits of shape (batch, 2).
+        A model whose forward gives logits of shape (batch, 2), or, of a language model, its loss.
 
     Raises:
         ValueError: weights that the architecture needs are missing, or weights are left that it does not know.
@@ -121,12 +124,14 @@ def load_classifier(
     if config.model_type == "gemma3_text":
         options["key_mapping"] = GEMMA3_TEXT_KEYS
     kind = AutoModelForSequenceClassification if pooling == "auto" else AutoModel
-    if answers is not None:
-        require_causal(name, config)
+    if answers is not None or language:
+        require_causal(name, config, "--stage language_model" if language else "--head yes_no")
         kind = AutoModelForCausalLM
     with _quiet():  # transformers warns of every new or dropped tensor; the check below is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
     _check_keys(name, model, info)
+    if language:
+        return LanguageModel(model)
     if answers is not None:
         return YesNoModel(model, answers, writes)
     return (
@@ -174,6 +179,11 @@ def fingerprint(model) -> str:
         sample = value.detach().reshape(-1)[:64].to(torch.bfloat16).float().cpu().numpy()
         digest.update(f"{name.removeprefix('base_model.model.')}{tuple(value.shape)}".encode() + sample.tobytes())
     return digest.hexdigest()
+
+
+def trunk(model):
+    """Return the base inside a model, without heads."""
+    return model.base_model if hasattr(model, "base_model") else model.model
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from product_relevance.calibration import METHODS
 from product_relevance.metrics import reliability
 from product_relevance.outcomes import rates
 from product_relevance.report import decision_table, write_report
+from product_relevance.tasks import of_task
 
 PARTS = 5  # where a run has one fold only
 OTHERS, SAME = "other folds", "the same rows (optimistic)"
@@ -141,10 +142,8 @@ def decide_run(
     Raises:
         ValueError: No run there, or one without out-of-fold rows; a match without rows to match on.
     """
-    if match not in thresholds.MATCHES or (match != "folds" and unlabelled is None):
-        expected = " or ".join(thresholds.MATCHES)
-        raise ValueError(f"match: found {match!r}, expected {expected}, with unlabelled records to match on")
-    content = run.load_run(folder)
+    thresholds.check_match(match, unlabelled)
+    content = of_task(run.load_run(folder), None)
     names = [fold["name"] for fold in content["folds"]]
     oof = run.read_oof(folder, names)
     if oof is None or "given_language" not in oof:
@@ -153,9 +152,7 @@ def decide_run(
     decision = thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
     decision |= {"from": content["thresholds_from"], "figures": compare(oof, method, shrinkage)}
     if unlabelled is not None:
-        spread = thresholds.fit_spread(unlabelled["folds"], oof["score"] if match == "training" else None)
-        about = {"match": match, "rows": len(unlabelled["folds"]), "source": unlabelled["source"]}
-        decision = thresholds.for_mean(decision, spread | about)
+        decision = thresholds.moved(decision, unlabelled, oof["score"], match)
     thresholds.check(decision)
     if not dry_run:
         run.write_json(Path(folder) / "run.json", content | {"decision": decision})

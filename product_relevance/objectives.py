@@ -5,6 +5,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy as library_cross_entropy
 from torch.nn.functional import kl_div, logsigmoid
 
+# The label of a row that has none: its only target is a teacher's probability.
+UNLABELLED = -1
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None):
     """Cross-entropy with label smoothing (Szegedy et al., arXiv 1512.00567, section 7).
@@ -49,17 +52,17 @@ def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoot
 
     Args:
         logits: shape (n, 2).
-        labels: shape (n,).
-        teacher: probabilities of relevance, shape (n,); NaN where the teacher has none.
-        share: weight of the teacher; the label has the rest.
+        labels: shape (n,); 0, 1 or `UNLABELLED`.
+        teacher: probabilities of relevance, shape (n,); NaN where the teacher has none, which a label must have.
+        share: weight of the teacher; the label has the rest. A row without a label has the teacher alone.
         smoothing: as in `cross_entropy`, of the label's part.
         class_weights: as in `cross_entropy`, of the label's part.
 
     Returns:
         Losses of shape (n,).
     """
-    hard = cross_entropy(logits, labels, smoothing, class_weights)
-    known = ~teacher.isnan()
+    hard = cross_entropy(logits, labels.clamp(min=0), smoothing, class_weights)
+    known, share = ~teacher.isnan(), torch.where(labels == UNLABELLED, 1.0, share)
     target = torch.stack([1 - teacher, teacher], dim=-1).nan_to_num()
     soft = -(target * logits.float().log_softmax(-1)).sum(-1)
     return torch.where(known, (1 - share) * hard + share * soft, hard)

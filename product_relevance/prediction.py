@@ -10,13 +10,28 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from product_relevance import thresholds
+from product_relevance import ancestors, thresholds
 from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
 from product_relevance.run import write_json
 from product_relevance.submission import write_submission
+from product_relevance.tasks import BOTH
 
 logger = logging.getLogger(__name__)
+
+
+def read_for(ensemble, file: str, role: str):
+    """Read records for an ensemble; for one of both tasks the file says which of them it is.
+
+    Returns:
+        (the ensemble of that task, the records)
+
+    Raises:
+        ValueError: bad records.
+    """
+    both = ensemble.run["task"] == BOTH
+    frame = read_records(file, task=None if both else ensemble.run["task"], role=role)
+    return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
 
 
 def score_records(ensemble, frame: pd.DataFrame, *, vote: str | None = None, translation: str | None = None):
@@ -63,20 +78,22 @@ def cuts(ensemble, threshold: str, vote: str, languages) -> np.ndarray:
 
 
 def score_unlabelled(folder: str, file: str) -> dict:
-    """Score records that no fold of a run trained on, for `nested.decide_run`; no label is read.
+    """Score records that no fold of a run trained on, for `nested.decide_run` and a stack; no label is read.
 
     Returns:
-        folds (probabilities, shape (n, folds)) of the n records that are of use, and source, the file's name.
+        scores (the mean of the folds, shape (n,)) and folds (probabilities, shape (n, folds)) of the n records that
+        are of use, and source, the file's name.
 
     Raises:
         ValueError: no run there, or bad records.
     """
     from product_relevance.ensemble import RelevanceEnsemble
 
-    ensemble = RelevanceEnsemble.from_pretrained(folder)
+    ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
     frame = read_records(file, task=ensemble.run["task"], role="any")
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
-    return {"folds": ensemble.score_folds(frame), "source": Path(file).name}
+    folds = ensemble.score_folds(frame)
+    return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
 def predict_file(
@@ -88,9 +105,21 @@ def predict_file(
     threshold: str = "f1",
     translation: str | None = None,
     chunk_rows: int = 5000,
+    consistent_ancestors: bool = False,
     overwrite: bool = False,
 ) -> str:
     """Write `output` (competition format) and, beside it, `<output>.scores.parquet`.
+
+    Args:
+        ensemble: RelevanceEnsemble or RelevanceStack.
+        file: records to score.
+        output: the submission.
+        vote: how the folds' scores are combined.
+        threshold: name of a cut of the run, or a number.
+        translation: as in `score_records`.
+        chunk_rows: rows between two safe points.
+        consistent_ancestors: raise the score of a path to those of the paths below it, see `ancestors.consistent`.
+        overwrite: replace the output.
 
     Returns:
         A line that says what was written.
@@ -102,7 +131,7 @@ def predict_file(
     if target.exists() and not overwrite:
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    frame = read_records(file, task=ensemble.run["task"], role="test")
+    ensemble, frame = read_for(ensemble, file, "test")
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     parts = Path(f"{output}.parts")
     key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows}
@@ -113,16 +142,72 @@ def predict_file(
     }
     _claim_parts(parts, key)
     scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
-    scores["prediction"] = (scores["score"] >= limits).astype(int)
-    if vote == "mean" and "decision" in ensemble.run:
-        scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
+    told = _look_up_paths(ensemble, frame, scores)
+    if consistent_ancestors:
+        told += _agree(ensemble, frame, scores)
+    scores = _decide(ensemble, scores, limits, vote)
     beside = target.with_name(target.name + ".scores.parquet")
     write_table(scores, beside)
     write_submission(frame, scores["prediction"].to_numpy(), target)
     shutil.rmtree(parts)
     share, span = scores["prediction"].mean(), sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"})
     shown = " to ".join(span)
-    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside.name}"
+    line = f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside.name}"
+    return line + told
+
+
+def predict_frame(
+    ensemble,
+    frame: pd.DataFrame,
+    *,
+    vote: str | None = None,
+    threshold: str = "f1",
+    translation: str | None = None,
+    chunk_rows: int = 5000,
+) -> pd.DataFrame:
+    """Score records in memory; arguments as in `predict_file`.
+
+    Returns:
+        The table that `predict_file` writes beside a submission: id, language, score, a column a fold, prediction.
+    """
+    vote = ensemble.checked_vote(vote)
+    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
+    chunks = [frame.iloc[start : start + chunk_rows] for start in range(0, len(frame), chunk_rows)]
+    tables = [_score_chunk(ensemble, chunk, vote, translation) for chunk in chunks]
+    scores = pd.concat(tables, ignore_index=True)
+    _look_up_paths(ensemble, frame, scores)
+    return _decide(ensemble, scores, limits, vote)
+
+
+def _score_chunk(ensemble, chunk: pd.DataFrame, vote: str, translation: str | None) -> pd.DataFrame:
+    scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
+    table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
+    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)})
+
+
+def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd.DataFrame:
+    scores["prediction"] = (scores["score"] >= limits).astype(int)
+    if vote == "mean" and "decision" in ensemble.run:
+        scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
+    return scores
+
+
+def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """Add the column `path_known`: is the path in the tree of the run's training paths, in part, or not at all?"""
+    tree = getattr(ensemble, "taxonomy", None)
+    paths = frame["target"].where((frame["task"] == "QC") & (frame["defect"] == ""))
+    if tree is None or paths.isna().all():
+        return ""
+    scores["path_known"] = paths.map({path: tree.match(path)[0] for path in paths.dropna().unique()}).to_numpy()
+    shares = scores["path_known"].value_counts(normalize=True)
+    partial, none = (shares.get(match, 0.0) for match in ("partial", "none"))
+    return f"; paths unknown to the training records: {partial:.1%} in part, {none:.1%} wholly"
+
+
+def _agree(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
+    tree = getattr(ensemble, "taxonomy", None)
+    scores["score"], pairs, raised = ancestors.consistent(frame, scores["score"].to_numpy(), tree)
+    return f"; {raised} scores raised by {pairs} pairs of a path and one below it"
 
 
 def _run_key(ensemble) -> str:
@@ -151,9 +236,6 @@ def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, trans
             path = parts / f"{start:09d}.parquet"
             chunk = frame.iloc[start : start + chunk_rows]
             if not path.exists():
-                scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
-                table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
-                table |= {name: folds[:, i] for i, name in enumerate(ensemble.folds)}
-                write_table(pd.DataFrame(table), path)
+                write_table(_score_chunk(ensemble, chunk, vote, translation), path)
             bar.update(len(chunk))
     return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)

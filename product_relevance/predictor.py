@@ -1,26 +1,33 @@
-"""Scores of tokenised pairs with one model: identical pairs once, sorted by length, a token budget a batch."""
+"""Scores of tokenised pairs with one model: identical pairs and shared prefixes once, a token budget a batch."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from product_relevance.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
+from product_relevance import memory, prefix_cache
+from product_relevance.batching import MAX_ROWS, MAX_TOKENS, pad_on
 from product_relevance.modeling import evaluating
+from product_relevance.prefixes import batches, share
 
 logger = logging.getLogger(__name__)
 
+# Prefixes are shared where that leaves this share of the tokens to forward, or less. On one CPU core, with rows of 45
+# tokens in two layers of Gemma 3 270M's widths and two rows a prefix, 94% of the tokens took as long as all of them,
+# 90% took 96% of the time and 84% took 99%; with eight rows a prefix 92% took 88%.
+PAYS = 0.9
+
 
 def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int | None = None, progress=None):
-    """Score tokenised pairs.
+    """Score tokenised pairs; a causal model forwards a prefix that many pairs share once, where that pays.
 
     Args:
         model: gives logits of shape (batch, 2); scores on the device where it lies.
         ids: n lists of token ids.
         pad_id: pad token.
-        max_tokens: padded tokens a forward; by device when None. Halved when memory runs out.
+        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
     Returns:
@@ -31,23 +38,48 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     """
     device = next(model.parameters()).device
 
-    def forward(rows: list[list[int]]) -> np.ndarray:
-        batch = {key: value.to(device, non_blocking=True) for key, value in pad(rows, pad_id).items()}
-        return model(**batch).logits.float().cpu().numpy()
+    def forward(rows: list[list[int]]) -> torch.Tensor:
+        return model(**pad_on(device, rows, pad_id)).logits.float()
 
+    after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports(model) else None
+    if max_tokens is None and device.type == "cuda":
+        max_tokens = fitting_tokens(model, memory.free(device))
     with evaluating(model):
-        return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress)
+        return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
+
+
+def fitting_tokens(model, free: int) -> int:
+    """Estimate how many padded tokens a forward on a GPU may have.
+
+    A token counts with its keys and values in all layers, as they are kept of prefixes, and with six times the hidden
+    and three times the inner width in the layer at work. Half of what is free is left for what this leaves out.
+
+    Args:
+        model: on its device.
+        free: bytes.
+
+    Returns:
+        From 256 to as many as keep a GPU busy.
+    """
+    config, size = model.config, next(model.parameters()).element_size()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * width
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    token = size * (kept + 6 * config.hidden_size + 3 * inner)
+    return max(256, min(MAX_TOKENS["cuda"], free // (2 * token)))
 
 
 @torch.inference_mode()
 def over_batches(
-    forward: Callable[[list[list[int]]], np.ndarray],
+    forward: Callable[[list[list[int]]], np.ndarray | torch.Tensor],
     ids: list[list[int]],
     shape: tuple[int, ...],
     device: str,
     *,
     max_tokens: int | None = None,
     progress: str | None = None,
+    after: Callable[[list[list[int]], Sequence[int], list[list[int]]], np.ndarray | torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Score each distinct row once, sorted by length, a token budget a batch, halved when memory runs out.
 
@@ -58,6 +90,8 @@ def over_batches(
         device: "cpu" or "cuda"; says how large a batch may be.
         max_tokens: padded tokens a forward; by device when None.
         progress: description of a progress bar; none when None.
+        after: the same from rows, the place of the prefix of each, and the prefixes of a block of batches, which
+            need no second forward; no prefix is shared if None.
 
     Returns:
         float32 array of shape (n, *shape), in the order of `ids`.
@@ -68,24 +102,38 @@ def over_batches(
     if not ids:
         return np.zeros((0, *shape), np.float32)
     distinct, inverse = _distinct(ids)
-    found = np.empty((len(distinct), *shape), np.float32)
+    done = []
     budget = max_tokens or MAX_TOKENS.get(device, MAX_TOKENS["cpu"])
-    pending = list(budget_batches([len(row) for row in distinct], budget, MAX_ROWS.get(device, 128)))[::-1]
+    sharing = None if after is None else _worth_sharing(distinct)
+    pending = list(batches(distinct, budget, MAX_ROWS.get(device, 128), sharing))[::-1]
     with tqdm(total=len(distinct), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
-            rows = pending.pop()
+            batch = pending.pop()
+            rows, full = [distinct[i] for i in batch.rows], False
             try:
-                found[rows] = forward([distinct[i] for i in rows])
+                scores = after(rows, batch.places, batch.prefixes) if batch.prefixes else forward(rows)
+                done.append((batch.rows, torch.as_tensor(scores)))  # no wait for a GPU between batches
                 bar.update(len(rows))
             except torch.cuda.OutOfMemoryError:
                 if len(rows) == 1:
                     raise
+                full = True
+            if full:  # here, since the error holds on to the tensors of its frames
                 torch.cuda.empty_cache()
-                logger.warning("out of memory at %d pairs of %d tokens: halved", len(rows), len(distinct[rows[0]]))
-                pending += np.array_split(rows, 2)[::-1]
+                logger.warning("out of memory at %d pairs of %d tokens: halved", len(rows), max(map(len, rows)))
+                pending += batch.halves()[::-1]
+    found = np.empty((len(distinct), *shape), np.float32)
+    for rows, scores in done:
+        found[rows] = scores.cpu().numpy()
     if not np.isfinite(found).all():
         raise ValueError("the model gave a score that is not finite; check the adapter and the dtype")
     return found[inverse]
+
+
+def _worth_sharing(rows: list[list[int]]):
+    """Return the prefixes that rows share, None where forwarding them apart saves too little."""
+    sharing = share(rows)
+    return sharing if sharing.saved >= (1 - PAYS) * sum(map(len, rows)) else None
 
 
 def _distinct(ids: list[list[int]]) -> tuple[list[list[int]], np.ndarray]:

@@ -41,6 +41,8 @@ class Preparation:
     prefix_levels: int = option(2, "levels of the path that make a prefix group")
     fold_seed: int = option(42, "seed of the fold assignment")
     taxonomy_of: str | None = option(None, "training records (QC): report which paths of FILE they know")
+    shards: int = option(0, "role test: cut FILE into so many parts, prepared one by one into the folder OUTPUT")
+    workers: int = option(1, "shards at a time")
     steps: list = field(default_factory=list)  # (name, options) as steps.read_steps gives them
 
     def __post_init__(self):
@@ -57,6 +59,8 @@ class Preparation:
             raise ValueError(f"found the step translate and translation {self.translation}, expected one of them")
         if self.role == "test" and set(names) - {TRANSLATE}:
             raise ValueError(f"--role test: found the steps {', '.join(names)}, expected translate only, or none")
+        if self.shards and self.role != "test":
+            raise ValueError("--shards: folds and most steps look at all rows at once; give --role test")
         if no_deed := [step for name, step in self.steps if name == "filter" and not step.apply]:
             raise ValueError(f"step filter of {no_deed[0].run}: expected apply: drop, flip, down_weight, or a file")
 

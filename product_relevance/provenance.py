@@ -121,16 +121,21 @@ def write_rows(frame: pd.DataFrame, path: str | os.PathLike, facts: Mapping | No
         path: Of the file.
         facts: How the rows were made, as JSON; they lie in the file's metadata, where the reader passes over them.
     """
-    task = frame.attrs.get("task") or frame["task"].iloc[0]
-    table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
-    table = table.rename(columns={"target": TARGET_FIELD[task]})
-    table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading
-    whole = pa.Table.from_pandas(table, preserve_index=False)
+    whole = pa.Table.from_pandas(as_source(frame), preserve_index=False)
     if facts:
         told = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
         whole = whole.replace_schema_metadata(whole.schema.metadata | {FACTS: told})
     with atomic_write(path, "wb") as file:
         pq.write_table(whole, file)
+
+
+def as_source(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return records as the reader takes them: with the source's name of the target, without the reader's notes."""
+    task = frame.attrs.get("task") or frame["task"].iloc[0]
+    table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
+    table = table.rename(columns={"target": TARGET_FIELD[task]})
+    table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading
+    return table
 
 
 def read_rows(path: str | os.PathLike) -> pd.DataFrame:

@@ -1,12 +1,15 @@
 """The base of a finished run: loaded again as it was trained on, or refused."""
 
+import logging
 from pathlib import Path
 
-from product_relevance import checkpoints, modeling
+from product_relevance import checkpoints, modeling, quantized
 from product_relevance.locate import Located
 from product_relevance.manifest import config_sha256
 from product_relevance.prompt_tokens import use_prompt
 from product_relevance.templates import Template
+
+logger = logging.getLogger(__name__)
 
 
 def load_base(found: Located, device: str | None, dtype: str, writes: bool = False):
@@ -15,7 +18,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     Args:
         found: where the run lies.
         device: "cpu", "cuda"; a GPU when there is one if None.
-        dtype: auto, bfloat16, float32.
+        dtype: auto, bfloat16, float32, or nf4: four bits, the rest as auto.
         writes: let a language model write down its steps before it answers.
 
     Returns:
@@ -24,6 +27,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     Raises:
         ValueError: another base than it was, labels of another version, or a prompt with no place for steps.
     """
+    if "stage" in found.run:
+        raise ValueError(f"{found.folder}: a first stage without a head, which scores nothing: --init_adapter goes on")
     prompt = Template.from_dict(found.run["template"]).prompt
     if writes and (prompt is None or prompt.parts["stem"] is None):
         raise ValueError(
@@ -32,7 +37,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         )
     run, base = found.run, found.run["base"]
     device = checkpoints.choose_device(device)
-    dtype = checkpoints.choose_dtype(dtype, device)
+    in_four_bits, dtype = dtype == "nf4", checkpoints.choose_dtype("auto" if dtype == "nf4" else dtype, device)
     name, revision = base["name"], base["revision"]
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
@@ -46,7 +51,22 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {told[0]}"
         ) from None
     _check_base(found.folder, run, model)
+    if in_four_bits:
+        _require_adapters(found)
+        model = quantized.quantize(model, device)
+    elif (run["adapter"] or {}).get("quantization") == "nf4":
+        # On e5-small the step from one to the other moved probabilities by .04 on average: docs/training.md.
+        logger.warning(
+            "%s: trained, and its thresholds chosen, on a base in nf4; it is scored in %s, which moves scores: dtype "
+            "nf4 gives those of training",
+            *(found.folder, dtype),
+        )
     return tokenizer, model.to(device).eval()
+
+
+def _require_adapters(found: Located) -> None:
+    if found.run["adapter"] is None:
+        raise ValueError(f"{found.folder}: its folds are whole models, which cannot be put on a base in nf4")
 
 
 def _check_base(folder: Path, run: dict, model) -> None:

@@ -85,7 +85,8 @@ def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray
     if "method" not in frame:
         return train, valid
     valid = valid & (frame["method"] == ORIGINAL).to_numpy()
-    derived = frame["source_row"].astype(str).isin(set(frame.loc[valid, "id"].astype(str))).to_numpy()
+    ids, sources = (frame["task"] + "\x1f" + frame[column].astype(str) for column in ("id", "source_row"))
+    derived = sources.isin(set(ids[valid])).to_numpy()
     return train & ~(derived & ~valid), valid
 
 

@@ -14,6 +14,7 @@ from scipy.special import expit
 from product_relevance import nested, run, thresholds
 from product_relevance.calibration import to_logit
 from product_relevance.report import metrics_table
+from product_relevance.tasks import of_task
 
 NAME, KIND = "stack.json", "relevance-stack"
 ALIKE = ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
@@ -62,6 +63,8 @@ def stack_runs(
     by: str = "global",
     shrinkage: float = nested.SHRINKAGE,
     overwrite: bool = False,
+    unlabelled: Sequence[dict[str, Any]] | None = None,
+    match: str = "folds",
 ) -> str:
     """Fit a stack on the out-of-fold scores of finished runs and write its folder.
 
@@ -72,6 +75,10 @@ def stack_runs(
         by: Of the cuts: global, or language.
         shrinkage: See `thresholds.fit_decision`.
         overwrite: Replace a stack that is there.
+        unlabelled: From `prediction.score_unlabelled` for each run, on the same records; with it the cuts are moved to
+            where the stack of the means lies.
+        match: What its scores there are matched to: `folds`, the stacks of single folds, or `training`, the stack's
+            out-of-fold scores; see `thresholds.fit_spread`.
 
     Returns:
         A table for the terminal: each run, the mean of their probabilities, the stack.
@@ -79,10 +86,11 @@ def stack_runs(
     Raises:
         ValueError: Runs that do not go together, or an output that is there.
     """
+    thresholds.check_match(match, unlabelled)
     home = Path(output)
     if (home / NAME).exists() and not overwrite:
         raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
-    runs = [run.load_run(folder) for folder in folders]
+    runs = [of_task(run.load_run(folder), None) for folder in folders]
     oof, names = joined(folders, runs), [f"member-{i}" for i in range(len(folders))]
     labels = oof["label"].to_numpy(int)
     coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
@@ -91,6 +99,8 @@ def stack_runs(
     figures = _compare(oof, {name: Path(f).name for name, f in zip(names, folders, strict=True)}, by, shrinkage)
     decision = thresholds.fit_decision(labels, scores, oof["given_language"].tolist(), "none", by, shrinkage)
     decision |= {"spread": None, "from": source, "figures": figures}
+    if unlabelled is not None:
+        decision = thresholds.moved(decision, blended(unlabelled, coefficients, intercept), scores, match)
     content = {"format": run.FORMAT, "kind": KIND, "task": runs[0]["task"], "data": runs[0]["data"]}
     content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
     content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
@@ -98,6 +108,27 @@ def stack_runs(
     run.write_json(home / NAME, content | {"finished": run.now(), "versions": run.versions()})
     weights = [{"member": m["path"], "coefficient": m["coefficient"]} for m in content["members"]]
     return f"{metrics_table(figures, COLUMNS)}\n\n{metrics_table(weights, ['member', 'coefficient'])}\n\n{source}"
+
+
+def blended(unlabelled: Sequence[dict[str, Any]], coefficients: np.ndarray, intercept: float) -> dict[str, Any]:
+    """Return the stack's scores of unlabelled records, those of its single folds, and the records' source.
+
+    Args:
+        unlabelled: Of each run, scores (the mean of its folds) of shape (n,), folds of shape (n, folds), source.
+        coefficients: Shape (members,).
+        intercept: Of the stack.
+
+    Raises:
+        ValueError: Runs with unlike numbers of folds.
+    """
+    counts = {each["folds"].shape[1] for each in unlabelled}
+    if len(counts) > 1:
+        raise ValueError(f"unlabelled records: the runs have {sorted(counts)} folds, expected as many in each")
+    means = np.column_stack([each["scores"] for each in unlabelled])
+    singles = zip(*(each["folds"].T for each in unlabelled), strict=True)
+    folds = [blend(np.column_stack(fold), coefficients, intercept) for fold in singles]
+    found = {"scores": blend(means, coefficients, intercept), "folds": np.column_stack(folds)}
+    return found | {"source": unlabelled[0]["source"]}
 
 
 def joined(folders: Sequence[str], runs: Sequence[dict[str, Any]]) -> pd.DataFrame:

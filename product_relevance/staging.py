@@ -11,6 +11,7 @@ from product_relevance import bundle, data_card, embedded, figures, manifest, mo
 from product_relevance.files import sha256_of
 from product_relevance.manifest_form import ADAPTER_FILES, MODEL_FILES, is_repo_id
 from product_relevance.run import finished_folds, fold_folder, load_run, read_json, read_oof, write_json
+from product_relevance.tasks import of_task
 
 LAYOUTS = ("repos", "branches", "one")
 PICTURES = {
@@ -118,7 +119,7 @@ def _check_names(repo_id: str, layout: str, branch: str) -> None:
 
 def _public(run_folder: Path, base: tuple[str, str] | None) -> dict:
     """Return the part of run.json that goes out, with a base that others can load."""
-    run = load_run(run_folder)
+    run = of_task(load_run(run_folder), None)
     names, done = [fold["name"] for fold in run["folds"]], finished_folds(run_folder)
     if names != done:
         raise ValueError(

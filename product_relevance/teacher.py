@@ -17,22 +17,25 @@ from product_relevance.prediction import score_records
 logger = logging.getLogger(__name__)
 
 
-def add_scores(frame: pd.DataFrame, teacher: EarlierRun | None, splits, training) -> pd.DataFrame:
+def add_scores(
+    frame: pd.DataFrame, teacher: EarlierRun | None, splits, training, name: str = "teacher.parquet"
+) -> pd.DataFrame:
     """Add a column `teacher:SPLIT` for each split: the teacher's probability of each of its training rows.
 
     A split learns from the teacher's fold of its name, which has not seen its validation rows either; from the mean
     of the teacher's folds where it has no such fold, as `full` does. They are computed by the first process and kept
-    in `teacher.parquet` of the run folder, for the others and for a resumed run.
+    in a file of the run folder, for the others and for a resumed run.
 
     Args:
         frame: records with their columns.
         teacher: the run, checked by `earlier.find`; None adds nothing.
         splits: of `make_splits`.
         training: TrainingArguments; `output_dir` says where the run is.
+        name: of the file.
     """
     if teacher is None:
         return frame
-    file = Path(training.output_dir) / "teacher.parquet"
+    file = Path(training.output_dir) / name
     key = _key(frame, teacher, splits)
     if training.process_index == 0 and not _holds(file, key):
         scores = _scores(frame, teacher, splits, "cpu" if training.use_cpu else None)
@@ -46,7 +49,13 @@ def add_scores(frame: pd.DataFrame, teacher: EarlierRun | None, splits, training
 def _key(frame: pd.DataFrame, teacher: EarlierRun, splits) -> dict:
     ids = hashlib.sha256("\n".join(frame["id"].astype(str)).encode()).hexdigest()
     rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
-    return {"teacher": teacher.described(), "finished": teacher.content["finished"], "ids": ids, "rows": rows}
+    return {
+        "teacher": teacher.described(),
+        "finished": teacher.content["finished"],
+        "source": frame.attrs["sha256"],
+        "ids": ids,
+        "rows": rows,
+    }
 
 
 def _holds(file: Path, key: dict) -> bool:

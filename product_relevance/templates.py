@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, fields
 
 from product_relevance.cleaning import clean_target, clean_text
 from product_relevance.languages import FIX_METHODS, fix_language
-from product_relevance.prompt import Prompt
+from product_relevance.prompt import KINDS, Prompt
+from product_relevance.tasks import CHOICES, names
 from product_relevance.taxonomy import PATH_STYLES, Taxonomy, join_path, render_path, split_path
 
 INPUT_STYLES = ("original", "translation", "both")
@@ -39,12 +40,13 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
     return {"text": texts}
 
 
-def second_text(batch: dict, path_style: str = "raw") -> dict:
+def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False) -> dict:
     """Map function: render the target side of the pair.
 
     Args:
         batch: Lists `clean_target` and `task`; item titles (QI) stay as they are.
         path_style: How a category path is written, see `taxonomy.render_path`.
+        task_tag: Put the kind of the target in front, as `item title: `.
 
     Returns:
         {"text_pair": list of str}
@@ -53,8 +55,23 @@ def second_text(batch: dict, path_style: str = "raw") -> dict:
         ValueError: Unknown style.
     """
     _check("path style", path_style, PATH_STYLES)
-    rows = zip(batch["clean_target"], batch["task"], strict=True)
-    return {"text_pair": [render_path(target, path_style) if task == "QC" else target for target, task in rows]}
+    rows = list(zip(batch["clean_target"], batch["task"], strict=True))
+    texts = [render_path(target, path_style) if task == "QC" else target for target, task in rows]
+    if task_tag:
+        texts = [f"{KINDS[task]}: {text}" for text, (_, task) in zip(texts, rows, strict=True)]
+    return {"text_pair": texts}
+
+
+def both_sides(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Take n pairs apart into n queries and n targets.
+
+    Raises:
+        ValueError: what is no pair of two strings.
+    """
+    for i, pair in enumerate(pairs):
+        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise ValueError(f"pair {i}: found {str(pair)[:80]!r}, expected (query, target), two strings")
+    return [query for query, _ in pairs], [target for _, target in pairs]
 
 
 @dataclass(frozen=True)
@@ -62,13 +79,14 @@ class Template:
     """How raw (query, target) pairs become the model's text pairs; stored with a run for its ensemble.
 
     Attributes:
-        task: "QC" or "QI".
+        task: "QC", "QI", or "QC,QI" for both.
         input_style: "original", "translation" or "both".
         language_tag: Put the language in front of the query, as `[de] `.
         language_fix: How rows given as `en` are corrected before they are tagged; used with `language_tag` only.
         path_style: Rendering of a category path.
         lowercase: Lower-case both texts.
         prompt: Of yes/no scoring; it also says how query and translation are joined.
+        task_tag: Put the kind of the target in front of it, as `category path: ` or `item title: `.
     """
 
     task: str = "QC"
@@ -78,9 +96,10 @@ class Template:
     path_style: str = "raw"
     lowercase: bool = False
     prompt: Prompt | None = None
+    task_tag: bool = False
 
     def __post_init__(self):
-        _check("task", self.task, ("QC", "QI"))
+        _check("task", self.task, CHOICES)
         _check("input style", self.input_style, INPUT_STYLES)
         _check("path style", self.path_style, PATH_STYLES)
         _check("language fix", self.language_fix, FIX_METHODS)
@@ -92,6 +111,7 @@ class Template:
         languages: Sequence[str] | None = None,
         translations: Sequence[str | None] | None = None,
         known: Taxonomy | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> tuple[list[str], list[str]]:
         """Clean and render n pairs; texts that are clean already come out the same.
 
@@ -102,27 +122,31 @@ class Template:
             translations: n English translations; the query stands in for all (None) or for one (None in the list).
             known: tree of the training paths; a path in the other rendering (", " between all levels) that it knows
                 is read as its own.
+            tasks: n times QC or QI; needed by a template of both.
 
         Returns:
             (texts, text_pairs): n strings each.
 
         Raises:
-            ValueError: Lengths differ, or the tag has no languages.
+            ValueError: Lengths differ, the tag has no languages, or rows are of no task of the template.
         """
-        if known is not None and self.task == "QC":
-            targets = [target and join_path(split_path(target, known)) for target in targets]
-        batch = self._batch(queries, targets, languages, translations)
+        tasks = self._tasks(tasks, len(targets))
+        if known is not None:
+            rows = zip(targets, tasks, strict=True)
+            targets = [path and join_path(split_path(path, known)) if task == "QC" else path for path, task in rows]
+        batch = self._batch(queries, targets, languages, translations, tasks)
         joiner = self.prompt.joiner if self.prompt else " - "
         texts = first_text(batch, self.input_style, self.language_tag, joiner)["text"]
-        pairs = second_text(batch, self.path_style)["text_pair"]
+        pairs = second_text(batch, self.path_style, self.task_tag)["text_pair"]
         if self.prompt is None:
             return texts, pairs
         sides = [self.prompt.sides(text, pair) for text, pair in zip(texts, pairs, strict=True)]
         return [text for text, _ in sides], [pair for _, pair in sides]
 
     def to_dict(self) -> dict:
-        """Return the fields as a dict for JSON; a classifier's has no prompt."""
-        return {name: value for name, value in asdict(self).items() if name != "prompt" or value is not None}
+        """Return the fields as a dict for JSON; a classifier's has no prompt, and without a tag none is named."""
+        optional = ("prompt", "task_tag")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Template":
@@ -137,15 +161,26 @@ class Template:
         prompt = values.get("prompt")
         return cls(**values | {"prompt": prompt if prompt is None else Prompt.from_dict(prompt)})
 
-    def _batch(self, queries, targets, languages, translations) -> dict:
+    def _tasks(self, tasks: Sequence[str] | None, rows: int) -> list[str]:
+        if tasks is None and len(names(self.task)) > 1:
+            raise ValueError(f"tasks: found none, expected the task of each pair: this run was trained on {self.task}")
+        tasks = [self.task] * rows if tasks is None else list(tasks)
+        unknown = sorted(set(tasks) - set(names(self.task)))
+        if unknown or len(tasks) != rows:
+            found = ", ".join(unknown) or f"{len(tasks)} for {rows} pairs"
+            raise ValueError(f"tasks: found {found}, expected one of {self.task} for each pair, as trained")
+        return tasks
+
+    def _batch(self, queries, targets, languages, translations, tasks) -> dict:
         columns = {"targets": targets, "languages": languages, "translations": translations}
         for name, values in columns.items():
             if values is not None and len(values) != len(queries):
                 raise ValueError(f"{name}: found {len(values)}, expected {len(queries)}: one for each query")
+        rows = zip(targets, tasks, strict=True)
         batch = {
             "query": [clean_text(query or "", self.lowercase) for query in queries],
-            "clean_target": [clean_target(target or "", self.task, self.lowercase) for target in targets],
-            "task": [self.task] * len(queries),
+            "clean_target": [clean_target(target or "", task, self.lowercase) for target, task in rows],
+            "task": tasks,
         }
         if translations is not None:
             batch["translated_query"] = [clean_text(text or "", self.lowercase) for text in translations]

@@ -90,17 +90,17 @@ def called(decision: Mapping[str, Any], scores: ArrayLike, languages: Sequence[s
     return (np.asarray(scores) >= row_cuts(decision, codes, kind)).astype(int)
 
 
-def fit_spread(folds: np.ndarray, reference: ArrayLike | None = None) -> dict[str, float]:
-    """Measure on rows that no fold trained on how to stretch the mean of the fold models; no label is read.
+def fit_spread(scores: ArrayLike, wanted: ArrayLike) -> dict[str, float]:
+    """Measure on rows that no fold trained on how to stretch the scores of an ensemble; no label is read.
 
     Cuts and calibration are fitted on scores of single models. The mean of several is drawn to the middle, so that it
     passes a low cut too often and a high one too rarely (Ranjan and Gneiting 2010, "Combining probability forecasts").
-    Its logits get the mean and deviation of the single models' logits.
+    Its logits get the mean and deviation of the wanted scores' logits.
 
     Args:
-        folds: Probabilities of each model, shape (n, folds).
-        reference: Scores whose mean and deviation the logits get instead, such as the out-of-fold scores: right where
-            new rows are as often relevant as those, and the model only scores them lower or higher.
+        scores: Of the ensemble, shape (n,).
+        wanted: Any number of probabilities: the single models' on the same rows; or the out-of-fold scores, right
+            where new rows are as often relevant as those, and the model only scores them lower or higher.
 
     Returns:
         slope and offset of the stretched logit.
@@ -108,13 +108,37 @@ def fit_spread(folds: np.ndarray, reference: ArrayLike | None = None) -> dict[st
     Raises:
         ValueError: No rows, or rows that all have one score.
     """
-    folds = np.asarray(folds, dtype=np.float64)
-    if folds.ndim != 2 or not folds.size or np.ptp(folds.mean(axis=1)) == 0:
-        raise ValueError(f"spread: found scores of shape {folds.shape}, expected (n, folds) with scores that differ")
-    mean = calibration.to_logit(folds.mean(axis=1))
-    wanted = calibration.to_logit(folds if reference is None else reference)
-    slope = float(wanted.std() / mean.std())
-    return {"slope": slope, "offset": float(wanted.mean() - slope * mean.mean())}
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or not scores.size or np.ptp(scores) == 0:
+        raise ValueError(f"spread: found scores of shape {scores.shape}, expected (n,) with scores that differ")
+    found, wanted = calibration.to_logit(scores), calibration.to_logit(np.asarray(wanted, dtype=np.float64))
+    slope = float(wanted.std() / found.std())
+    return {"slope": slope, "offset": float(wanted.mean() - slope * found.mean())}
+
+
+def moved(decision: dict[str, Any], unlabelled: Mapping[str, Any], out_of_fold: ArrayLike, match: str) -> dict:
+    """Return the decision with its cuts moved to where an ensemble's scores lie on unlabelled records.
+
+    Args:
+        decision: With cuts for single models' scores.
+        unlabelled: scores (of the ensemble, shape (n,)), folds (of the single models, shape (n, folds)) and source.
+        out_of_fold: The single models' scores that the decision was fitted on.
+        match: `folds` or `training`, what the ensemble's scores are matched to; see `fit_spread`.
+    """
+    scores = unlabelled["scores"]
+    spread = fit_spread(scores, unlabelled["folds"] if match == "folds" else out_of_fold)
+    return for_mean(decision, spread | {"match": match, "rows": len(scores), "source": unlabelled["source"]})
+
+
+def check_match(match: str, unlabelled: Any) -> None:
+    """Refuse an unknown match, or one without rows to match on.
+
+    Raises:
+        ValueError: What was found and what was expected.
+    """
+    if match not in MATCHES or (match != "folds" and unlabelled is None):
+        expected = " or ".join(MATCHES)
+        raise ValueError(f"match: found {match!r}, expected {expected}, with unlabelled records to match on")
 
 
 def stretched(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray:
@@ -133,11 +157,11 @@ def narrowed(spread: Mapping[str, Any], cut: float) -> float:
 def for_mean(decision: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, Any]:
     """Return the decision with its cuts moved from single models' scores to those of their mean."""
 
-    def moved(cuts: Mapping[str, float]) -> dict[str, float]:
+    def narrow(cuts: Mapping[str, float]) -> dict[str, float]:
         return {kind: narrowed(spread, cut) for kind, cut in cuts.items()}
 
-    own = {code: moved(cuts) for code, cuts in decision["languages"].items()}
-    return {**decision, "thresholds": moved(decision["thresholds"]), "languages": own, "spread": dict(spread)}
+    own = {code: narrow(cuts) for code, cuts in decision["languages"].items()}
+    return {**decision, "thresholds": narrow(decision["thresholds"]), "languages": own, "spread": dict(spread)}
 
 
 def of_run(run: Mapping[str, Any]) -> dict[str, Any]:

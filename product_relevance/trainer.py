@@ -2,31 +2,33 @@
 
 import hashlib
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer
 
-from product_relevance import objectives
+from product_relevance import memory, micro_batches, objectives
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
-from product_relevance.metrics import compute_metrics
 from product_relevance.modeling import HEAD, evaluating
 
 
 class RelevanceTrainer(Trainer):
     """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
 
-    def __init__(self, *args, pad_id: int, objective: ObjectiveArguments | None = None, **options):
-        super().__init__(
-            *args,
-            data_collator=PairCollator(pad_id),
-            compute_loss_func=self.pair_loss,
-            compute_metrics=compute_metrics,
-            **options,
-        )
-        self.objective = objective or ObjectiveArguments()
+    def __init__(
+        self,
+        *args,
+        pad_id: int,
+        objective: ObjectiveArguments | None = None,
+        tokens_per_forward: int | None = None,
+        **options,
+    ):
+        super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
+        self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
         self.class_weights = self._class_weights()
         self.known = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
@@ -36,7 +38,8 @@ class RelevanceTrainer(Trainer):
             return None
         factors = self.objective.factors()
         if factors is None:
-            counts = np.bincount(np.asarray(self.train_dataset.labels, dtype=int), minlength=2)
+            labels = np.asarray(self.train_dataset.labels, dtype=int)
+            counts = np.bincount(labels[labels != objectives.UNLABELLED], minlength=2)
             factors = counts.sum() / (2 * counts.clip(min=1))
         return torch.tensor(factors, dtype=torch.float32, device=self.args.device)
 
@@ -80,15 +83,20 @@ class RelevanceTrainer(Trainer):
         return objectives.cross_entropy(logits, labels, *usual)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        """Run one forward and backward pass.
+        """Run a forward and a backward pass for each piece of the batch.
 
         Raises:
             FloatingPointError: the loss is NaN or infinite; names the step and the learning rate.
         """
         self.real_tokens += int(inputs["attention_mask"].sum())
-        self.padded_tokens += inputs["input_ids"].numel()
         self.pairs += len(inputs["labels"])
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        loss = 0.0
+        pieces = micro_batches.split(inputs, self._budget())
+        for piece in pieces:
+            self.padded_tokens += piece["input_ids"].numel()
+            # gradients travel between the processes once, with the last piece
+            with nullcontext() if piece is pieces[-1] else self.accelerator.no_sync(model):
+                loss += super().training_step(model, piece, num_items_in_batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"loss is {loss.item()} at step {self.state.global_step + 1} (learning rate "
@@ -97,26 +105,53 @@ class RelevanceTrainer(Trainer):
             )
         return loss
 
+    def _budget(self) -> int | None:
+        passes = 2 if self.objective.objective == "r_drop" else 1
+        return self.tokens_per_forward and max(1, self.tokens_per_forward // passes)
+
+    def memory_line(self) -> str:
+        """Say in a line what the largest training step needs and what the device has."""
+        args = self.args
+        passes = 2 if self.objective.objective == "r_drop" else 1
+        lengths = [len(row) for row in self.train_dataset.ids]
+        tokens = passes * memory.largest_forward(lengths, args.train_batch_size, self._budget())
+        half = args.bf16 or args.fp16
+        return memory.told(self.model, tokens, args.device, checkpointing=args.gradient_checkpointing, half=half)
+
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(rows)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler([len(row) for row in rows.ids], step, seed)
+        return LengthGroupedSampler([len(row) for row in rows.ids], step, seed, rows.short)
 
     def _get_eval_sampler(self, eval_dataset):
         # The Trainer would shuffle evaluation rows by length groups, and predictions would come back in that order.
         return torch.utils.data.SequentialSampler(eval_dataset)
 
 
-def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairDataset | None, objective, patience=None):
+def make_trainer(
+    model,
+    tokenizer,
+    training,
+    train: PairDataset,
+    valid: PairDataset | None,
+    objective,
+    patience=None,
+    tokens_per_forward=None,
+):
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
 
     Raises:
-        ValueError: an objective that the model cannot be trained with.
+        ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
     """
+    from product_relevance.metrics import compute_metrics
+    from product_relevance.summary import compute_metrics_by_task
+
+    tasks = None if valid is None else valid.tasks
     _check_objective(model, training, objective)
+    micro_batches.require_splittable(training, tokens_per_forward)
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
@@ -126,6 +161,8 @@ def make_trainer(model, tokenizer, training, train: PairDataset, valid: PairData
         processing_class=tokenizer,
         pad_id=tokenizer.pad_token_id,
         objective=objective,
+        tokens_per_forward=tokens_per_forward,
+        compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
         callbacks=callbacks,
     )
 

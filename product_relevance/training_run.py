@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from product_relevance import adapters, distributed, metrics, modeling, predictor, report, run, trainer
+from product_relevance import adapters, data, distributed, metrics, modeling, predictor, run, summary, trainer
 from product_relevance.batching import PairDataset, encode_pairs
 from product_relevance.earlier import teacher_column
 from product_relevance.files import sha256_of
 from product_relevance.prompt_tokens import use_prompt
+from product_relevance.tasks import BOTH, mixing_weights, shares
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ def describe(model_args, data_args, objective, training, frame, template) -> dic
     name = model_args.model_name_or_path
     base = {"name": name, "revision": model_args.model_revision}
     lora = {
-        k.removeprefix("lora_"): v for k, v in vars(model_args).items() if k.startswith(("lora_", "use_", "init_"))
+        k.removeprefix("lora_"): v
+        for k, v in vars(model_args).items()
+        if k.startswith(("lora_", "use_", "init_", "quantization"))
     }
     training_arguments = {k: v for k, v in training.to_dict().items() if "token" not in k or k.startswith("include")}
     return {
@@ -57,14 +60,7 @@ def describe(model_args, data_args, objective, training, frame, template) -> dic
             for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
         }
         | {"full": data_args.fold == "full", "given": "fold" in frame},
-        "data": {
-            "source": Path(frame.attrs["source"]).name,
-            "sha256": frame.attrs["sha256"],
-            "rows": len(frame),
-            "methods": _counts(frame["method"]) if "method" in frame else None,
-            "positive": float(frame["label"].mean()),
-            "languages": sorted(set(frame["given_language"]) - set(data_args.held_out_languages)),
-        },
+        "data": data.facts(frame, data_args.held_out_languages),
         "arguments": {
             "model": vars(model_args),
             "data": vars(data_args),
@@ -77,21 +73,26 @@ def describe(model_args, data_args, objective, training, frame, template) -> dic
     }
 
 
-def _counts(values) -> dict[str, int]:
-    return {str(value): int(n) for value, n in values.value_counts().sort_index().items()}
-
-
 def _sha256_of_table(translation: str) -> str | None:
     return sha256_of(translation) if Path(translation).is_file() else None
 
 
-def claim(training, data_args, shared: dict, names: list[str]) -> None:
-    """Make sure that no finished or unlike run is overwritten, before anything is computed.
+def claim(training, data_args, shared: dict, names: list[str], taxonomy=None) -> None:
+    """Make the run folder, with its taxonomy.json, on the first process, before anything is computed; others wait.
+
+    No finished or unlike run is overwritten.
 
     Raises:
         ValueError: with the way out: `--overwrite`, `--resume_from_checkpoint`, or another folder.
     """
-    folder = Path(training.output_dir)
+    if training.process_index == 0:
+        _claim(Path(training.output_dir), training, data_args, shared, names)
+        if taxonomy is not None:
+            taxonomy.save(Path(training.output_dir) / "taxonomy.json")
+    distributed.wait()
+
+
+def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:
     run.check_shared(folder, shared, set(names) if data_args.overwrite else set())
     if data_args.overwrite:
         for name in names:
@@ -108,21 +109,29 @@ def claim(training, data_args, shared: dict, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared) -> None:
-    """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json."""
+def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, additions=()) -> None:
+    """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json.
+
+    Each of the additions (ShortPaths, Unlabelled) changes what the fold trains on, never what it validates on.
+    """
     folder = Path(training.output_dir)
-    args = _fold_arguments(training, run.work_folder(folder, split.name), split.valid)
+    args = fold_arguments(training, run.work_folder(folder, split.name), split.valid)
     model = bases.with_adapter(split.name)
     start = adapters.adapter_start(model)
-    train_set = _rows(frame, tokens, split.train, split.name)
+    train_set = _rows(frame, tokens, split.train, split.name, data_args.task_mixing)
+    for addition in additions:
+        train_set = addition.add_to(train_set, split)
     valid_set = None
     if len(split.valid):
         watched = trainer.evaluation_rows(frame["query_group"].to_numpy(), split.valid, data_args.eval_rows)
         valid_set = _rows(frame, tokens, _longest_first(tokens, watched))
     trainer.require_rows(len(split.train))
     patience = data_args.early_stopping_patience
-    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience)
-    checkpoint = _checkpoint(training, run.work_folder(folder, split.name))
+    budget = data_args.tokens_per_forward
+    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, budget)
+    if not training.deepspeed:  # whose stages spread what is counted here
+        logger.info(fitter.memory_line())
+    checkpoint = checkpoint_of(training, run.work_folder(folder, split.name))
     started = time.monotonic()
     fitter.train(resume_from_checkpoint=checkpoint)
     speed = trainer.speed(fitter, time.monotonic() - started)
@@ -133,9 +142,11 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
-        content |= {"shared": run.shared_part(shared)}
+        content |= {"shared": run.shared_part(shared), "unlabelled_rows": len(train_set) - len(split.train)}
+        if shared["task"] == BOTH:
+            content["tasks"] = shares(frame["task"].iloc[split.train], data_args.task_mixing)
         run.publish_fold(
-            folder, split.name, lambda path: _save_fold(path, fitter.model, state, start, shared, content, oof)
+            folder, split.name, lambda path: save_fold(path, fitter.model, state, start, shared, content, oof)
         )
         if not data_args.keep_checkpoints:
             shutil.rmtree(run.work_folder(folder, split.name), ignore_errors=True)
@@ -144,7 +155,7 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
     bases.give_back(fitter.accelerator.unwrap_model(fitter.model))
 
 
-def _fold_arguments(training, folder: Path, valid):
+def fold_arguments(training, folder: Path, valid):
     """Copy the arguments for one fold; the DeepSpeed configuration is read anew, since "auto" values get filled in."""
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
@@ -163,13 +174,16 @@ def _fold_arguments(training, folder: Path, valid):
     return args
 
 
-def _rows(frame, tokens, rows, trained_by: str | None = None) -> PairDataset:
+def _rows(frame, tokens, rows, trained_by: str | None = None, mixing: str = "proportional") -> PairDataset:
     """Make the data set of some rows; with the name of a split, those that it trains on, with all its loss needs."""
     part, columns = frame.iloc[rows], {}
     if trained_by is not None:
         columns = {"weights": "weight", "teacher": teacher_column(trained_by)}
     found = {name: part[column].to_numpy(float) for name, column in columns.items() if column in frame}
-    return PairDataset([tokens[i] for i in rows], part["label"].to_numpy(int), **found)
+    if mixing != "proportional":
+        found["weights"] = found.get("weights", 1.0) * np.array(mixing_weights(part["task"], mixing))
+    tasks = part["task"].to_numpy(str) if frame["task"].nunique() > 1 else None
+    return PairDataset([tokens[i] for i in rows], part["label"].to_numpy(int), tasks=tasks, **found)
 
 
 def _longest_first(tokens, rows: np.ndarray) -> np.ndarray:
@@ -184,7 +198,8 @@ def _finite(history: list[dict]) -> list[dict]:
     return [{key: checked(value) for key, value in row.items()} for row in history]
 
 
-def _checkpoint(training, folder: Path) -> str | None:
+def checkpoint_of(training, folder: Path) -> str | None:
+    """Return the checkpoint of a fold that `--resume_from_checkpoint` asks for; None to start anew."""
     wanted = training.resume_from_checkpoint
     if not wanted:
         return None
@@ -208,11 +223,13 @@ def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
         logits = fitter.predict(PairDataset([tokens[i] for i in rows])).predictions
         scores = pd.Series(metrics.probabilities(logits), index=rows)[split.valid].to_numpy()
     part = frame.iloc[split.valid]
-    columns = {name: part[name].to_numpy() for name in ("id", "language", "given_language")}
+    names = ["id", "language", "given_language"] + ["task"] * (frame["task"].nunique() > 1)
+    columns = {name: part[name].to_numpy() for name in names}
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": split.name})
 
 
-def _save_fold(path: Path, model, state: dict, start, shared: dict, content: dict, oof) -> None:
+def save_fold(path: Path, model, state: dict, start, shared: dict, content: dict, oof) -> None:
+    """Fill the folder of a finished fold."""
     if shared["adapter"] is not None:
         config = model.peft_config["default"]
         config.base_model_name_or_path, config.revision = shared["base"]["name"], shared["base"]["revision"]
@@ -226,9 +243,7 @@ def _save_fold(path: Path, model, state: dict, start, shared: dict, content: dic
         save_file({k: v.contiguous().cpu() for k, v in state.items()}, path / "model.safetensors")
     if oof is not None:
         oof.to_parquet(path / "oof.parquet", index=False)
-        content["metrics"] = metrics.scores_report(
-            oof["label"], oof["score"], metrics.best_threshold(oof["label"], oof["score"])[0], oof["language"]
-        )
+        content["metrics"] = summary.fold_metrics(oof)
     run.write_json(path / "fold.json", content)
 
 
@@ -250,17 +265,8 @@ def finish(folder: str, shared: dict, frame) -> str:
     content["seconds"] = round(sum(f["seconds"] for f in folds), 1)
     if oof is None:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
-        content |= {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
     else:
-        cuts = {kind: metrics.best_threshold(oof["label"], oof["score"], kind)[0] for kind in ("f1", "macro_f1")}
-        content |= {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows"}
-        seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
-        content["metrics"] = metrics.final_report(
-            oof["label"], oof["score"], cuts["f1"], languages=oof["language"].tolist(), **seen
-        )
-        content["metrics"]["macro_f1_at_macro_threshold"] = metrics.best_threshold(
-            oof["label"], oof["score"], "macro_f1"
-        )[1]
         oof.to_parquet(Path(folder) / "oof.parquet", index=False)
+    content |= summary.outcome(shared, oof)
     run.write_json(Path(folder) / "run.json", content)
-    return report.write_report(folder, content, oof, {f["name"]: f["history"] for f in folds})
+    return summary.write_reports(folder, content, oof, {f["name"]: f["history"] for f in folds})

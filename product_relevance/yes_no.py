@@ -36,11 +36,13 @@ class YesNoModel(nn.Module):
         self.stem = answers.stem
         self._writer = [causal] if writes else []  # in a list: its parameters are not this model's own
 
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **_):
-        """Return logits of shape (batch, 2) for token ids and mask of shape (batch, length)."""
-        states = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    def forward(self, input_ids=None, attention_mask=None, labels=None, position_ids=None, past_key_values=None, **_):
+        """Return logits of shape (batch, 2) for token ids of shape (batch, length); the mask has cached tokens too."""
+        cached = {"position_ids": position_ids, "past_key_values": past_key_values}
+        cached["use_cache"] = past_key_values is not None
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask, **cached).last_hidden_state
         rows, places = (torch.arange(n, device=states.device) for n in states.shape[:2])
-        last = states[rows, (attention_mask * places).argmax(1)]
+        last = states[rows, (attention_mask[:, -states.shape[1] :] * places).argmax(1)]
         # A product and a sum, not a matrix product: autocast would compute that in 16 bits.
         logits = (last.float().unsqueeze(1) * self.answers.float()).sum(-1)
         if self.cap is not None:
@@ -103,7 +105,7 @@ class YesNoModel(nn.Module):
         return plain.eval()
 
 
-def require_causal(name: str, config) -> None:
+def require_causal(name: str, config, flag: str = "--head yes_no") -> None:
     """Refuse a base that is no language model, or one whose logits are made in a way not known here.
 
     Raises:
@@ -111,10 +113,13 @@ def require_causal(name: str, config) -> None:
     """
     kind = config.model_type
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        raise ValueError(f"{name}: --head yes_no needs a causal language model, found {kind}; use --head classifier")
+        raise ValueError(
+            f"{name}: {flag} needs a causal language model, found {kind}; use --head classifier, and as a first stage "
+            "a run on another task"
+        )
     scaled = [key for key in SCALED if getattr(config, key, None) not in (None, 1)]
     if scaled:
-        raise ValueError(f"{name}: its config has {scaled[0]}, which yes/no scoring does not know; use another base")
+        raise ValueError(f"{name}: its config has {scaled[0]}, which {flag} does not know; use another base")
 
 
 def _rows(weight, rows: list[int]):

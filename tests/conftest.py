@@ -105,6 +105,16 @@ def base_of(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="session", autouse=True)
+def full_precision():
+    """Score in float32 also on a CPU with bfloat16 units: the tolerances of tests are those of float32."""
+    from product_relevance import checkpoints
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "cpu_has_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def base(base_of) -> Path:
     """The tiny decoder that the tests of publishing use."""

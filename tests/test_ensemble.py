@@ -123,7 +123,7 @@ def test_rank_orders_by_score_and_cuts(ensemble):
 def test_bad_pairs_are_named(ensemble):
     with pytest.raises(ValueError, match="pair 1: found .*expected"):
         ensemble.predict([("a", "b"), ("a", None)])
-    with pytest.raises(ValueError, match="2 pairs but 1 languages"):
+    with pytest.raises(ValueError, match="languages: found 1, expected 2"):
         ensemble.predict([("a", "b"), ("a", "c")], languages=["en"])
     assert ensemble.predict([]).shape == (0,)
 

@@ -122,7 +122,9 @@ def test_unlabelled_rows_move_the_written_cuts_and_not_the_figures(run):
     plain = json.loads((run / "run.json").read_text())["decision"]
     rng = np.random.default_rng(0)
     folds = expit(rng.normal(0, 1, (300, 1)) + rng.normal(0, 1.5, (300, 3)))
-    nested.decide_run(str(run), unlabelled={"folds": folds, "source": "new.txt"}, match="folds")
+    nested.decide_run(
+        str(run), unlabelled={"scores": folds.mean(axis=1), "folds": folds, "source": "new.txt"}, match="folds"
+    )
     moved = json.loads((run / "run.json").read_text())["decision"]
     assert moved["figures"] == plain["figures"] and moved["calibration"] == plain["calibration"]
     assert moved["spread"]["slope"] > 1.3

@@ -164,6 +164,61 @@ def test_a_student_ranks_like_its_teacher(taught, base_of, tmp_path):
     assert pd.Series(teacher).corr(pd.Series(student), method="spearman") > 0.8
 
 
+def without_labels(rows) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "label"} for row in rows]
+
+
+def test_a_student_of_another_base_ranks_unlabelled_rows_like_its_teacher(taught, base_of, tmp_path):
+    from product_relevance.ensemble import RelevanceEnsemble
+
+    rows = [json.loads(line) for line in (taught / "train.txt").read_text().splitlines()]
+    few, many = rows[:4] + rows[-4:], rows[4:-4]
+    files = [write_rows(tmp_path / "few.txt", few), write_rows(tmp_path / "many.txt", without_labels(many))]
+    more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--teacher_share", "1", "--fold", "full"]
+    more += ["--unlabelled_file", str(files[1]), "--adapter", "none", "--base_dropout", "0", "--learning_rate", "3e-3"]
+    train(base_of("xlm-roberta"), files[0], tmp_path / "run", *more, "--max_steps", "150")
+    pairs = [(row["origin_query"], row["category_path"]) for row in many]
+    teacher, student = (
+        RelevanceEnsemble.from_pretrained(str(folder)).predict(pairs)
+        for folder in (taught / "teacher", tmp_path / "run")
+    )
+    assert pd.Series(teacher).corr(pd.Series(student), method="spearman") > 0.9
+    assert json.loads((tmp_path / "run/full/fold.json").read_text())["unlabelled_rows"] == len(many)
+
+
+def test_unlabelled_rows_that_share_a_query_with_the_validation_side_are_left_out(taught, base_of, tmp_path, caplog):
+    rows = [json.loads(line) for line in (taught / "train.txt").read_text().splitlines()]
+    known = {row["origin_query"] for row in rows}
+    others = [row for row in rows_of("train_QC.txt") if row["origin_query"] not in known][:6]
+    shouted = [f" {row['origin_query'].upper()}!" for row in rows]
+    leaks = [row | {"id": 900_000 + i, "origin_query": shouted[i]} for i, row in enumerate(rows)]
+    file = write_rows(tmp_path / "more.txt", without_labels(leaks + others))
+    more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--unlabelled_file", str(file)]
+    with caplog.at_level("INFO"):
+        train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more, "--max_steps", "2")
+    scores = pd.read_parquet(tmp_path / "run/teacher_unlabelled.parquet")
+    oof = pd.read_parquet(tmp_path / "run/oof.parquet").set_index("id")
+    assert sorted(oof.index) == sorted(row["id"] for row in rows)  # thresholds are chosen on these, and only these
+    for fold in ("fold-0", "fold-1"):
+        validated = [oof.loc[row["id"], "fold"] == fold for row in rows]
+        assert scores[f"teacher:{fold}"].isna().tolist()[: len(rows)] == validated
+        told = f"{fold}: {(~np.array(validated)).sum() + len(others)} unlabelled rows of"
+        assert told in caplog.text and f"{sum(validated)} more share a query with the validation side" in caplog.text
+        content = json.loads((tmp_path / f"run/{fold}/fold.json").read_text())
+        assert content["unlabelled_rows"] == len(rows) - sum(validated) + len(others)
+        assert content["train_rows"] == len(rows) - sum(validated)
+
+
+def test_a_row_without_a_label_learns_from_the_teacher_alone():
+    logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([objectives.UNLABELLED, 1])
+    teacher = torch.tensor([0.25, 0.25])
+    usual = (teacher, 0.5, 0.1, torch.tensor([3.0, 2.0]))
+    found = objectives.distill(logits, labels, *usual)
+    logs = logits[0].log_softmax(-1)
+    assert found[0].item() == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[1]).item(), abs=1e-6)
+    torch.testing.assert_close(found[1:], objectives.distill(logits, labels.clamp(min=1), *usual)[1:])
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [

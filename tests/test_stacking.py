@@ -14,7 +14,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from product_relevance import RelevanceEnsemble, stacking
+from product_relevance import RelevanceEnsemble, stacking, thresholds
 from product_relevance.calibration import to_logit
 from product_relevance.cli import main as relevance
 from product_relevance.submission import check_submission
@@ -119,6 +119,23 @@ def test_rows_are_joined_by_id_and_those_of_a_missing_fold_are_left_out(two, tmp
     scores, _ = made()
     assert set(table["fold"]) == {"fold-0", "fold-1"} and len(table) == 534
     assert np.allclose(table[["member-0", "member-1"]], scores[table["id"]])
+
+
+def test_unlabelled_records_move_the_cuts_of_a_stack_to_where_its_means_lie(two, tmp_path):
+    rng, scored = np.random.default_rng(0), []
+    for _ in two:
+        folds = expit(rng.normal(0.3, 1, (500, 1)) + rng.normal(0, 1, (500, 3)))
+        scored.append({"scores": folds.mean(axis=1), "folds": folds, "source": "new.txt"})
+    plain, moved = tmp_path / "plain", tmp_path / "moved"
+    stacking.stack_runs(two, plain)
+    stacking.stack_runs(two, moved, unlabelled=scored)
+    before, after = (json.loads((f / "stack.json").read_text())["decision"] for f in (plain, moved))
+    spread = after["spread"]
+    assert spread["slope"] > 1.05 and (spread["match"], spread["rows"]) == ("folds", 500)
+    assert thresholds.stretched(spread, [after["thresholds"]["f1"]])[0] == pytest.approx(before["thresholds"]["f1"])
+    scored[1]["folds"] = scored[1]["folds"][:, :2]
+    with pytest.raises(ValueError, match=r"\[2, 3\] folds, expected as many in each"):
+        stacking.stack_runs(two, moved, overwrite=True, unlabelled=scored)
 
 
 def test_the_table_judges_each_run_their_mean_and_the_stack(two, tmp_path):

@@ -106,7 +106,7 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
     rng = np.random.default_rng(0)
     common = rng.normal(0.5, 1, (5000, 1))
     folds = expit(common + rng.normal(0, 0.8, (5000, 3)))
-    spread = thresholds.fit_spread(folds)
+    spread = thresholds.fit_spread(folds.mean(axis=1), folds)
     assert spread["slope"] > 1.1
     wide = calibration.to_logit(thresholds.stretched(spread, folds.mean(axis=1)))
     assert wide.std() == pytest.approx(calibration.to_logit(folds).std(), rel=1e-6)
@@ -115,8 +115,8 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
 
 def test_a_spread_may_give_the_mean_the_place_of_other_scores():
     rng = np.random.default_rng(0)
-    folds, reference = expit(rng.normal(-1, 0.5, (400, 3))), expit(rng.normal(1, 2, 900))
-    wide = calibration.to_logit(thresholds.stretched(thresholds.fit_spread(folds, reference), folds.mean(axis=1)))
+    mean, reference = expit(rng.normal(-1, 0.5, 400)), expit(rng.normal(1, 2, 900))
+    wide = calibration.to_logit(thresholds.stretched(thresholds.fit_spread(mean, reference), mean))
     known = calibration.to_logit(reference)
     assert (wide.mean(), wide.std()) == (pytest.approx(known.mean()), pytest.approx(known.std()))
 
@@ -125,7 +125,7 @@ def test_a_spread_may_give_the_mean_the_place_of_other_scores():
 @given(st.integers(1, 5))
 def test_models_that_agree_have_no_spread_to_mend(folds):
     column = np.linspace(0.1, 0.9, 50)[:, None]
-    spread = thresholds.fit_spread(np.repeat(column, folds, axis=1))
+    spread = thresholds.fit_spread(column[:, 0], np.repeat(column, folds, axis=1))
     assert spread["slope"] == pytest.approx(1) and spread["offset"] == pytest.approx(0, abs=1e-9)
 
 
@@ -178,4 +178,4 @@ def test_bad_choices_are_refused(rows):
     with pytest.raises(ValueError, match="languages: found 1 values for 3002 rows"):
         thresholds.fit_decision(*rows[:2], ["en"], "none", "language")
     with pytest.raises(ValueError, match="scores that differ"):
-        thresholds.fit_spread(np.full((4, 3), 0.5))
+        thresholds.fit_spread(np.full(4, 0.5), np.full((4, 3), 0.5))
