@@ -84,6 +84,7 @@ def _finished(study: Study, row: Row, seed: int, output: Path, files: dict) -> b
 def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
     """Train and score, each by a program of this repository, as a user would run it."""
     from product_relevance.run import load_run, write_json
+    from product_relevance.tasks import of_task
 
     folder = folder_of(output, row.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     scored = folder / "dev.txt"
     _call("-m", ["product_relevance.cli", "predict", str(run), str(study.evaluate), *flags, "--output", str(scored),
                  "--overwrite"], folder, jobs)  # fmt: skip
-    content = load_run(run)
+    content = of_task(load_run(run), study.arguments["task"])
     told = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
     write_json(folder / "done.json", {"key": study.key(row, seed, files), **told, "device": content["device"]})
 

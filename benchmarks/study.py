@@ -19,7 +19,7 @@ class Row:
 
     Attributes:
         name: as it stands in the table.
-        train: arguments of train_relevance.py that differ from the study's.
+        train: arguments of train_relevance.py that differ from the study's; `train_file`, of the data folder.
         prepare: options of dataset_scripts/prepare.py for the training file; None where it is taken as it is.
         evaluate: options of `relevance predict`; `threshold`: a number in place of the cuts chosen out of fold.
         trained: name of the row whose runs it judges; its own, or that of `same_as`.
@@ -30,6 +30,19 @@ class Row:
     prepare: dict | None = None
     evaluate: dict = field(default_factory=dict)
     trained: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """Record files and tables of translations that this row alone reads.
+
+        Raises:
+            ValueError: one of them is not there.
+        """
+        tables = [options.get("translation", "none") for options in (self.train, self.evaluate)]
+        named = [*self.train.get("train_file", "").split(","), *(t for t in tables if t not in ("none", "column"))]
+        for name in filter(None, named):
+            _require(self.name, Path(name).is_file(), "file", f"no {name}", "one there, see the study's remarks")
+        return [name for name in named if name]
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,16 @@ class Study:
         from product_relevance.recipe import as_flags
 
         settings = self.arguments | row.train
-        settings |= {"seed": seed, "train_file": str(train_file), "output_dir": str(output)}
+        settings |= {"seed": seed, "output_dir": str(output)}
+        settings["train_file"] = row.train.get("train_file", str(train_file))
         return [str(self.recipe), *as_flags(settings)]
 
     def key(self, row: Row, seed: int, files: dict[str, str]) -> str:
         """Return what a finished job is known by: everything that decides its result, and the files' sha256."""
+        from product_relevance.files import sha256_of
+
         content = [self.recipe.read_text(encoding="utf-8"), self.arguments, row.train, row.prepare, row.evaluate]
+        content += [sha256_of(name) for name in row.files]
         return hashlib.sha256(json.dumps([*content, seed, files], sort_keys=True).encode()).hexdigest()
 
 
@@ -87,7 +104,7 @@ def read_study(path: str, data: str) -> Study:
     for key in ("recipe", "evaluate", "rows", "arguments"):
         _require(path, key in found, key, "nothing", "a value")
     _require(path, "train_file" in found["arguments"], "arguments.train_file", "nothing", "a file of records")
-    rows = [_row(path, name, content or {}) for name, content in found["rows"].items()]
+    rows = [_row(path, data, name, content or {}) for name, content in found["rows"].items()]
     names = [row.name for row in rows]
     baseline = found.get("baseline", names[0])
     _require(path, baseline in names, "baseline", baseline, f"one of {', '.join(names)}")
@@ -119,12 +136,14 @@ def _first_queries(source: Path, limit: int, output: Path) -> Path:
     return output
 
 
-def _row(path: str, name: str, content: dict) -> Row:
+def _row(path: str, data: str, name: str, content: dict) -> Row:
     _known(path, content, ROW_KEYS)
-    evaluate = content.get("evaluate", {})
+    train, evaluate = content.get("train", {}), content.get("evaluate", {})
+    if "train_file" in train:
+        train = train | {"train_file": ",".join(str(_file(data, one)) for one in train["train_file"].split(","))}
     cut = evaluate.get("threshold", 0.5)
     _require(path, isinstance(cut, float) and 0 < cut < 1, f"rows.{name}.evaluate.threshold", cut, "0 < number < 1")
-    return Row(name, content.get("train", {}), content.get("prepare"), evaluate, content.get("same_as", name))
+    return Row(name, train, content.get("prepare"), evaluate, content.get("same_as", name))
 
 
 def _file(data: str, name: str) -> Path:

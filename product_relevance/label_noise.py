@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import run
+from product_relevance.tasks import of_task
 
 TABLE_COLUMNS = (
     "rank", "id", "language", "query", "target", "label", "probability", "suggested_label", "reason", "fold",
@@ -32,8 +33,9 @@ def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
         id, language, label, score, fold.
 
     Raises:
-        ValueError: No run there, or one without out-of-fold rows.
+        ValueError: No run there, one of two tasks, or one without out-of-fold rows.
     """
+    of_task(run.load_run(folder), None)
     oof = run.read_oof(Path(folder), run.finished_folds(Path(folder)))
     if oof is None or oof.empty:
         raise ValueError(

@@ -38,7 +38,7 @@ def train(model_args, data_args, objective, training) -> str:
     Raises:
         ValueError: arguments that belong to a classifier, bad records, or a base that is no causal language model.
     """
-    _check(model_args, training)
+    _check(model_args, data_args, training)
     with training.main_process_first(desc="records"):
         frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl", labelled=False)
     template, splits = data.make_template(data_args), make_splits(frame, data_args)
@@ -65,7 +65,12 @@ def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:
     return [text for text in dict.fromkeys(side[i] for i in rows for side in sides) if text]
 
 
-def _check(model_args, training) -> None:
+def _check(model_args, data_args, training) -> None:
+    if data_args.random_levels:
+        raise ValueError(
+            f"--random_levels {data_args.random_levels}: --stage language_model reads each text once and whole; "
+            "leave it to the second stage"
+        )
     expected = {"adapter": "lora", "head": "classifier", "pooling": "auto", "init_lora_weights": "default"}
     for name, value in (expected | {"init_adapter": None}).items():
         if (found := getattr(model_args, name)) != value:

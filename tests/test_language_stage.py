@@ -137,6 +137,7 @@ def test_the_same_rows_in_other_folds_are_refused_as_a_first_stage(staged, tmp_p
         ("qwen3", ["--adapter", "none"], "found --adapter none, expected lora"),
         ("qwen3", ["--head", "yes_no"], "found --head yes_no, expected classifier"),
         ("qwen3", ["--objective", "r_drop"], "reads no labels"),
+        ("qwen3", ["--random_levels", "0.5"], "reads each text once and whole"),
     ],
 )
 def test_what_does_not_go_with_texts_alone_is_refused(kind, more, told, staged, base_of, tmp_path):

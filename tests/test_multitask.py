@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from product_relevance import tasks
 from product_relevance.arguments import DataArguments
+from product_relevance.cli import make_parser
+from product_relevance.commands import serve
 from product_relevance.data import load_columns
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.evaluation import evaluate_file
 from product_relevance.folds import query_groups
+from product_relevance.handler import EndpointHandler
 from product_relevance.info import run_lines
+from product_relevance.label_noise import read_scores
 from product_relevance.leakage import LeakageError
 from product_relevance.metrics import best_threshold
 from product_relevance.nested import decide_run
@@ -159,7 +163,8 @@ def test_what_takes_one_task_refuses_a_run_of_both_and_says_how_to_take_one_out(
     run = str(both / "run")
     calls = [lambda: decide_run(run), lambda: stack_runs([run, run], str(tmp_path / "stack"))]
     calls += [lambda: stage(run, str(tmp_path / "out"), "org/name")]
-    calls += [lambda: RelevanceEnsemble.from_pretrained(run, merge="weights")]
+    calls += [lambda: RelevanceEnsemble.from_pretrained(run, merge="weights"), lambda: EndpointHandler(run)]
+    calls += [lambda: read_scores(run), lambda: serve(make_parser().parse_args(["serve", run, "--port", "0"]))]
     for call in calls:
         with pytest.raises(ValueError, match="relevance take"):
             call()
