@@ -1,5 +1,7 @@
 """Tiny random bases with a real tokenizer (they prove mechanics, never quality), and small record files."""
 
+import gc
+import io
 import json
 import os
 from pathlib import Path
@@ -112,6 +114,38 @@ def full_precision():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "cpu_has_bfloat16", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Take what is loaded out of the garbage collector's sight: a fold collects three times, a third of it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def first_picture():
+    """A place for the bytes of the first picture that was drawn."""
+    return []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_picture(request, first_picture):
+    """Draw the pictures of runs once: laying out texts takes half of a tiny run's seconds. test_figures draws all."""
+    from product_relevance import figures
+
+    def save(figure, path):
+        if not first_picture:
+            file = io.BytesIO()
+            figure.savefig(file, format="png")
+            first_picture.append(file.getvalue())
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(first_picture[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__ != "test_figures":
+            patch.setattr(figures, "save", save)
         yield
 
 
