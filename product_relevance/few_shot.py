@@ -137,6 +137,7 @@ class FewShot:
         return self._continue(prefix, cache, suffixes, limits)
 
     def _continue(self, prefix: list[int], cache, suffixes: list[list[int]], limits: list[int]) -> list[list[int]]:
+        """Continue each row up to its end; rows that have ended leave the batch once they are a quarter of it."""
         import torch
 
         width = max(map(len, suffixes))
@@ -146,19 +147,23 @@ class FewShot:
         seen = [[1] * len(prefix) + [0] * pad + [1] * (width - pad) for pad in pads]
         mask = torch.tensor(seen, device=self.device)
         stops = torch.tensor(self._stops, device=self.device)
-        left = torch.tensor(limits, device=self.device)
-        made = []
+        left, places = torch.tensor(limits, device=self.device), torch.arange(len(suffixes))
+        made = [[] for _ in suffixes]
         with torch.inference_mode():
             while True:
                 logits, cache = self._step(ids, mask, cache)
                 ids = logits.argmax(-1, keepdim=True)
+                for place, token in zip(places.tolist(), ids[:, 0].tolist(), strict=True):
+                    made[place].append(token)
                 left = torch.where(torch.isin(ids[:, 0], stops), 0, left - 1)
-                made.append(ids[:, 0])
-                if not (left > 0).any():
+                (going,) = torch.where(left > 0)
+                if not len(going):
                     break
                 mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-        rows = torch.stack(made, dim=1).tolist()
-        return [_until(row, set(self._stops), limit) for row, limit in zip(rows, limits, strict=True)]
+                if len(going) <= 0.75 * len(left):
+                    cache.batch_select_indices(going)
+                    ids, mask, left, places = ids[going], mask[going], left[going], places[going.cpu()]
+        return [_until(row, set(self._stops), limit) for row, limit in zip(made, limits, strict=True)]
 
     def _step(self, ids, mask, cache):
         options = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}

@@ -68,18 +68,21 @@ def test_decoding_stops_at_the_end_of_the_line(engine_of, monkeypatch):
     line, end = engine._ids("red shoes\n"), engine.tokenizer.eos_token_id
     assert any(token in engine._stops for token in line) and end in engine._stops
     script = [line + engine._ids("German: more"), [*engine._ids("hat"), end, *line]]
-    steps = []
+    steps, rows = [], []
 
     def scripted(ids, mask, cache):
         steps.append(mask.shape[1])
-        logits = torch.zeros(2, engine.model.config.vocab_size)
-        for row, wanted in enumerate(script):
+        rows.append(len(ids))
+        logits = torch.zeros(len(ids), engine.model.config.vocab_size)
+        for row, wanted in enumerate(script[: len(ids)]):
             logits[row, wanted[min(len(steps), len(wanted)) - 1]] = 1
         return logits, cache
 
     monkeypatch.setattr(engine, "_step", scripted)
     assert engine.translate(["rote Schuhe", "Hut"], ["de", "de"], ["en", "en"]) == ["red shoes", "hat"]
     assert len(steps) == len(line) and steps == list(range(steps[0], steps[0] + len(line)))
+    ended = len(engine._ids("hat")) + 1
+    assert rows == [2] * ended + [1] * (len(line) - ended)  # a row that has ended leaves the batch
 
 
 def test_a_row_ends_after_its_stop_or_at_its_limit():
