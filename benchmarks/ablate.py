@@ -92,6 +92,9 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     if row.trained == row.name:
         file = study.arguments["train_file"] if row.prepare is None else _prepared(output, row)
         _call("train_relevance.py", [*study.flags(row, seed, file, run), "--overwrite", "true"], folder, jobs)
+        if study.held_out(row):
+            flags = study.flags(row, seed, file, folder / "held-out", held_out=True)
+            _call("train_relevance.py", [*flags, "--overwrite", "true"], folder, jobs)
     options = {name: value for name, value in row.evaluate.items() if name != "threshold"}
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     scored = folder / "dev.txt"
@@ -99,6 +102,9 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
                  "--overwrite"], folder, jobs)  # fmt: skip
     content = of_task(load_run(run), study.arguments["task"])
     told = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
+    told["languages"] = content["data"]["languages"]
+    if study.held_out(row):
+        told["held_out"] = of_task(load_run(folder / "held-out"), study.arguments["task"])["metrics"]
     write_json(folder / "done.json", {"key": study.key(row, seed, files), **told, "device": content["device"]})
 
 
@@ -137,13 +143,17 @@ def _call(program: str, arguments: list[str], folder: Path, jobs: int) -> None:
 
 def summarise(study: Study, output: Path) -> None:
     """Write table.md, table.json and differences.png of what is finished, and print the table."""
+    import selection
     from outcome import draw, measure, to_markdown
 
     from product_relevance.run import write_json
 
     found = measure(study, output, folder_of)
-    write_json(output / "table.json", found)
     text = to_markdown(study, found)
+    if chosen := selection.measure(study, output, folder_of):
+        found |= {"selection": chosen}
+        text += "\n\n" + selection.to_markdown(study, chosen)
+    write_json(output / "table.json", found)
     (output / "table.md").write_text(text, encoding="utf-8")
     draw(study, found, output / "differences.png")
     print(f"{text}\n\n{output}/table.md, table.json, differences.png")

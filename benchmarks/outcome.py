@@ -53,9 +53,9 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
         table = pd.read_parquet(folder / "dev.txt.scores.parquet")
         scores = table.set_index(table["id"].astype(str))["score"][ids.astype(str)].to_numpy()
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
-        found["auc"].append([bootstrap.auc(labels, scores, t) for t in all_times])
-        found["macro_f1"].append([bootstrap.macro_f1(labels, scores >= cuts["macro_f1"], t) for t in all_times])
-        found["f1"].append([bootstrap.f1(labels, scores >= cuts["f1"], t) for t in all_times])
+        found["auc"].append(bootstrap.auc(labels, scores, all_times))
+        found["macro_f1"].append(bootstrap.macro_f1(labels, scores >= cuts["macro_f1"], all_times))
+        found["f1"].append(bootstrap.f1(labels, scores >= cuts["f1"], all_times))
     return {name: np.array(values) for name, values in found.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 ROOT = Path(__file__).parents[1]
-KEYS = {"title", "recipe", "arguments", "evaluate", "rows_at_most", "seeds", "baseline", "rows"}
+KEYS = {"title", "recipe", "arguments", "evaluate", "rows_at_most", "held_out_languages", "seeds", "baseline", "rows"}
 ROW_KEYS = {"train", "prepare", "evaluate", "same_as"}
 
 
@@ -57,6 +57,12 @@ class Study:
     baseline: str
     rows: list[Row]
     rows_at_most: dict[str, int] = field(default_factory=dict)
+    held_out_languages: list[str] = field(default_factory=list)
+
+    def held_out(self, row: Row) -> bool:
+        """Whether a row is trained a second time without some languages; what continues or copies a run has none."""
+        bound = {"init_adapter", "teacher"} & set(row.train)
+        return bool(self.held_out_languages) and row.trained == row.name and not bound
 
     def shortened(self, folder: Path) -> "Study":
         """Write at most so many rows of the study's files, whole queries by hash, and return the study of those.
@@ -70,13 +76,15 @@ class Study:
         arguments = self.arguments | {"train_file": str(files["train_file"])}
         return replace(self, arguments=arguments, evaluate=Path(files["evaluate"]))
 
-    def flags(self, row: Row, seed: int, train_file: str | Path, output: Path) -> list[str]:
-        """Return the command line of one training."""
+    def flags(self, row: Row, seed: int, train_file: str | Path, output: Path, held_out=False) -> list[str]:
+        """Return the command line of one training, or of the one without the held-out languages."""
         from product_relevance.recipe import as_flags
 
         settings = self.arguments | row.train
         settings |= {"seed": seed, "output_dir": str(output)}
         settings["train_file"] = row.train.get("train_file", str(train_file))
+        if held_out:
+            settings |= {"held_out_languages": self.held_out_languages, "fold": "all"}
         return [str(self.recipe), *as_flags(settings)]
 
     def key(self, row: Row, seed: int, files: dict[str, str]) -> str:
@@ -85,6 +93,7 @@ class Study:
 
         content = [self.recipe.read_text(encoding="utf-8"), self.arguments, row.train, row.prepare, row.evaluate]
         content += [sha256_of(name) for name in row.files]
+        content += [self.held_out_languages] if self.held_out(row) else []
         return hashlib.sha256(json.dumps([*content, seed, files], sort_keys=True).encode()).hexdigest()
 
 
@@ -117,7 +126,9 @@ def read_study(path: str, data: str) -> Study:
     limits = found.get("rows_at_most", {})
     _require(path, set(limits) <= {"train_file", "evaluate"}, "rows_at_most", limits, "train_file, evaluate or both")
     title, evaluate = found.get("title", Path(path).stem), _file(data, found["evaluate"])
-    return Study(title, recipe, arguments, evaluate, seeds, baseline, rows, limits)
+    held_out = found.get("held_out_languages", [])
+    _require(path, isinstance(held_out, list), "held_out_languages", held_out, "a list of codes")
+    return Study(title, recipe, arguments, evaluate, seeds, baseline, rows, limits, held_out)
 
 
 def _first_queries(source: Path, limit: int, output: Path) -> Path:

@@ -31,6 +31,7 @@ def test_a_row_that_counts_twice_is_worth_the_row_twice(found):
     if len(set(labels[repeated])) < 2:
         return
     called = scores >= 0.5
+    assert len(set(bootstrap.auc(labels, scores, np.stack([times, times, times])))) == 1
     assert bootstrap.auc(labels, scores, times) == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
     if called[repeated].any():
         expected = f1_score(labels[repeated], called[repeated])
@@ -60,6 +61,7 @@ def small(base_of, tmp_path_factory):
         "arguments": arguments,
         "evaluate": "dev.txt",
         "seeds": [1],
+        "held_out_languages": ["fr", "ja"],
         "rows": {
             "plain": {},
             "the same": None,
@@ -110,6 +112,12 @@ def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys, m
     assert told["no learning"]["auc"]["difference"] != 0
     assert (small / "out/differences.png").stat().st_size > 5000
     assert not (small / "out/a-vote/1/run").exists()
+    selection = json.loads((small / "out/table.json").read_text())["selection"]
+    assert [row["row"] for row in selection] == ["plain", "the same", "no learning"]
+    assert all(0 < row[name] < 1 for row in selection for name in ("validation", "held_out", "seen"))
+    assert "languages held out: chooses **" in (small / "out/table.md").read_text()
+    without = json.loads((small / "out/plain/1/held-out/run.json").read_text())["metrics"]["by_language"]
+    assert set(without) == {"fr", "ja"}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +126,7 @@ def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys, m
         ({"rows": {"plain": {"trian": {}}}}, "found trian, expected evaluate, prepare, same_as, train"),
         ({"baseline": "other"}, "baseline: found other, expected one of"),
         ({"evaluate": "none.txt"}, "--data FOLDER"),
+        ({"held_out_languages": "ja"}, "expected a list of codes"),
         ({"recipe": "recipes/none.yaml"}, "expected a recipe"),
         ({"rows": {"plain": {"same_as": "x"}}}, "expected one of plain"),
         ({"rows": {"plain": {"evaluate": {"threshold": "f1"}}}}, "0 < number < 1"),
