@@ -84,6 +84,7 @@ def train(model_args, data_args, objective, training) -> str:
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = earlier.find("--teacher", objective.teacher, shared, names)
+    teacher.check(taught_by, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
     training_run.claim(training, data_args, shared, names, taxonomy)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
@@ -91,6 +92,7 @@ def train(model_args, data_args, objective, training) -> str:
     frame = teacher.add_scores(frame, taught_by, splits, training)
 
     # ---- Train each fold on the one loaded base ----
+    training_run.clear(training, data_args, names)
     bases = Bases(model_args, training, tokenizer, stage, answers)
     for split in splits:
         if run.finished(training.output_dir, split.name):

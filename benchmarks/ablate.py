@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from study import ROOT, Row, Study, read_study
+from study import ROOT, Row, Study, folder_name, read_study
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,17 +49,19 @@ def train_all(study: Study, output: Path, jobs: int, only: list[str] | None) -> 
     """
     from tqdm.auto import tqdm
 
-    from product_relevance.files import sha256_of
-
-    files = {Path(name).name: sha256_of(name) for name in (study.arguments["train_file"], study.evaluate)}
+    files = _digests(study)
     rows = [row for row in study.rows if not only or row.name in only]
     todo = [(row, seed) for seed in study.seeds for row in rows if not _finished(study, row, seed, output, files)]
     training = [job for job in todo if job[0].trained == job[0].name]
     judging = [job for job in todo if job[0].trained != job[0].name]  # another row's runs, so after it
-    for row in rows:
-        if any(job[0] is row for job in training):
-            _prepare(study, row, output)
     failed = []
+    for row in [row for row in rows if any(job[0] is row for job in training)]:
+        try:
+            _prepare(study, row, output)
+        except ValueError as error:
+            failed.append(f"{row.name}: {error}")
+            training = [job for job in training if job[0] is not row]
+            judging = [job for job in judging if job[0].trained != row.name]
     for part in (training, judging):
         with ThreadPoolExecutor(jobs) as pool:
             started = {pool.submit(_job, study, *job, output, files, jobs): job for job in part}
@@ -72,8 +74,13 @@ def train_all(study: Study, output: Path, jobs: int, only: list[str] | None) -> 
 
 def folder_of(output: Path, row: str, seed: int) -> Path:
     """Return the folder of one row and seed."""
-    name = "".join(c if c.isalnum() or c in "-._" else "-" for c in row)
-    return output / name / str(seed)
+    return output / folder_name(row) / str(seed)
+
+
+def _digests(study: Study) -> dict[str, str]:
+    from product_relevance.files import sha256_of
+
+    return {Path(name).name: sha256_of(name) for name in (study.arguments["train_file"], study.evaluate)}
 
 
 def _finished(study: Study, row: Row, seed: int, output: Path, files: dict) -> bool:
@@ -122,11 +129,7 @@ def _prepare(study: Study, row: Row, output: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     recipe = file.with_name("prepare.yaml")
     content = {"file": study.arguments["train_file"], "task": study.arguments["task"]} | row.prepare
-    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-    if file.is_file() and recipe.is_file() and recipe.read_text(encoding="utf-8") == text:
-        return
-    file.unlink(missing_ok=True)
-    recipe.write_text(text, encoding="utf-8")
+    recipe.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     _call("dataset_scripts/prepare.py", [str(recipe), "--output", str(file)], file.parent, 1)
 
 
@@ -148,9 +151,11 @@ def summarise(study: Study, output: Path) -> None:
 
     from product_relevance.run import write_json
 
-    found = measure(study, output, folder_of)
+    files = _digests(study)
+    finished = lambda row, seed: _finished(study, row, seed, output, files)  # noqa: E731
+    found = measure(study, output, folder_of, finished)
     text = to_markdown(study, found)
-    if chosen := selection.measure(study, output, folder_of):
+    if chosen := selection.measure(study, output, folder_of, finished):
         found |= {"selection": chosen}
         text += "\n\n" + selection.to_markdown(study, chosen)
     write_json(output / "table.json", found)

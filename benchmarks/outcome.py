@@ -11,7 +11,7 @@ FIGURES = ("auc", "macro_f1", "f1")
 TITLES = {"auc": "AUC", "macro_f1": "macro-F1", "f1": "F1"}
 
 
-def measure(study, output: Path, folder_of) -> dict:
+def measure(study, output: Path, folder_of, finished) -> dict:
     """Measure all finished rows on the study's labelled file.
 
     Cuts come from each run's own out-of-fold scores: `macro_f1` is taken at the cut for macro-F1, `f1` at the one for
@@ -22,6 +22,7 @@ def measure(study, output: Path, folder_of) -> dict:
         study: what was trained.
         output: folder of the study.
         folder_of: (output, row name, seed) -> folder of that job.
+        finished: (row, seed) -> whether that job is done as the study now wants it.
 
     Returns:
         {"rows": {name: {figure: {"mean", "deviation", "difference", "low", "high"}}}, "floor_f1", "evaluated"}
@@ -37,7 +38,7 @@ def measure(study, output: Path, folder_of) -> dict:
     drawn = {}
     for row in study.rows:
         folders = [folder_of(output, row.name, seed) for seed in study.seeds]
-        if all((folder / "done.json").is_file() for folder in folders):
+        if all(finished(row, seed) for seed in study.seeds):
             drawn[row.name] = _figures(row, folders, frame["id"], labels, times)
     if study.baseline not in drawn:
         return {"rows": {}, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
@@ -61,7 +62,7 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
 
 def _cuts(row, chosen: dict[str, float]) -> dict[str, float]:
     """Return the cuts for F1 and macro-F1; shares of votes are cut at one half."""
-    if row.evaluate.get("vote", "mean") != "mean":
+    if row.evaluate.get("vote", "mean") != "mean" or row.evaluate.get("merge") == "vote":
         return {"f1": 0.5, "macro_f1": 0.5}
     fixed = row.evaluate.get("threshold")
     return chosen if fixed is None else {"f1": fixed, "macro_f1": fixed}

@@ -61,7 +61,8 @@ class Study:
 
     def held_out(self, row: Row) -> bool:
         """Whether a row is trained a second time without some languages; what continues or copies a run has none."""
-        bound = {"init_adapter", "teacher"} & set(row.train)
+        settings = self.arguments | row.train
+        bound = {"init_adapter", "teacher"} & set(settings) or settings.get("fold") == "full"
         return bool(self.held_out_languages) and row.trained == row.name and not bound
 
     def shortened(self, folder: Path) -> "Study":
@@ -91,10 +92,16 @@ class Study:
         """Return what a finished job is known by: everything that decides its result, and the files' sha256."""
         from product_relevance.files import sha256_of
 
-        content = [self.recipe.read_text(encoding="utf-8"), self.arguments, row.train, row.prepare, row.evaluate]
-        content += [sha256_of(name) for name in row.files]
+        of = next(other for other in self.rows if other.name == row.trained)
+        content = [self.recipe.read_text(encoding="utf-8"), self.arguments, of.train, of.prepare, row.evaluate]
+        content += [sha256_of(name) for name in dict.fromkeys([*of.files, *row.files])]
         content += [self.held_out_languages] if self.held_out(row) else []
         return hashlib.sha256(json.dumps([*content, seed, files], sort_keys=True).encode()).hexdigest()
+
+
+def folder_name(row: str) -> str:
+    """Return the name of a row's folder."""
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in row)
 
 
 def read_study(path: str, data: str) -> Study:
@@ -112,11 +119,15 @@ def read_study(path: str, data: str) -> Study:
     _known(path, found, KEYS)
     for key in ("recipe", "evaluate", "rows", "arguments"):
         _require(path, key in found, key, "nothing", "a value")
-    _require(path, "train_file" in found["arguments"], "arguments.train_file", "nothing", "a file of records")
+    for key in ("train_file", "task"):
+        _require(path, key in found["arguments"], f"arguments.{key}", "nothing", "a value")
     rows = [_row(path, data, name, content or {}) for name, content in found["rows"].items()]
     names = [row.name for row in rows]
     baseline = found.get("baseline", names[0])
     _require(path, baseline in names, "baseline", baseline, f"one of {', '.join(names)}")
+    folders = [folder_name(name) for name in names]
+    twice = [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]
+    _require(path, not twice, "rows", f"one folder for {', '.join(twice)}", "names that differ in letters and digits")
     for row in rows:
         _require(path, row.trained in names, f"rows.{row.name}.same_as", row.trained, f"one of {', '.join(names)}")
     arguments = found["arguments"] | {"train_file": str(_file(data, found["arguments"]["train_file"]))}

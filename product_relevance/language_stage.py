@@ -48,6 +48,7 @@ def train(model_args, data_args, objective, training) -> str:
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)
     shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
     training_run.claim(training, data_args, shared, [split.name for split in splits])
+    training_run.clear(training, data_args, [split.name for split in splits])
     bases = Bases(model_args, training, tokenizer, language=True)
     for split in splits:
         if run.finished(training.output_dir, split.name):

@@ -31,6 +31,8 @@ def read_for(ensemble, file: str, role: str):
     """
     both = ensemble.run["task"] == BOTH
     frame = read_records(file, task=None if both else ensemble.run["task"], role=role)
+    if "given_language" in frame:  # prepared records: the run corrects languages itself, and cuts go by the given one
+        frame = frame.assign(language=frame["given_language"])
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
 
 
@@ -90,7 +92,7 @@ def score_unlabelled(folder: str, file: str) -> dict:
     from product_relevance.ensemble import RelevanceEnsemble
 
     ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
-    frame = read_records(file, task=ensemble.run["task"], role="any")
+    frame = read_records(file, task=ensemble.run["task"], role="test")
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
     folds = ensemble.score_folds(frame)
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}

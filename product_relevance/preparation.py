@@ -61,6 +61,8 @@ class Preparation:
             raise ValueError(f"--role test: found the steps {', '.join(names)}, expected translate only, or none")
         if self.shards and self.role != "test":
             raise ValueError("--shards: folds and most steps look at all rows at once; give --role test")
+        if self.shards and self.taxonomy_of:
+            raise ValueError("--taxonomy_of counts over all rows: leave it out with --shards")
         if no_deed := [step for name, step in self.steps if name == "filter" and not step.apply]:
             raise ValueError(f"step filter of {no_deed[0].run}: expected apply: drop, flip, down_weight, or a file")
 

@@ -130,12 +130,24 @@ def write_rows(frame: pd.DataFrame, path: str | os.PathLike, facts: Mapping | No
 
 
 def as_source(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return records as the reader takes them: with the source's name of the target, without the reader's notes."""
+    """Return records as the reader takes them: with the source's name of the target and its texts, without notes."""
     task = frame.attrs.get("task") or frame["task"].iloc[0]
+    frame = _with_originals(frame, TARGET_FIELD[task]) if "original" in frame else frame
     table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
     table = table.rename(columns={"target": TARGET_FIELD[task]})
     table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading
     return table
+
+
+def _with_originals(frame: pd.DataFrame, target_field: str) -> pd.DataFrame:
+    """Return records with the texts that the reader replaced, so that it finds and tells the same defects again."""
+    names = {"language": "language", "origin_query": "origin_query", target_field: "target"}
+    frame = frame.copy()
+    for row, told in frame.loc[frame["original"] != "", "original"].items():
+        for field, value in json.loads(told).items():
+            if field in names and (value is None or isinstance(value, (str, float))):
+                frame.loc[row, names[field]] = value if isinstance(value, str) else None
+    return frame
 
 
 def read_rows(path: str | os.PathLike) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_relevance import data, prediction, shards, stacking
+from product_relevance import data, prediction, shards, stacking, steps
 from product_relevance.files import atomic_write, sha256_of
 from product_relevance.locate import read_run
 from product_relevance.provenance import as_source
@@ -116,15 +116,16 @@ class Columns:
         return as_source(data.add_all(frame, self.lowercase, self.language_fix, translations))
 
     def key(self) -> dict:
-        """Return what determines the columns, as JSON."""
-        return {"job": "prepare", "options": _with_content(asdict(self))}
+        """Return what determines the columns, as JSON: the options, and the content of what they name."""
+        told = {"job": "prepare", "options": _with_content(asdict(self))}
+        if self.translate:
+            told["contents"] = steps.contents(steps.Translate(**json.loads(self.translate)), self.task)
+        return told
 
 
 @cache
 def _translator(options: str):
-    from product_relevance.steps import Translate
-
-    return Translate(**json.loads(options)).load()
+    return steps.Translate(**json.loads(options)).load()
 
 
 def _with_content(options: dict) -> dict:

@@ -170,8 +170,8 @@ def _earlier(folder: Path, wanted: dict, overwrite: bool) -> dict | None:
         return found if "shards" in found else None
     if not overwrite:
         raise ValueError(
-            f"{folder}: found shards of another source, run or options; add --overwrite to replace them, or name "
-            "another output"
+            f"{folder}: found shards of another source, run or options; name another output, or replace them: "
+            "relevance predict has --overwrite, of a preparation remove the folder"
         )
     return None
 

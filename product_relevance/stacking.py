@@ -148,11 +148,20 @@ def joined(folders: Sequence[str], runs: Sequence[dict[str, Any]]) -> pd.DataFra
         oof = run.read_oof(folder, [fold["name"] for fold in content["folds"]])
         if oof is None:
             raise ValueError(f"{folder}: no out-of-fold scores; a stack is fitted on them: train folds")
-        keys = ["id", "label", "fold", "given_language"]
-        own = oof[[*keys, "score"]].rename(columns={"score": f"member-{i}"})
-        table = own if table is None else table.merge(own, on=keys, validate="one_to_one")
+        keys = ["id", "label", "given_language"]
+        own = oof[[*keys, "fold", "score"]].rename(columns={"fold": "own_fold", "score": f"member-{i}"})
+        if table is None:
+            table = own.rename(columns={"own_fold": "fold"})
+            continue
+        table = table.merge(own, on=keys, validate="one_to_one")
+        if others := int((table["fold"] != table["own_fold"]).sum()):
+            raise ValueError(
+                f"{folder}: {others} of {len(table)} rows lie in other folds than in {folders[0]}; a stack needs runs "
+                "of the same folds: a task taken out of a run of both goes with others of that run only"
+            )
+        table = table.drop(columns="own_fold")
     if table.empty:
-        raise ValueError(f"{', '.join(map(str, folders))}: no row that all have scored in the same fold")
+        raise ValueError(f"{', '.join(map(str, folders))}: no row that all have scored")
     return table
 
 

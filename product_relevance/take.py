@@ -34,6 +34,9 @@ def take(folder: str, task: str, output: str, overwrite: bool = False) -> str:
         raise ValueError(f"{folder}: trained on {task} only, so there is nothing to take out of it")
     if home.exists() and not overwrite:
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
+    source = Path(folder).resolve()
+    if home.resolve() in (source, *source.parents) or (home.exists() and not (home / "run.json").is_file()):
+        raise ValueError(f"{output}: found {folder} in it, or no run, expected a folder of its own; name another one")
     part = home.with_name(f".{home.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
     shared = {key: value for key, value in alone.items() if key not in RESULTS}

@@ -17,6 +17,23 @@ from product_relevance.prediction import score_records
 logger = logging.getLogger(__name__)
 
 
+def check(teacher: EarlierRun | None, translation: str) -> None:
+    """Refuse a teacher that reads translations where the new run has none: it would score what it never saw.
+
+    Args:
+        teacher: the run, or None.
+        translation: `--translation` of the new run.
+
+    Raises:
+        ValueError: the teacher was trained with translations.
+    """
+    if teacher and translation == "none" and teacher.content["columns"]["translation"] != "none":
+        raise ValueError(
+            f"--teacher {teacher.name}: trained with translations, found --translation none: give the translations "
+            "here too, with --input_style original if the new model is not to read them"
+        )
+
+
 def add_scores(
     frame: pd.DataFrame, teacher: EarlierRun | None, splits, training, name: str = "teacher.parquet"
 ) -> pd.DataFrame:
@@ -47,13 +64,14 @@ def add_scores(
 
 
 def _key(frame: pd.DataFrame, teacher: EarlierRun, splits) -> dict:
-    ids = hashlib.sha256("\n".join(frame["id"].astype(str)).encode()).hexdigest()
+    read = frame[["id", "query", "target", "translated_query", "language"]].astype(str)
+    texts = hashlib.sha256(pd.util.hash_pandas_object(read, index=False).to_numpy().tobytes()).hexdigest()
     rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
     return {
         "teacher": teacher.described(),
         "finished": teacher.content["finished"],
         "source": frame.attrs["sha256"],
-        "ids": ids,
+        "texts": texts,
         "rows": rows,
     }
 

@@ -93,13 +93,14 @@ def claim(training, data_args, shared: dict, names: list[str], taxonomy=None) ->
 
 
 def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:
+    for flag in ("first_stage", "teacher"):
+        name = (shared.get(flag) or {}).get("name")
+        if data_args.overwrite and name and Path(name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"--overwrite would replace {name}, which the new run needs: choose another --output_dir")
     run.check_shared(folder, shared, set(names) if data_args.overwrite else set())
-    if data_args.overwrite:
-        for name in names:
-            shutil.rmtree(run.fold_folder(folder, name), ignore_errors=True)
-            shutil.rmtree(run.work_folder(folder, name), ignore_errors=True)
-    done = [name for name in names if run.finished(folder, name)]
-    started = [name for name in names if run.work_folder(folder, name).is_dir()]
+    kept = [] if data_args.overwrite else names
+    done = [name for name in kept if run.finished(folder, name)]
+    started = [name for name in kept if run.work_folder(folder, name).is_dir()]
     if not training.resume_from_checkpoint and (len(done) == len(names) or started):
         what = f"{', '.join(done)} finished" if done else f"{', '.join(started)} begun"
         raise ValueError(
@@ -107,6 +108,15 @@ def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) ->
             "--overwrite to train these folds anew, or choose another --output_dir"
         )
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def clear(training, data_args, names: list[str]) -> None:
+    """Remove, under `--overwrite`, the folds that are about to be trained: the last thing before they are."""
+    if data_args.overwrite and training.process_index == 0:
+        for name in names:
+            shutil.rmtree(run.fold_folder(Path(training.output_dir), name), ignore_errors=True)
+            shutil.rmtree(run.work_folder(Path(training.output_dir), name), ignore_errors=True)
+    distributed.wait()
 
 
 def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, additions=()) -> None:

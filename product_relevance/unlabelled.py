@@ -47,8 +47,8 @@ class Unlabelled:
 def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training, encode) -> Unlabelled:
     """Read unlabelled records and score them by the teacher, for each split without what it validates on.
 
-    Left out of a split is what shares a query group with its validation rows. The teacher's fold of its name scores
-    the others, as it does the labelled rows: the other folds know the labels of these validation rows.
+    Left out of a split is what shares a query group or a held-out language with its validation rows. The teacher's
+    fold of its name scores the others, as it does the labelled rows: the other folds know the labels of these rows.
 
     Args:
         file: `--unlabelled_file`; labels in it are not read, records without a query or target are left out.
@@ -67,11 +67,13 @@ def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training,
     columns = ["origin_query", "translated_query"]
     groups = folds.query_groups(pd.concat([frame[columns], found[columns]], ignore_index=True))
     ours, theirs = groups[: len(frame)], groups[len(frame) :]
+    held_out = found["language"].isin(arguments.held_out_languages).to_numpy()
     kept = []
     for split in splits:
-        free = ~np.isin(theirs, ours[split.valid])
+        free = ~np.isin(theirs, ours[split.valid]) & ~held_out
         logger.info(
-            "%s: %d unlabelled rows of %s; %d more share a query with the validation side and are left out",
+            "%s: %d unlabelled rows of %s; %d more share a query with the validation side or are in a held-out "
+            "language, and are left out",
             *(split.name, free.sum(), found.attrs["source"], (~free).sum()),
         )
         kept.append(Split(split.name, np.flatnonzero(free), np.arange(0)))
@@ -82,7 +84,7 @@ def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training,
 def _records(file: str, arguments) -> pd.DataFrame:
     if arguments.task == BOTH:
         raise ValueError(f"--unlabelled_file {file}: found --task {BOTH}, expected one task, QC or QI")
-    found = read_records(file, task=arguments.task, role="any")
+    found = read_records(file, task=arguments.task, role="test")  # which keeps what has no target, and says so
     source = dict(found.attrs)
     found = found[found["defect"] == ""].reset_index(drop=True)
     found.attrs = source

@@ -127,6 +127,8 @@ def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys, m
         ({"baseline": "other"}, "baseline: found other, expected one of"),
         ({"evaluate": "none.txt"}, "--data FOLDER"),
         ({"held_out_languages": "ja"}, "expected a list of codes"),
+        ({"rows": {"plain": {}, "a, b": {}, "a: b": {}}}, "one folder for a, b, a: b"),
+        ({"arguments": {"train_file": "train.txt"}}, "arguments.task"),
         ({"recipe": "recipes/none.yaml"}, "expected a recipe"),
         ({"rows": {"plain": {"same_as": "x"}}}, "expected one of plain"),
         ({"rows": {"plain": {"evaluate": {"threshold": "f1"}}}}, "0 < number < 1"),
@@ -137,6 +139,18 @@ def test_a_malformed_study_is_refused(change, told, small, tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=told):
         studies.read_study(str(tmp_path / "study.yaml"), str(small))
+
+
+def test_a_row_that_judges_anothers_runs_is_judged_again_when_these_change(small, tmp_path):
+    content = yaml.safe_load((small / "study.yaml").read_text())
+    keys = []
+    for options in ({}, {"train": {"lora_alpha": 1}}):
+        content["rows"]["plain"] = options
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+        study = studies.read_study(str(tmp_path / "study.yaml"), str(small))
+        keys.append({row.name: study.key(row, 1, {}) for row in study.rows})
+    changed = {name for name in keys[0] if keys[0][name] != keys[1][name]}
+    assert changed == {"plain", "a vote"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/studies").glob("*.yaml")), ids=lambda p: p.stem)

@@ -142,6 +142,11 @@ def test_a_task_taken_out_scores_as_before_and_can_be_decided(both, tmp_path):
     assert "isotonic" in decide_run(str(tmp_path / "qi")) and (tmp_path / "qi/report.md").is_file()
     with pytest.raises(ValueError, match="already"):
         take(str(both / "run"), "QI", str(tmp_path / "qi"))
+    shutil.copytree(both / "run", tmp_path / "runs/both")
+    for output in ("runs/both", "runs"):
+        with pytest.raises(ValueError, match="name another one"):
+            take(str(tmp_path / "runs/both"), "QI", str(tmp_path / output), overwrite=True)
+    assert load_run(tmp_path / "runs/both")["task"] == "QC,QI"
     with pytest.raises(ValueError, match="nothing to take out"):
         take(str(tmp_path / "qi"), "QI", str(tmp_path / "again"))
 

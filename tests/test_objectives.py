@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from tiny_prompt import TEXT
 from product_relevance import objectives
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.run import load_run
+from product_relevance.teacher import check
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -207,6 +210,41 @@ def test_unlabelled_rows_that_share_a_query_with_the_validation_side_are_left_ou
         content = json.loads((tmp_path / f"run/{fold}/fold.json").read_text())
         assert content["unlabelled_rows"] == len(rows) - sum(validated) + len(others)
         assert content["train_rows"] == len(rows) - sum(validated)
+
+
+def test_unlabelled_rows_without_a_target_or_in_a_held_out_language_teach_nothing(taught, base_of, tmp_path):
+    rows = [row | {"id": 900_000 + i} for i, row in enumerate(rows_of("dev_QC.txt")[:40])]
+    rows[0] |= {"category_path": None}
+    file = write_rows(tmp_path / "more.txt", without_labels(rows))
+    more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--unlabelled_file", str(file)]
+    text = write_rows(tmp_path / "train.txt", rows_of("train_QC.txt")[-90:])  # other rows than the teacher's
+    more += ["--held_out_languages", "ja", "--max_steps", "1"]
+    train(base_of("bert"), text, tmp_path / "run", *more)
+    content = json.loads((tmp_path / "run/held-out-ja/fold.json").read_text())
+    valid = pd.read_parquet(tmp_path / "run/oof.parquet")["id"]
+    known = {row["origin_query"] for row in rows_of("train_QC.txt")[-90:] if row["id"] in set(valid)}
+    taken = [r for r in rows[1:] if r["language"] != "ja" and r["origin_query"] not in known]
+    assert content["unlabelled_rows"] == len(taken) < 39
+
+
+def test_a_failed_command_replaces_nothing(taught, base_of, tmp_path):
+    shutil.copytree(taught / "teacher", tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.safetensors")}
+    base, file, again = base_of("bert"), taught / "train.txt", ["--overwrite", "true", "--objective", "distill"]
+    with pytest.raises(SystemExit, match="which the new run needs"):
+        train(base, file, tmp_path / "run", *again, "--teacher", str(tmp_path / "run"))
+    more = ["--teacher", str(taught / "teacher"), "--unlabelled_file", str(tmp_path / "none.txt")]
+    with pytest.raises(SystemExit, match="none.txt"):
+        train(base, file, tmp_path / "run", *again, *more)
+    assert before == {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.safetensors")} and before
+
+
+def test_a_teacher_that_reads_translations_does_not_go_without(taught):
+    run = SimpleNamespace(name="teacher", content={"columns": {"translation": "column"}})
+    with pytest.raises(ValueError, match="trained with translations"):
+        check(run, "none")
+    check(run, "column")
+    check(None, "none")
 
 
 def test_a_row_without_a_label_learns_from_the_teacher_alone():

@@ -1,5 +1,6 @@
 """Jobs on shards: the scores and columns of one piece, one submission, and the page's example for Slurm."""
 
+import json
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from shard_steps import Lengths, records
 
 from product_relevance import shards
 from product_relevance.cli import main as relevance
+from product_relevance.shard_jobs import Columns
 from product_relevance.submission import check_submission
 
 NUMBER = 6
@@ -67,6 +69,33 @@ def test_prepared_shards_hold_what_one_piece_holds(tmp_path):
     assert one["translated_query"][0] == "said in English"
     with pytest.raises(SystemExit, match="--role test"):
         prepare.main([str(source), "--task", "QC", "--output", str(tmp_path / "train"), "--shards", "4"])
+
+
+def test_prepared_test_records_get_the_submission_of_the_file_they_came_from(base_of, tmp_path):
+    sys.path.insert(0, str(ROOT / "dataset_scripts"))
+    import prepare
+
+    rows = [row | {"id": i} for i, row in enumerate(rows_of("test_QC.txt")[:30])]
+    rows[3] |= {"language": "en", "origin_query": "zapatillas de correr para mujer baratas"}
+    rows[5] |= {"category_path": None}
+    rows[7] |= {"origin_query": "%"}
+    source = write_rows(tmp_path / "test_QC.txt", rows)
+    prepare.main([str(source), "--task", "QC", "--role", "test", "--output", str(tmp_path / "prepared.parquet")])
+    assert pd.read_parquet(tmp_path / "prepared.parquet")["language"][3] == "es"
+    run = tiny_run(base_of("bert"))
+    direct = predict(run, source, tmp_path / "direct.txt")
+    prepared = predict(run, tmp_path / "prepared.parquet", tmp_path / "submit.txt")
+    assert not check_submission(source, prepared) and prepared.read_bytes() == direct.read_bytes()
+
+
+def test_another_table_under_the_same_name_is_another_preparation(tmp_path):
+    table = tmp_path / "table.csv"
+    job = Columns(task="QC", translate=json.dumps({"engine": "table", "model": str(table)}))
+    keys = []
+    for said in ("red shoes", "blue shoes"):
+        pd.DataFrame({"query": ["rote Schuhe"], "translation": [said]}).to_csv(table, index=False)
+        keys.append(job.key())
+    assert keys[0] != keys[1]
 
 
 def predict(run: Path, source: Path, output: Path, *more: str) -> Path:

@@ -166,8 +166,13 @@ def test_runs_of_another_task_data_or_folds_are_refused(two, tmp_path, change, w
 def test_runs_whose_labels_or_folds_differ_row_by_row_are_refused(two, tmp_path):
     scores, labels = made()
     other = write_run(tmp_path / "other", scores[:, 0], 1 - labels)
-    with pytest.raises(ValueError, match="no row that all have scored in the same fold"):
+    with pytest.raises(ValueError, match="no row that all have scored"):
         stacking.stack_runs([two[0], other], tmp_path / "stack")
+    oof = [pd.read_parquet(two[1] / f"fold-{k}/oof.parquet") for k in (0, 1)]
+    oof[1].assign(fold="fold-0").to_parquet(two[1] / "fold-0/oof.parquet")
+    oof[0].assign(fold="fold-1").to_parquet(two[1] / "fold-1/oof.parquet")
+    with pytest.raises(ValueError, match="534 of 800 rows lie in other folds"):
+        stacking.stack_runs(two, tmp_path / "stack")
 
 
 def test_a_stack_predicts_what_its_regression_says(trained, tmp_path, capsys):
