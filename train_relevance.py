@@ -103,7 +103,7 @@ def train(model_args, data_args, objective, training) -> str:
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:
         return ""
-    summary = training_run.finish(training.output_dir, shared, frame)
+    summary = training_run.finish(training.output_dir, shared)
     return f"{summary}\n\nreport with pictures: {training.output_dir}/report.md"
 
 

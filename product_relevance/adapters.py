@@ -10,18 +10,13 @@ from torch import nn
 from product_relevance.arguments import ModelArguments
 from product_relevance.modeling import HEAD
 
+# Ends of the names of attention's own projections, by the architectures that are tested.
 ATTENTION = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "query",
-    "key",
-    "value",
-    "attention.output.dense",
-    "Wqkv",
-    "Wo",
-)
+    "q_proj", "k_proj", "v_proj", "o_proj",  # decoders
+    "query", "key", "value", "attention.output.dense",  # BERT, XLM-R
+    "query_proj", "key_proj", "value_proj",  # DeBERTa
+    "attn.Wqkv", "attn.Wo",  # ModernBERT
+)  # fmt: skip
 
 
 def head_names(model) -> list[str]:
@@ -76,12 +71,14 @@ def lora_config(model, arguments: ModelArguments):
 
 def _expand_targets(linear: list[str], wanted: list[str]) -> list[str]:
     """Turn all-linear, attention or names into full module names, so that nothing of the head can match."""
-    suffixes = {"all-linear": ("",), "attention": ATTENTION}.get(wanted[0], tuple(wanted))
-    chosen = [n for n in linear if any(s == "" or n == s or n.endswith("." + s) for s in suffixes)]
-    unmatched = [s for s in wanted if s not in ("all-linear", "attention") and not any(n.endswith(s) for n in linear)]
-    if unmatched or not chosen:
+    known = {"all-linear": ("",), "attention": ATTENTION}
+    ends = {one: known.get(one, (one,)) for one in wanted}
+    fits = lambda name, one: any(end == "" or f".{name}".endswith(f".{end}") for end in ends[one])  # noqa: E731
+    chosen = [name for name in linear if any(fits(name, one) for one in wanted)]
+    unmatched = [one for one in wanted if not any(fits(name, one) for name in linear)]
+    if unmatched:
         kinds = sorted({n.rsplit(".", 1)[-1] for n in linear})
-        raise ValueError(f"--lora_target_modules {unmatched or wanted}: no such linear layer; this base has {kinds}")
+        raise ValueError(f"--lora_target_modules {unmatched}: no such linear layer; this base has {kinds}")
     return chosen
 
 

@@ -173,6 +173,8 @@ class DataArguments:
             raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
         if self.fold.isdigit() and int(self.fold) >= self.num_folds:
             raise ValueError(f"--fold {self.fold}: expected a number from 0 to {self.num_folds - 1}")
+        if self.eval_rows < 1:
+            raise ValueError(f"--eval_rows {self.eval_rows}: expected at least 1; --eval_strategy no evaluates never")
         if not 0 <= self.random_levels <= 1:
             raise ValueError(f"--random_levels {self.random_levels}: expected a share from 0 to 1")
         if self.random_levels and self.task == "QI":

@@ -47,6 +47,7 @@ class Bases:
                 dropout=args.base_dropout,
                 language=self.language,
             )
+            modeling.require_positions(self.model, args.max_length)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
                 self.trunk_fingerprint = modeling.fingerprint(modeling.trunk(self.model))
                 self.fingerprint = self.trunk_fingerprint if self.language else modeling.fingerprint(self.model)

@@ -1,10 +1,23 @@
 """Several processes: the few lines that the launchers and DeepSpeed need around the Trainer."""
 
+import logging
+
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 def start(training) -> None:
-    """Make DeepSpeed know the process group: on CPUs ZeRO-3 needs that before the base is loaded."""
+    """Make one process train on one device, and DeepSpeed know the process group before the base is loaded.
+
+    With several GPUs and no launcher the Trainer would take DataParallel, whose loss is theirs times ours.
+    """
+    if training.n_gpu > 1:
+        logger.warning(
+            "%d GPUs, of which one trains: start with torchrun --nproc_per_node %d to use them all",
+            *(training.n_gpu, training.n_gpu),
+        )
+        training._n_gpu = 1
     if training.deepspeed and training.use_cpu:
         import deepspeed
 

@@ -55,11 +55,16 @@ def _kept_a_token(model, half: bool) -> tuple[int, int]:
         if isinstance(module, nn.Linear):
             kept += size * (module.in_features + module.out_features)
             kept += module.in_features if name.endswith(".base_layer") else 0  # the mask of the adapter's dropout
-            if module.in_features == model.config.intermediate_size:
+            if module.in_features == inner_width(model.config):
                 kept += size * module.in_features  # what the activation gives, before the gate
         elif re.search("Norm$", type(module).__name__):
             kept += 4 * module.weight.numel()  # norms are computed in 32 bits
     return kept, size * model.config.hidden_size
+
+
+def inner_width(config) -> int:
+    """Return the width between the two linear layers of a feed-forward part; some configs leave the usual one out."""
+    return getattr(config, "intermediate_size", None) or 4 * config.hidden_size
 
 
 def largest_forward(lengths: Sequence[int], batch: int, tokens_per_forward: int | None = None) -> int:

@@ -5,6 +5,7 @@ import re
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -179,6 +180,21 @@ def fingerprint(model) -> str:
         sample = value.detach().reshape(-1)[:64].to(torch.bfloat16).float().cpu().numpy()
         digest.update(f"{name.removeprefix('base_model.model.')}{tuple(value.shape)}".encode() + sample.tobytes())
     return digest.hexdigest()
+
+
+def require_positions(model, max_length: int) -> None:
+    """Refuse pairs longer than a base's table of positions, which would fail at the first such pair.
+
+    Raises:
+        ValueError: more tokens than positions; bases with rotary positions have no table.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if max_length > room:
+                raise ValueError(
+                    f"--max_length {max_length}: this base has {room} positions; expected at most so many"
+                )
 
 
 def trunk(model):

@@ -38,14 +38,20 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     """
     device = next(model.parameters()).device
 
-    def forward(rows: list[list[int]]) -> torch.Tensor:
-        return model(**pad_on(device, rows, pad_id)).logits.float()
-
     after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports(model) else None
-    if max_tokens is None and device.type == "cuda":
-        max_tokens = fitting_tokens(model, memory.free(device))
+    options = {} if after is None else {"use_cache": False}  # keys and values that nobody would read
+
+    def forward(rows: list[list[int]]) -> torch.Tensor:
+        return model(**pad_on(device, rows, pad_id), **options).logits.float()
+
+    max_tokens = max_tokens or budget(model, device)
     with evaluating(model):
         return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
+
+
+def budget(model, device: torch.device) -> int | None:
+    """Return how many padded tokens a forward may have on a GPU, by its free memory; None on other devices."""
+    return fitting_tokens(model, memory.free(device)) if device.type == "cuda" else None
 
 
 def fitting_tokens(model, free: int) -> int:
@@ -65,8 +71,7 @@ def fitting_tokens(model, free: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kept = 2 * config.num_hidden_layers * heads * width
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    token = size * (kept + 6 * config.hidden_size + 3 * inner)
+    token = size * (kept + 6 * config.hidden_size + 3 * memory.inner_width(config))
     return max(256, min(MAX_TOKENS["cuda"], free // (2 * token)))
 
 
@@ -84,8 +89,7 @@ def over_batches(
     """Score each distinct row once, sorted by length, a token budget a batch, halved when memory runs out.
 
     Args:
-        forward: from b rows of token ids, longest first, to finite numbers of shape (b, *shape).
-        ids: n lists of token ids.
+        forward: from b of the n rows of token ids `ids`, longest first, to finite numbers of shape (b, *shape).
         shape: of what `forward` gives a row.
         device: "cpu" or "cuda"; says how large a batch may be.
         max_tokens: padded tokens a forward; by device when None.
@@ -101,26 +105,30 @@ def over_batches(
     """
     if not ids:
         return np.zeros((0, *shape), np.float32)
-    distinct, inverse = _distinct(ids)
-    done = []
-    budget = max_tokens or MAX_TOKENS.get(device, MAX_TOKENS["cpu"])
+    (distinct, inverse), done = _distinct(ids), []
+    most = None  # padded tokens that a forward may have once one has failed
+    planned = max_tokens or MAX_TOKENS.get(device, MAX_TOKENS["cpu"])
     sharing = None if after is None else _worth_sharing(distinct)
-    pending = list(batches(distinct, budget, MAX_ROWS.get(device, 128), sharing))[::-1]
+    pending = list(batches(distinct, planned, MAX_ROWS.get(device, 128), sharing))[::-1]
     with tqdm(total=len(distinct), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
             batch = pending.pop()
-            rows, full = [distinct[i] for i in batch.rows], False
+            rows = [distinct[i] for i in batch.rows]
+            padded = len(rows) * max(map(len, rows))
+            if full := len(rows) > 1 and padded > (most or padded):
+                pending += batch.halves()[::-1]
+                continue
             try:
                 scores = after(rows, batch.places, batch.prefixes) if batch.prefixes else forward(rows)
                 done.append((batch.rows, torch.as_tensor(scores)))  # no wait for a GPU between batches
                 bar.update(len(rows))
             except torch.cuda.OutOfMemoryError:
-                if len(rows) == 1:
+                if len(rows) == 1 and not batch.prefixes:
                     raise
                 full = True
             if full:  # here, since the error holds on to the tensors of its frames
-                torch.cuda.empty_cache()
-                logger.warning("out of memory at %d pairs of %d tokens: halved", len(rows), max(map(len, rows)))
+                _free_memory(f"out of memory at {len(rows)} pairs, {padded} padded tokens: halved")
+                most = padded // 2 if len(rows) > 1 else most
                 pending += batch.halves()[::-1]
     found = np.empty((len(distinct), *shape), np.float32)
     for rows, scores in done:
@@ -128,6 +136,11 @@ def over_batches(
     if not np.isfinite(found).all():
         raise ValueError("the model gave a score that is not finite; check the adapter and the dtype")
     return found[inverse]
+
+
+def _free_memory(told: str) -> None:
+    torch.cuda.empty_cache()
+    logger.warning(told)
 
 
 def _worth_sharing(rows: list[list[int]]):

@@ -36,7 +36,9 @@ class Batch:
     prefixes: list[list[int]] = field(default_factory=list)  # one list object a block: the key of its cache
 
     def halves(self) -> list["Batch"]:
-        """Return two batches of half the rows, each with no other prefixes than its own."""
+        """Return two batches of half the rows, each with its own prefixes only; of one row that row alone."""
+        if len(self.rows) == 1:
+            return [Batch(self.rows)]
         parts = np.array_split(np.arange(len(self.rows)), 2)
         if self.places is None:
             return [Batch(self.rows[part]) for part in parts]

@@ -50,7 +50,18 @@ def parse_arguments(argv: list[str] | None = None):
     parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
+    _check_precision(parsed[0], parsed[-1])
     return parsed
+
+
+def _check_precision(model_args: ModelArguments, training) -> None:
+    """Refuse weights that are trained in 16 bits, where small updates are lost; DeepSpeed keeps copies in 32."""
+    half = model_args.dtype in ("bfloat16", "float16") and not training.deepspeed
+    if half and (model_args.adapter == "none" or not (training.bf16 or training.fp16)):
+        raise ValueError(
+            f"--dtype {model_args.dtype}: what is trained would be kept in 16 bits, where small updates round to "
+            "nothing; leave --dtype out and give --bf16 true"
+        )
 
 
 def _takes_bf16(settings: dict, flags: list[str]) -> bool:

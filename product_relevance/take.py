@@ -44,7 +44,7 @@ def take(folder: str, task: str, output: str, overwrite: bool = False) -> str:
         _copy_fold(run.fold_folder(folder, name), part / name, task, shared)
     if task == "QC":
         shutil.copy2(Path(folder) / "taxonomy.json", part)
-    table = training_run.finish(part, shared, None)
+    table = training_run.finish(part, shared)
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
     return f"{table}\n\n{output}: {task} of {folder}"

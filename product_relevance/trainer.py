@@ -214,12 +214,15 @@ def last_usable_checkpoint(folder: Path) -> Path | None:
 
 
 def speed(trainer: RelevanceTrainer, seconds: float) -> dict:
-    """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training."""
-    real = max(1, trainer.real_tokens)
+    """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training.
+
+    Rates are those of this process times the number of processes, which have batches of one size.
+    """
+    real, processes = max(1, trainer.real_tokens), trainer.args.world_size
     return {
         "seconds": round(seconds, 1),
-        "pairs_per_second": round(trainer.pairs / seconds, 2),
-        "tokens_per_second": round(trainer.real_tokens / seconds, 1),
+        "pairs_per_second": round(processes * trainer.pairs / seconds, 2),
+        "tokens_per_second": round(processes * trainer.real_tokens / seconds, 1),
         "padding_ratio": round(trainer.padded_tokens / real, 3),
     }
 

@@ -257,7 +257,7 @@ def save_fold(path: Path, model, state: dict, start, shared: dict, content: dict
     run.write_json(path / "fold.json", content)
 
 
-def finish(folder: str, shared: dict, frame) -> str:
+def finish(folder: str, shared: dict) -> str:
     """Join the finished folds: thresholds from the out-of-fold scores, run.json, report.md and pictures.
 
     Returns:

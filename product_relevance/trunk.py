@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from product_relevance.adapters import layer_stack
-from product_relevance.batching import pad
+from product_relevance.batching import pad_on
 from product_relevance.modeling import HEAD, evaluating
-from product_relevance.predictor import over_batches
+from product_relevance.predictor import budget, over_batches
 
 
 def depth(model) -> int:
@@ -53,7 +53,7 @@ def predict_logits(
         folds: K names of adapters.
         select: makes the adapter of a name the active one.
         shared: lowest layers that make the trunk, at least 1; from `depth`.
-        max_tokens: padded tokens a forward; by device when None. Halved when memory runs out.
+        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
     Returns:
@@ -65,15 +65,15 @@ def predict_logits(
     device = next(model.parameters()).device
     lower = list(layer_stack(model)[1])[:shared]
 
-    def forward(rows: list[list[int]]) -> np.ndarray:
-        batch = {key: value.to(device, non_blocking=True) for key, value in pad(rows, pad_id).items()}
-        found, states = [], []
+    def forward(rows: list[list[int]]) -> torch.Tensor:
+        batch, found, states = pad_on(device, rows, pad_id), [], []
         for name in folds:
             select(name)
             with _replaying(lower, states[0]) if states else _recording(lower[-1], states):
                 found.append(model(**batch).logits.float())
-        return torch.stack(found, dim=1).cpu().numpy()
+        return torch.stack(found, dim=1)
 
+    max_tokens = max_tokens or budget(model, device)
     with evaluating(model):
         shape = (len(folds), 2)
         return over_batches(forward, ids, shape, device.type, max_tokens=max_tokens, progress=progress)

@@ -76,7 +76,9 @@ class YesNoModel(nn.Module):
         starts = [row[: len(row) - len(self.stem)] for row in ids]
         longest = [len(row) + limit for row in starts]
         steps = [[]] * len(ids)
-        for rows in budget_batches(longest, MAX_TOKENS[device.type], MAX_ROWS[device.type]):
+        for rows in budget_batches(
+            longest, *(limit.get(device.type, limit["cpu"]) for limit in (MAX_TOKENS, MAX_ROWS))
+        ):
             batch = pad([starts[i][::-1] for i in rows], pad_id)  # turned round twice: padded on the left
             batch = {name: value.flip(1).to(device) for name, value in batch.items()}
             made = writer.generate(**batch, max_new_tokens=limit, do_sample=False, pad_token_id=pad_id)

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BloomConfig, DistilBertConfig, GPT2Config
 
 from product_relevance import memory
 from product_relevance.adapters import add_adapter
@@ -111,6 +111,16 @@ def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeyp
     monkeypatch.setattr(memory, "free", lambda device: free)
     line = memory.told(model, 10_000, torch.device("cpu"), checkpointing=checkpointing, half=False)
     assert told in line and "gradients and AdamW" in line
+
+
+@pytest.mark.parametrize("config", [
+    GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2),
+    BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2),
+    DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2),
+])  # fmt: skip
+def test_a_base_whose_config_names_no_inner_width_is_estimated(config):
+    need = memory.estimate(AutoModelForSequenceClassification.from_config(config), 100)
+    assert need["activations"] > 0 and need["total"] == sum(need.values()) - need["total"]
 
 
 def test_a_cpu_has_free_memory():

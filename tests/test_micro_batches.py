@@ -126,6 +126,16 @@ def test_engines_whose_processes_wait_at_each_pass_are_refused(engine):
         require_splittable(training, 512)
 
 
+def test_one_process_trains_on_one_of_several_gpus(caplog):
+    from types import SimpleNamespace
+
+    from product_relevance import distributed
+
+    training = SimpleNamespace(n_gpu=4, deepspeed=None)
+    distributed.start(training)
+    assert training._n_gpu == 1 and "torchrun --nproc_per_node 4" in caplog.text
+
+
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         DataArguments("a.txt", "QC", tokens_per_forward=0)

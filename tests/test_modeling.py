@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import save_base, save_tokenizer, tiny_config
 
+from product_relevance import adapters
 from product_relevance.adapters import add_adapter, load_adapter
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import encode_pairs, pad
-from product_relevance.modeling import fingerprint, load_classifier, load_config, load_tokenizer
+from product_relevance.modeling import fingerprint, load_classifier, load_config, load_tokenizer, require_positions
 
 KINDS = ["bert", "xlm-roberta", "deberta-v2", "modernbert", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 PAIRS = (["red shoes", "usb"], ["shoes,women's shoes,flats", "phones"])
@@ -221,11 +222,32 @@ def test_special_tokens_inside_a_query_are_plain_text(base_of):
 
 
 def test_attention_targets_leave_the_feed_forward_layers_out(base_of):
-    for kind, inside, outside in (("qwen3", "q_proj", "up_proj"), ("bert", "query", "intermediate.dense")):
-        _, model = prepared(base_of(kind))
-        arguments = ModelArguments(str(base_of(kind)), lora_r=2, lora_target_modules=["attention"])
-        names = [n for n, _ in add_adapter(model, arguments).named_parameters() if "lora_A" in n]
-        assert any(inside in n for n in names) and not any(outside in n for n in names)
+    decoder = {"q_proj", "k_proj", "v_proj", "o_proj"}
+    ends = dict.fromkeys(("qwen3", "gemma3_text"), decoder)
+    ends |= dict.fromkeys(("bert", "xlm-roberta"), {"query", "key", "value", "attention.output.dense"})
+    ends["deberta-v2"] = {"query_proj", "key_proj", "value_proj", "attention.output.dense"}
+    ends["modernbert"] = {"attn.Wqkv", "attn.Wo"}
+    for kind, expected in ends.items():
+        linear = [n for n, m in prepared(base_of(kind))[1].named_modules() if isinstance(m, torch.nn.Linear)]
+        chosen = adapters._expand_targets(linear, ["attention"])
+        assert set(chosen) == {n for n in linear if n.endswith(tuple(f".{end}" for end in expected))}, kind
+        assert len(chosen) == len(expected) * 2  # layers
+
+
+def test_targets_given_together_are_all_adapted():
+    linear = ["layers.0.q_proj", "layers.0.up_proj", "layers.0.down_proj"]
+    assert adapters._expand_targets(linear, ["attention", "up_proj"]) == linear[:2]
+    assert adapters._expand_targets(linear, ["up_proj", "attention"]) == linear[:2]
+    with pytest.raises(ValueError, match=r"\['proj'\]: no such linear layer"):
+        adapters._expand_targets(linear, ["q_proj", "proj"])
+
+
+def test_pairs_longer_than_the_table_of_positions_are_refused(base_of):
+    _, model = prepared(base_of("xlm-roberta"))
+    require_positions(model, 258)
+    with pytest.raises(ValueError, match="--max_length 259: this base has 258 positions"):
+        require_positions(model, 259)
+    require_positions(prepared(base_of("qwen3"))[1], 10**6)
 
 
 def test_an_unknown_target_names_the_layers_that_exist(base_of):

@@ -192,6 +192,21 @@ def test_full_memory_halves_batches_and_their_prefixes_until_they_fit(kind, capl
         predict_logits(model, rows, PAD)
 
 
+def test_a_row_that_fits_alone_is_scored_though_its_blocks_prefixes_do_not_fit():
+    model = made("qwen3")
+    rows = [[0, *range(20 + 20 * (i % 4), 39 + 20 * (i % 4)), 150 + i, 9] for i in range(19)]
+    expected = alone(model, rows)
+    with memory_for(model, 70):
+        assert np.abs(predict_logits(model, rows, PAD) - expected).max() < 1e-5
+
+
+def test_what_did_not_fit_once_is_not_tried_again(caplog):
+    model, rows = encoder(), [[0, *range(10, 28), 30 + i, 9] for i in range(200)]
+    with memory_for(model, 200), caplog.at_level(logging.WARNING):
+        predict_logits(model, rows, PAD, max_tokens=400)  # 19 rows of 21 tokens a forward
+    assert len([record for record in caplog.records if "out of memory" in record.message]) == 1
+
+
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("head", ["classifier", "yes_no"])
 def test_a_merged_adapter_gives_the_scores_of_one_beside_the_base(head, dora):
