@@ -35,7 +35,8 @@ def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
     Raises:
         ValueError: No run there, one of two tasks, or one without out-of-fold rows.
     """
-    of_task(run.load_run(folder), None)
+    if (Path(folder) / "run.json").is_file():
+        of_task(run.load_run(folder), None)
     oof = run.read_oof(Path(folder), run.finished_folds(Path(folder)))
     if oof is None or oof.empty:
         raise ValueError(
