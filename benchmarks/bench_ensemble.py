@@ -17,7 +17,7 @@ import torch
 
 from product_relevance import data, metrics
 from product_relevance.adapters import layer_stack
-from product_relevance.batching import MAX_TOKENS, encode_pairs, pad
+from product_relevance.batching import encode_pairs, limits, pad
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.prediction import cuts, read_for
 from product_relevance.predictor import over_batches
@@ -92,7 +92,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
         logits = ensemble.model(**batch, adapter_names=folds * len(rows)).logits.float()
         return logits.view(len(rows), len(folds), 2)
 
-    budget = MAX_TOKENS[device.type] // len(folds)  # as many tokens a forward as the other ways have
+    budget = limits(device.type)[0] // len(folds)  # as many tokens a forward as the other ways have
     logits = over_batches(forward, ids, (len(folds), 2), device.type, max_tokens=budget)
     return metrics.probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 

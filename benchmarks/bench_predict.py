@@ -1,8 +1,6 @@
 """Measure scoring beside two other ways, on equal weights: `python benchmarks/bench_predict.py --model RUN`."""
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -210,12 +208,7 @@ def run(arguments) -> dict:
             for name, figures in found.items():
                 figures["mfu"] = round(figures["forwarded_per_second"] * flop / best, 4)
                 rows.append({"side": name, "pairs": size} | {column: figures[column] for column in COLUMNS})
-    return {
-        "benchmark": "predict",
-        "model": arguments.shape or Path(arguments.model).name,
-        "device": device,
-        "dtype": dtype,
-        "threads": torch.get_num_threads(),
+    return result.described("predict", arguments, device, dtype) | {
         "peak_gflops": round(best / 1e9, 1),
         "results": rows,
     }
@@ -223,17 +216,7 @@ def run(arguments) -> dict:
 
 def main() -> None:
     """Print the table, then the same as one line of JSON."""
-    arguments = make_parser().parse_args()
-    try:
-        figures = run(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(f"{'side':<14}{'pairs':>9}" + "".join(f"{column:>19}" for column in COLUMNS))
-    for row in figures["results"]:
-        print(f"{row['side']:<14}{row['pairs']:>9,}" + "".join(f"{row[column]:>19,.6g}" for column in COLUMNS))
-    if arguments.keep:
-        print(f"kept in {result.keep(arguments.keep, figures).relative_to(result.ROOT)}")
-    print(json.dumps(figures))
+    result.report(run, make_parser().parse_args(), ("side", "pairs"), COLUMNS)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Measure scoring of many targets a query, prefixes shared or not: `python benchmarks/bench_rank.py --targets 64`."""
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -171,30 +169,12 @@ def run(arguments) -> dict:
         ids = loaded.rows_of(max(1, arguments.pairs // targets), targets)
         for name, figures in compare(loaded, ids, arguments.repeats, limit).items():
             rows.append({"side": name, "targets": targets, "pairs": len(ids)} | figures)
-    return {
-        "benchmark": "rank",
-        "model": arguments.shape or Path(arguments.model).name,
-        "device": device,
-        "dtype": dtype,
-        "threads": torch.get_num_threads(),
-        "results": rows,
-    }
+    return result.described("rank", arguments, device, dtype) | {"results": rows}
 
 
 def main() -> None:
     """Print the table, then the same as one line of JSON."""
-    arguments = make_parser().parse_args()
-    try:
-        figures = run(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(f"{'side':<12}{'targets':>8}{'pairs':>8}" + "".join(f"{column:>18}" for column in COLUMNS))
-    for row in figures["results"]:
-        told = "".join(f"{row[column]:>18,.6g}" for column in COLUMNS)
-        print(f"{row['side']:<12}{row['targets']:>8}{row['pairs']:>8}{told}")
-    if arguments.keep:
-        print(f"kept in {result.keep(arguments.keep, figures).relative_to(result.ROOT)}")
-    print(json.dumps(figures))
+    result.report(run, make_parser().parse_args(), ("side", "targets", "pairs"), COLUMNS)
 
 
 if __name__ == "__main__":

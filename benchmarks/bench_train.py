@@ -1,7 +1,6 @@
 """Measure LoRA training beside two other ways, on equal pairs: `python benchmarks/bench_train.py --shape tiny`."""
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -227,12 +226,7 @@ def run(arguments) -> dict:
     found = {name: medians(runs) for name, runs in rounds.items()}
     rows = [{"way": n, "real": f["real"]} | figures_of(n, f, len(ids), flop, best) for n, f in found.items()]
     require_agreement(rows, sum(map(len, ids)), 1e-4 if dtype == "float32" else 2e-2)
-    return {
-        "benchmark": "train",
-        "model": arguments.shape or Path(arguments.model).name,
-        "device": device,
-        "dtype": dtype,
-        "threads": torch.get_num_threads(),
+    return result.described("train", arguments, device, dtype) | {
         "pairs": len(ids),
         "tokens_a_pair": round(sum(map(len, ids)) / len(ids), 2),
         "tokens_per_forward": budget,
@@ -244,17 +238,7 @@ def run(arguments) -> dict:
 
 def main() -> None:
     """Print the table, then the same as one line of JSON."""
-    arguments = make_parser().parse_args()
-    try:
-        figures = run(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(f"{'way':<12}" + "".join(f"{column:>18}" for column in COLUMNS))
-    for row in figures["results"]:
-        print(f"{row['way']:<12}" + "".join(f"{row[column]:>18,.6g}" for column in COLUMNS))
-    if arguments.keep:
-        print(f"kept in {result.keep(arguments.keep, figures).relative_to(result.ROOT)}")
-    print(json.dumps(figures))
+    result.report(run, make_parser().parse_args(), ("way",), COLUMNS)
 
 
 if __name__ == "__main__":

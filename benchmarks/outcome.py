@@ -29,9 +29,8 @@ def measure(study, output: Path, folder_of, finished) -> dict:
     """
     from product_relevance.cleaning import normalise
     from product_relevance.metrics import floor
-    from product_relevance.records import read_records
 
-    frame = read_records(study.evaluate, role="train", on_bad_rows="skip")
+    frame = labelled(study.evaluate)
     labels = frame["label"].to_numpy(int)
     groups = np.array([normalise(text) for text in frame["origin_query"]])
     times = bootstrap.draws(groups)
@@ -46,13 +45,25 @@ def measure(study, output: Path, folder_of, finished) -> dict:
     return {"rows": rows, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
 
 
+def labelled(file: Path) -> pd.DataFrame:
+    """Read the labelled rows that a study is judged on."""
+    from product_relevance.records import read_records
+
+    return read_records(file, role="train", on_bad_rows="skip")
+
+
+def scores_of(folder: Path, ids: pd.Series) -> np.ndarray:
+    """Return the probabilities that one job gave the rows of these ids, in their order."""
+    table = pd.read_parquet(folder / "dev.txt.scores.parquet")
+    return table.set_index(table["id"].astype(str))["score"][ids.astype(str)].to_numpy()
+
+
 def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarray]:
     """Return each figure of each seed: on all rows, then on each draw, shape (seeds, 1 + draws)."""
     found = {name: [] for name in FIGURES}
     for folder in folders:
         cuts = _cuts(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
-        table = pd.read_parquet(folder / "dev.txt.scores.parquet")
-        scores = table.set_index(table["id"].astype(str))["score"][ids.astype(str)].to_numpy()
+        scores = scores_of(folder, ids)
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
         found["auc"].append(bootstrap.auc(labels, scores, all_times))
         found["macro_f1"].append(bootstrap.macro_f1(labels, scores >= cuts["macro_f1"], all_times))

@@ -1,10 +1,13 @@
-"""What every benchmark keeps beside its figures: commit, device, versions, date; and the matmul peak to divide by."""
+"""What every benchmark prints and keeps: a table, JSON, commit, device, versions, date; and the matmul peak."""
 
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +39,43 @@ def keep(name: str, figures: dict, folder: str | os.PathLike = RESULTS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"environment": environment(), "figures": figures})
     return path
+
+
+def described(name: str, arguments, device: str, dtype: str) -> dict:
+    """Return what the figures of a benchmark of one model begin with.
+
+    Args:
+        name: Of the benchmark.
+        arguments: With `shape`, or `model` where that is None.
+        device, dtype: Of the model.
+    """
+    import torch
+
+    about = {"benchmark": name, "model": arguments.shape or Path(arguments.model).name, "device": device}
+    return about | {"dtype": dtype, "threads": torch.get_num_threads()}
+
+
+def report(run: Callable[..., dict], arguments, names: Sequence[str], columns: Sequence[str]) -> None:
+    """Run a benchmark; print its rows as a table, where they were kept, and all of it as one line of JSON.
+
+    Args:
+        run: From the arguments to the figures, with the rows in `results`; a ValueError ends with one line.
+        arguments: Of the command line, with `keep`.
+        names: Keys that tell a row, the first one a text.
+        columns: Keys of its figures.
+    """
+    try:
+        figures = run(arguments)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    first, *others = names
+    print(f"{first:<14}" + "".join(f"{name:>9}" for name in others) + "".join(f"{name:>19}" for name in columns))
+    for row in figures["results"]:
+        told = f"{row[first]:<14}" + "".join(f"{row[name]:>9,}" for name in others)
+        print(told + "".join(f"{row[name]:>19,.6g}" for name in columns))
+    if arguments.keep:
+        print(f"kept in {keep(arguments.keep, figures).relative_to(ROOT)}")
+    print(json.dumps(figures))
 
 
 def environment() -> dict:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from outcome import labelled, scores_of
 from sklearn.metrics import roc_auc_score
 
 WAYS = {"validation": "validation, languages of training", "held_out": "languages held out"}
@@ -24,9 +25,7 @@ def measure(study, output: Path, folder_of, finished) -> list[dict]:
         `validation` and `held_out` are what a choice may look at, each by a model of its own; `seen` and `unseen` are
         the evaluated rows in the languages of the baseline's training and in others, None where there are none.
     """
-    from product_relevance.records import read_records
-
-    frame = read_records(study.evaluate, role="train", on_bad_rows="skip")
+    frame = labelled(study.evaluate)
     rows = [row for row in study.rows if study.held_out(row) and all(finished(row, seed) for seed in study.seeds)]
     files = {row.name: [folder_of(output, row.name, seed) / "done.json" for seed in study.seeds] for row in rows}
     if study.baseline not in files:
@@ -41,8 +40,7 @@ def measure(study, output: Path, folder_of, finished) -> list[dict]:
 
 def _of_job(file: Path, frame: pd.DataFrame, seen: np.ndarray) -> dict:
     done = _read(file)
-    table = pd.read_parquet(file.with_name("dev.txt.scores.parquet"))
-    scores = table.set_index(table["id"].astype(str))["score"][frame["id"].astype(str)].to_numpy()
+    scores = scores_of(file.parent, frame["id"])
     figures = {"validation": done["out_of_fold"]["auc"], "held_out": done["held_out"]["auc"]}
     labels = frame["label"].to_numpy(int)
     for name, part in (("seen", seen), ("unseen", ~seen)):

@@ -129,6 +129,18 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
+def limits(device: str) -> tuple[int, int]:
+    """Return how many padded tokens and how many rows a forward may have on a kind of device."""
+    kind = device if device in MAX_TOKENS else "cpu"
+    return MAX_TOKENS[kind], MAX_ROWS[kind]
+
+
+def pad_left_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad on the left and copy to a device, as `pad_on` does on the right."""
+    turned = pad_on(device, [row[::-1] for row in rows], pad_id)
+    return {name: value.flip(1) for name, value in turned.items()}
+
+
 def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad as `pad` does, and copy to a device; to a GPU out of pinned memory, while it still works on other rows."""
     batch = pad(rows, pad_id)

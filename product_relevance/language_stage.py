@@ -115,11 +115,7 @@ def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, tra
 
 
 def _finish(folder: str, shared: dict) -> str:
-    names = run.finished_folds(folder)
-    folds = [run.read_json(run.fold_folder(folder, name) / "fold.json") for name in names]
-    content = shared | {"finished": run.now(), "base": folds[0]["base"]}
-    content["folds"] = [{k: v for k, v in fold.items() if k not in ("history", "shared")} for fold in folds]
-    content["seconds"] = round(sum(fold["seconds"] for fold in folds), 1)
-    run.write_json(Path(folder) / "run.json", content)
+    folds = run.read_folds(folder, run.finished_folds(folder))
+    run.write_json(Path(folder) / "run.json", shared | run.of_folds(folds))
     table = pd.DataFrame([{key: fold[key] for key in ("name", "texts", "steps", "loss", "seconds")} for fold in folds])
     return f"{table.to_string(index=False)}\n\n{folder}: a first stage without a head: --init_adapter {folder}"

@@ -98,6 +98,11 @@ def score_unlabelled(folder: str, file: str) -> dict:
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
+def scores_path(target: Path) -> Path:
+    """Return where the scores of a submission lie."""
+    return target.with_name(target.name + ".scores.parquet")
+
+
 def predict_file(
     ensemble,
     file: str,
@@ -148,7 +153,7 @@ def predict_file(
     if consistent_ancestors:
         told += _agree(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
-    beside = target.with_name(target.name + ".scores.parquet")
+    beside = scores_path(target)
     write_table(scores, beside)
     write_submission(frame, scores["prediction"].to_numpy(), target)
     shutil.rmtree(parts)

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from product_relevance import memory, prefix_cache
-from product_relevance.batching import MAX_ROWS, MAX_TOKENS, pad_on
+from product_relevance.batching import MAX_TOKENS, limits, pad_on
 from product_relevance.modeling import evaluating
 from product_relevance.prefixes import batches, share
 
@@ -107,29 +108,26 @@ def over_batches(
         return np.zeros((0, *shape), np.float32)
     (distinct, inverse), done = _distinct(ids), []
     most = None  # padded tokens that a forward may have once one has failed
-    planned = max_tokens or MAX_TOKENS.get(device, MAX_TOKENS["cpu"])
+    tokens, at_most = limits(device)
     sharing = None if after is None else _worth_sharing(distinct)
-    pending = list(batches(distinct, planned, MAX_ROWS.get(device, 128), sharing))[::-1]
+    pending = list(batches(distinct, max_tokens or tokens, at_most, sharing))[::-1]
     with tqdm(total=len(distinct), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
             batch = pending.pop()
             rows = [distinct[i] for i in batch.rows]
             padded = len(rows) * max(map(len, rows))
-            if full := len(rows) > 1 and padded > (most or padded):
-                pending += batch.halves()[::-1]
-                continue
-            try:
-                scores = after(rows, batch.places, batch.prefixes) if batch.prefixes else forward(rows)
-                done.append((batch.rows, torch.as_tensor(scores)))  # no wait for a GPU between batches
-                bar.update(len(rows))
-            except torch.cuda.OutOfMemoryError:
-                if len(rows) == 1 and not batch.prefixes:
-                    raise
-                full = True
-            if full:  # here, since the error holds on to the tensors of its frames
-                _free_memory(f"out of memory at {len(rows)} pairs, {padded} padded tokens: halved")
+            too_large = len(rows) > 1 and most is not None and padded > most
+            if not too_large:
+                shared = (batch.places, batch.prefixes) if batch.prefixes else ()
+                score = partial(after if shared else forward, rows, *shared)
+                scores = _fitting(score, last=len(rows) == 1 and not batch.prefixes)
+                if scores is not None:
+                    done.append((batch.rows, scores))  # no wait for a GPU between batches
+                    bar.update(len(rows))
+                    continue
+                logger.warning("out of memory at %d pairs, %d padded tokens: halved", len(rows), padded)
                 most = padded // 2 if len(rows) > 1 else most
-                pending += batch.halves()[::-1]
+            pending += batch.halves()[::-1]
     found = np.empty((len(distinct), *shape), np.float32)
     for rows, scores in done:
         found[rows] = scores.cpu().numpy()
@@ -138,9 +136,15 @@ def over_batches(
     return found[inverse]
 
 
-def _free_memory(told: str) -> None:
-    torch.cuda.empty_cache()
-    logger.warning(told)
+def _fitting(score: Callable[[], np.ndarray | torch.Tensor], last: bool) -> torch.Tensor | None:
+    """Return what `score` gives, None where memory runs out, unless there is nothing smaller to try."""
+    try:
+        return torch.as_tensor(score())
+    except torch.cuda.OutOfMemoryError:
+        if last:
+            raise
+    torch.cuda.empty_cache()  # here, since the error holds on to the tensors of its frames
+    return None
 
 
 def _worth_sharing(rows: list[list[int]]):

@@ -6,7 +6,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from product_relevance.batching import pad_on
+from product_relevance.batching import pad_left_on, pad_on
 from product_relevance.yes_no import YesNoModel
 
 # Decoders whose scores over the cache were compared with those without: rotary positions, causal attention over all
@@ -62,8 +62,7 @@ class PrefixForward:
     def _forward_prefixes(self, prefixes: list[list[int]]) -> None:
         # Padded on the left, so that the tokens of a row stand side by side in the cache: a sliding window counts
         # places there, not positions.
-        turned = pad_on(self.device, [prefix[::-1] for prefix in prefixes], self.pad_id)
-        batch = {name: value.flip(1) for name, value in turned.items()}
+        batch = pad_left_on(self.device, prefixes, self.pad_id)
         self._mask = batch["attention_mask"]
         self._cache = DynamicCache(config=self.model.config)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)

@@ -117,6 +117,18 @@ def read_oof(run: Path, names: list[str]) -> pd.DataFrame | None:
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
+def read_folds(run: Path, names: list[str]) -> list[dict]:
+    """Read the `fold.json` of these finished folds."""
+    return [read_json(fold_folder(run, name) / "fold.json") for name in names]
+
+
+def of_folds(folds: list[dict]) -> dict:
+    """Return what `run.json` tells of its finished folds together: when, each, their base, seconds of all."""
+    told = [{key: value for key, value in fold.items() if key not in ("history", "shared")} for fold in folds]
+    seconds = round(sum(fold["seconds"] for fold in folds), 1)
+    return {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+
+
 def shared_part(content: dict) -> dict:
     """Return what all folds of a run must have in common."""
     part = {key: content[key] for key in SHARED}

@@ -191,12 +191,7 @@ def predict_shards(job: Score, file: str, output: str, number: int, workers: int
         return line
     rows = join(folder, target)
     shutil.rmtree(folder)
-    return f"{target}: {rows:,} predictions of {number} shards; probabilities in {scores_path(target).name}"
-
-
-def scores_path(target: Path) -> Path:
-    """Return where the scores of a submission lie."""
-    return target.with_name(target.name + ".scores.parquet")
+    return f"{target}: {rows:,} predictions of {number} shards; probabilities in {prediction.scores_path(target).name}"
 
 
 def join(folder: Path, target: Path) -> int:
@@ -219,7 +214,7 @@ def join(folder: Path, target: Path) -> int:
     tables = [shards.output_path(folder, number) for number in range(len(parts))]
     schema = _one_schema([pq.read_schema(path) for path in tables])
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target, "wb") as file, atomic_write(scores_path(target), "wb") as beside:
+    with atomic_write(target, "wb") as file, atomic_write(prediction.scores_path(target), "wb") as beside:
         with pq.ParquetWriter(beside, schema) as writer:
             for path, part in zip(tables, parts, strict=True):
                 table = pq.read_table(path).cast(schema)

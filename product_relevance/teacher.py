@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import distributed
+from product_relevance.columns import fingerprint
 from product_relevance.earlier import EarlierRun, teacher_column
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.files import write_table
@@ -65,13 +66,12 @@ def add_scores(
 
 def _key(frame: pd.DataFrame, teacher: EarlierRun, splits) -> dict:
     read = frame[["id", "query", "target", "translated_query", "language"]].astype(str)
-    texts = hashlib.sha256(pd.util.hash_pandas_object(read, index=False).to_numpy().tobytes()).hexdigest()
     rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
     return {
         "teacher": teacher.described(),
         "finished": teacher.content["finished"],
         "source": frame.attrs["sha256"],
-        "texts": texts,
+        "texts": fingerprint(read),
         "rows": rows,
     }
 

@@ -265,14 +265,9 @@ def finish(folder: str, shared: dict) -> str:
     """
     names = run.finished_folds(folder)
     run.check_shared(folder, shared)
-    folds = [run.read_json(run.fold_folder(folder, name) / "fold.json") for name in names]
+    folds = run.read_folds(folder, names)
     oof = run.read_oof(folder, names)
-    content = shared | {
-        "finished": run.now(),
-        "folds": [{k: v for k, v in f.items() if k not in ("history", "shared")} for f in folds],
-    }
-    content["base"] = folds[0]["base"]
-    content["seconds"] = round(sum(f["seconds"] for f in folds), 1)
+    content = shared | run.of_folds(folds)
     if oof is None:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
     else:

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from product_relevance.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
+from product_relevance.batching import budget_batches, limits, pad_left_on
 from product_relevance.prompt_tokens import Answers
 
 # Config keys by which some families scale their logits, in ways that are not computed here.
@@ -76,11 +76,8 @@ class YesNoModel(nn.Module):
         starts = [row[: len(row) - len(self.stem)] for row in ids]
         longest = [len(row) + limit for row in starts]
         steps = [[]] * len(ids)
-        for rows in budget_batches(
-            longest, *(limit.get(device.type, limit["cpu"]) for limit in (MAX_TOKENS, MAX_ROWS))
-        ):
-            batch = pad([starts[i][::-1] for i in rows], pad_id)  # turned round twice: padded on the left
-            batch = {name: value.flip(1).to(device) for name, value in batch.items()}
+        for rows in budget_batches(longest, *limits(device.type)):
+            batch = pad_left_on(device, [starts[i] for i in rows], pad_id)
             made = writer.generate(**batch, max_new_tokens=limit, do_sample=False, pad_token_id=pad_id)
             for i, row in zip(rows, made[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
                 steps[i] = row
