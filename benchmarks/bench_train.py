@@ -46,6 +46,7 @@ class Way:
     passes: int
     order: str
     split: bool = False
+    shared: bool = False
 
 
 WAYS = {
@@ -53,6 +54,7 @@ WAYS = {
     "trainer": Way(8, 1, "random"),
     "ours": Way(STEP, 1, "group_by_length", split=True),
     "ours_large": Way(LARGE, 1, "random", split=True),
+    "ours_shared": Way(STEP, 1, "random", split=True, shared=True),  # causal bases; pays where queries repeat
 }
 
 
@@ -63,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     base.add_argument("--model", default="embedded:e5-small", help="base (default: embedded:e5-small)")
     base.add_argument("--shape", choices=sorted(shapes.SHAPES), help="random weights of that shape, random tokens")
     parser.add_argument("--steps", type=int, default=16, help=f"steps of {STEP} pairs (default 16)")
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:-1])
     parser.add_argument("--repeats", type=int, default=1, help="rounds over the ways; medians are shown (default 1)")
     parser.add_argument("--tokens_per_forward", type=int, help="of ours (default: 4096 on a GPU, 1024 on a CPU)")
     parser.add_argument("--gradient_checkpointing", action="store_true", help="of all ways alike")
@@ -119,9 +121,8 @@ def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, b
         disable_tqdm=True,
     )
     if way.split:
-        trainer = RelevanceTrainer(
-            model=model, args=arguments, train_dataset=data, pad_id=pad_id, tokens_per_forward=budget
-        )
+        options = {"pad_id": pad_id, "tokens_per_forward": budget, "share_prefixes": way.shared}
+        trainer = RelevanceTrainer(model=model, args=arguments, train_dataset=data, **options)
     else:
         trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=PairCollator(pad_id))
         # transformers 5.23 takes these classifiers for models that divide their loss by the accumulated batch, which
@@ -176,7 +177,7 @@ def figures_of(name: str, found: dict, pairs: int, flop: float, best: float) -> 
         flop: of a trained token.
         best: FLOP/s of the device.
     """
-    seconds, scored, share = found["seconds"], found["scored"], SCORED["ours" if name == "ours_large" else name]
+    seconds, scored, share = found["seconds"], found["scored"], SCORED["ours" if name.startswith("ours") else name]
     return {
         "pairs_per_second": round(pairs / seconds, 2),
         "tokens_per_second": round(found["real"] / seconds),
@@ -197,7 +198,8 @@ def require_agreement(rows: list[dict], tokens: int, tolerance: float) -> None:
         ValueError: they do.
     """
     losses = [row["loss"] for row in rows]
-    if any(row["real"] != tokens for row in rows) or max(losses) - min(losses) > tolerance:
+    other = [row for row in rows if row["real"] > tokens or (row["real"] < tokens and not WAYS[row["way"]].shared)]
+    if other or max(losses) - min(losses) > tolerance:
         told = ", ".join(f"{row['way']}: {row['real']} tokens, loss {row['loss']}" for row in rows)
         raise ValueError(f"{told}; expected {tokens} tokens and losses within {tolerance}")
 

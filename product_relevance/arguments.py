@@ -165,6 +165,9 @@ class DataArguments:
     tokens_per_forward: int | None = option(
         None, "padded tokens a training forward at most: batches are cut into pieces of like length, same gradient"
     )
+    share_prefixes: bool = option(
+        False, "pairs of a query stand in one batch and forward their prefix once: causal bases without dropout"
+    )
     keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
 

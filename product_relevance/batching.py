@@ -119,6 +119,13 @@ class PairCollator:
         return batch
 
 
+def distinct(ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], np.ndarray]:
+    """Return the distinct rows in the order of their first and, per row, which of them it is."""
+    seen: dict[tuple[int, ...], int] = {}
+    inverse = np.array([seen.setdefault(tuple(row), len(seen)) for row in ids], dtype=int)
+    return [list(row) for row in seen], inverse
+
+
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad token ids on the right into `input_ids` and `attention_mask` of shape (rows, longest)."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)

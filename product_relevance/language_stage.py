@@ -72,6 +72,9 @@ def _check(model_args, data_args, training) -> None:
             f"--random_levels {data_args.random_levels}: --stage language_model reads each text once and whole; "
             "leave it to the second stage"
         )
+    for name in ("tokens_per_forward", "share_prefixes"):
+        if found := getattr(data_args, name):
+            raise ValueError(f"--{name} {found}: --stage language_model trains on batches as they are; leave it out")
     expected = {"adapter": "lora", "head": "classifier", "pooling": "auto", "init_lora_weights": "default"}
     for name, value in (expected | {"init_adapter": None}).items():
         if (found := getattr(model_args, name)) != value:

@@ -30,16 +30,20 @@ def split(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[s
     return pieces
 
 
-def require_splittable(training, max_tokens: int | None) -> None:
+def require_splittable(training, asked: str) -> None:
     """Refuse to split batches where every process must run equally many backward passes.
+
+    Args:
+        training: arguments of the Trainer.
+        asked: the option that splits them.
 
     Raises:
         ValueError: DeepSpeed or FSDP, whose processes wait for each other at each backward pass.
     """
     engine = "DeepSpeed" if training.deepspeed else "FSDP" if training.fsdp else None
-    if max_tokens is not None and engine:
+    if engine:
         raise ValueError(
-            f"--tokens_per_forward {max_tokens}: processes cut their batches into unlike numbers of pieces, and under "
+            f"{asked}: processes cut their batches into unlike numbers of pieces, and under "
             f"{engine} they would wait for each other for ever; use torchrun alone (DDP), or leave it out and lower "
             "--per_device_train_batch_size"
         )

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from product_relevance import memory, prefix_cache
-from product_relevance.batching import MAX_TOKENS, limits, pad_on
+from product_relevance.batching import MAX_TOKENS, distinct, limits, pad_on
 from product_relevance.modeling import evaluating
 from product_relevance.prefixes import batches, share
 
@@ -106,15 +106,15 @@ def over_batches(
     """
     if not ids:
         return np.zeros((0, *shape), np.float32)
-    (distinct, inverse), done = _distinct(ids), []
+    (once, inverse), done = distinct(ids), []
     most = None  # padded tokens that a forward may have once one has failed
     tokens, at_most = limits(device)
-    sharing = None if after is None else _worth_sharing(distinct)
-    pending = list(batches(distinct, max_tokens or tokens, at_most, sharing))[::-1]
-    with tqdm(total=len(distinct), desc=progress, unit="pair", disable=not progress) as bar:
+    sharing = None if after is None else _worth_sharing(once)
+    pending = list(batches(once, max_tokens or tokens, at_most, sharing))[::-1]
+    with tqdm(total=len(once), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
             batch = pending.pop()
-            rows = [distinct[i] for i in batch.rows]
+            rows = [once[i] for i in batch.rows]
             padded = len(rows) * max(map(len, rows))
             too_large = len(rows) > 1 and most is not None and padded > most
             if not too_large:
@@ -128,7 +128,7 @@ def over_batches(
                 logger.warning("out of memory at %d pairs, %d padded tokens: halved", len(rows), padded)
                 most = padded // 2 if len(rows) > 1 else most
             pending += batch.halves()[::-1]
-    found = np.empty((len(distinct), *shape), np.float32)
+    found = np.empty((len(once), *shape), np.float32)
     for rows, scores in done:
         found[rows] = scores.cpu().numpy()
     if not np.isfinite(found).all():
@@ -151,10 +151,3 @@ def _worth_sharing(rows: list[list[int]]):
     """Return the prefixes that rows share, None where forwarding them apart saves too little."""
     sharing = share(rows)
     return sharing if sharing.saved >= (1 - PAYS) * sum(map(len, rows)) else None
-
-
-def _distinct(ids: list[list[int]]) -> tuple[list[list[int]], np.ndarray]:
-    """Return the distinct rows and, per row, which of them it is."""
-    seen: dict[tuple, int] = {}
-    inverse = np.array([seen.setdefault(tuple(row), len(seen)) for row in ids])
-    return [list(row) for row in seen], inverse

@@ -25,10 +25,19 @@ def supports(model) -> bool:
 
 
 class PrefixForward:
-    """Scores what follows the prefixes of a block; keeps the keys and values of one block's prefixes."""
+    """Scores what follows the prefixes of a block; keeps the keys and values of one block's prefixes.
 
-    def __init__(self, model, pad_id: int):
-        self.model, self.pad_id, self.device = model, pad_id, next(model.parameters()).device
+    Gradients flow through them: in training the loss of all rows of a block reaches its prefixes.
+
+    Args:
+        model: that forwards the rows, as DDP wraps it.
+        pad_id: pad token.
+        inner: the model itself, which forwards the prefixes; `model` if None.
+    """
+
+    def __init__(self, model, pad_id: int, inner=None):
+        self.model, self.inner, self.pad_id = model, inner or model, pad_id
+        self.device = next(model.parameters()).device
         self._block, self._cache, self._mask = None, None, None
 
     def __call__(self, rows: Sequence[list[int]], places: Sequence[int], prefixes: list[list[int]]) -> torch.Tensor:
@@ -64,9 +73,9 @@ class PrefixForward:
         # places there, not positions.
         batch = pad_left_on(self.device, prefixes, self.pad_id)
         self._mask = batch["attention_mask"]
-        self._cache = DynamicCache(config=self.model.config)
+        self._cache = DynamicCache(config=self.inner.config)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)
-        self.model(**batch, position_ids=positions, past_key_values=self._cache, use_cache=True)
+        self.inner(**batch, position_ids=positions, past_key_values=self._cache, use_cache=True)
 
 
 class _Expanded(Cache):

@@ -42,11 +42,12 @@ class Batch:
         parts = np.array_split(np.arange(len(self.rows)), 2)
         if self.places is None:
             return [Batch(self.rows[part]) for part in parts]
-        halves = []
-        for part in parts:
-            kept, places = np.unique(self.places[part], return_inverse=True)
-            halves.append(Batch(self.rows[part], places, [self.prefixes[i] for i in kept]))
-        return halves
+        return [self.part(part) for part in parts]
+
+    def part(self, chosen: np.ndarray) -> "Batch":
+        """Return some of the rows as a block of their own, with no prefix but theirs."""
+        kept, places = np.unique(self.places[chosen], return_inverse=True)
+        return Batch(self.rows[chosen], places, [self.prefixes[i] for i in kept])
 
 
 def share(rows: Sequence[Sequence[int]], shortest: int = MIN_PREFIX) -> Sharing:

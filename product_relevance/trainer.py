@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer
 
-from product_relevance import memory, micro_batches, objectives
+from product_relevance import memory, micro_batches, objectives, prefix_batches
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
-from product_relevance.modeling import HEAD, evaluating
+from product_relevance.modeling import HEAD, drops, evaluating
 
 
 class RelevanceTrainer(Trainer):
@@ -25,10 +25,12 @@ class RelevanceTrainer(Trainer):
         pad_id: int,
         objective: ObjectiveArguments | None = None,
         tokens_per_forward: int | None = None,
+        share_prefixes: bool = False,
         **options,
     ):
         super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
         self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
+        self.share_prefixes = share_prefixes
         self.class_weights = self._class_weights()
         self.known = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
@@ -51,6 +53,9 @@ class RelevanceTrainer(Trainer):
             self.known["reference"] = self._reference(model, inputs)
         if self.known["objective"] == "r_drop":
             inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
+        if shared := inputs.pop("shared", None):
+            inner = self.accelerator.unwrap_model(model)
+            return super().compute_loss(lambda **_: {"logits": shared.logits(model, inner)}, inputs, *args, **options)
         return super().compute_loss(model, inputs, *args, **options)
 
     def _reference(self, model, inputs) -> torch.Tensor:
@@ -91,9 +96,9 @@ class RelevanceTrainer(Trainer):
         self.real_tokens += int(inputs["attention_mask"].sum())
         self.pairs += len(inputs["labels"])
         loss = 0.0
-        pieces = micro_batches.split(inputs, self._budget())
+        pieces = self._pieces(inputs)
         for piece in pieces:
-            self.padded_tokens += piece["input_ids"].numel()
+            self.padded_tokens += piece["shared"].forwarded if "shared" in piece else piece["input_ids"].numel()
             # gradients travel between the processes once, with the last piece
             with nullcontext() if piece is pieces[-1] else self.accelerator.no_sync(model):
                 loss += super().training_step(model, piece, num_items_in_batch)
@@ -104,6 +109,11 @@ class RelevanceTrainer(Trainer):
                 "the last checkpoint is kept"
             )
         return loss
+
+    def _pieces(self, inputs: dict) -> list[dict]:
+        if self.share_prefixes:
+            return prefix_batches.split(inputs, self._budget(), self.data_collator.pad_id)
+        return micro_batches.split(inputs, self._budget())
 
     def _budget(self) -> int | None:
         passes = 2 if self.objective.objective == "r_drop" else 1
@@ -120,9 +130,11 @@ class RelevanceTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if self.share_prefixes:
+            return prefix_batches.PrefixGroupedSampler(rows.ids, seed, rows.short)
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(rows)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthGroupedSampler([len(row) for row in rows.ids], step, seed, rows.short)
 
@@ -140,18 +152,24 @@ def make_trainer(
     objective,
     patience=None,
     tokens_per_forward=None,
+    share_prefixes=False,
 ):
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
 
     Raises:
-        ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
+        ValueError: an objective or shared prefixes that the model cannot be trained with, or a launcher that cannot
+            split batches.
     """
     from product_relevance.metrics import compute_metrics
     from product_relevance.summary import compute_metrics_by_task
 
     tasks = None if valid is None else valid.tasks
     _check_objective(model, training, objective)
-    micro_batches.require_splittable(training, tokens_per_forward)
+    if tokens_per_forward is not None:
+        micro_batches.require_splittable(training, f"--tokens_per_forward {tokens_per_forward}")
+    if share_prefixes:
+        micro_batches.require_splittable(training, "--share_prefixes")
+        prefix_batches.require_shareable(model, training, objective.objective)
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
@@ -162,14 +180,14 @@ def make_trainer(
         pad_id=tokenizer.pad_token_id,
         objective=objective,
         tokens_per_forward=tokens_per_forward,
+        share_prefixes=share_prefixes,
         compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
         callbacks=callbacks,
     )
 
 
 def _check_objective(model, training, objective: ObjectiveArguments) -> None:
-    drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    if objective.objective == "r_drop" and not drops:
+    if objective.objective == "r_drop" and not drops(model):
         raise ValueError("--objective r_drop compares two passes under dropout: give --lora_dropout or --base_dropout")
     if objective.objective == "dpo":
         if not hasattr(model, "disable_adapter") or any(HEAD.search(n) for n, _ in model.named_parameters()):

@@ -137,8 +137,8 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
         valid_set = _rows(frame, tokens, _longest_first(tokens, watched))
     trainer.require_rows(len(split.train))
     patience = data_args.early_stopping_patience
-    budget = data_args.tokens_per_forward
-    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, budget)
+    split_by = data_args.tokens_per_forward, data_args.share_prefixes
+    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, *split_by)
     if not training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
     checkpoint = checkpoint_of(training, run.work_folder(folder, split.name))

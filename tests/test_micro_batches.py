@@ -121,9 +121,8 @@ def test_engines_whose_processes_wait_at_each_pass_are_refused(engine):
     from product_relevance.micro_batches import require_splittable
 
     training = SimpleNamespace(**({"deepspeed": None, "fsdp": None} | {engine: "zero2.json"}))
-    require_splittable(training, None)
     with pytest.raises(ValueError, match="use torchrun alone"):
-        require_splittable(training, 512)
+        require_splittable(training, "--tokens_per_forward 512")
 
 
 def test_one_process_trains_on_one_of_several_gpus(caplog):
@@ -160,13 +159,19 @@ def train(base, file, output, launcher: list[str], *more: str) -> dict:
 
 
 @pytest.mark.launcher
-def test_two_processes_that_split_train_as_one_that_does_not(base_of, tmp_path):
-    file = write_rows(tmp_path / "train_QC.txt", rows_of("train_QC.txt")[:64])
+@pytest.mark.parametrize("share", ["false", "true"])
+def test_two_processes_that_split_train_as_one_that_does_not(share, base_of, tmp_path):
+    rows = rows_of("train_QC.txt")[:64]
+    if share == "true":  # four targets a query
+        rows = [row | {"origin_query": rows[i // 4]["origin_query"]} for i, row in enumerate(rows)]
+    file = write_rows(tmp_path / "train_QC.txt", rows)
     torchrun = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "--master_port", "29691"]
     pieces = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--tokens_per_forward", "40"]
+    pieces += ["--share_prefixes", share]
     fold = train(base_of("qwen3"), file, tmp_path / "two", torchrun, *pieces)
     assert fold["engine"] == "DistributedDataParallel"
-    whole = train(base_of("qwen3"), file, tmp_path / "one", [sys.executable], "--per_device_train_batch_size", "16")
+    alone = ["--per_device_train_batch_size", "16", "--share_prefixes", share]
+    whole = train(base_of("qwen3"), file, tmp_path / "one", [sys.executable], *alone)
     assert fold["padding_ratio"] < whole["padding_ratio"]
     two, one = (load_file(tmp_path / name / "full/adapter_model.safetensors") for name in ("two", "one"))
     assert two.keys() == one.keys()

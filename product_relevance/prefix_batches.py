@@ -1,0 +1,138 @@
+"""Training batches whose pairs share prefixes: whole groups side by side, each prefix forwarded once a piece."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from product_relevance import prefix_cache
+from product_relevance.batching import distinct, pad
+from product_relevance.modeling import drops
+from product_relevance.prefixes import Batch, batches, share
+
+
+class PrefixGroupedSampler(Sampler):
+    """Random order in which rows that share a prefix, as the pairs of a query do, follow each other.
+
+    The groups are those that save most tokens over the whole epoch (`prefixes.share`); groups and single rows are
+    shuffled together, and so are the rows of a group. The order depends on seed and epoch alone.
+    """
+
+    def __init__(self, ids: Sequence[Sequence[int]], seed: int, short=None):
+        once, inverse = distinct(ids)
+        group = share(once).group
+        alone = group < 0
+        group[alone] = group.max(initial=-1) + 1 + np.arange(alone.sum())
+        self.group, self.seed, self.epoch, self.short = group[inverse], seed, 0, short
+
+    def __len__(self):
+        return len(self.group)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is given next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rows = rng.permutation(len(self.group))
+        place = rng.permutation(self.group.max(initial=0) + 1)
+        order = rows[np.argsort(place[self.group[rows]], kind="stable")]
+        return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
+
+
+def split(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:
+    """Split a batch into pieces, in each of which the rows that share a prefix forward it once.
+
+    Losses that are summed over the pairs have the same sum, and the same gradient, as those of the whole batch, where
+    nothing is random in a forward pass.
+
+    Args:
+        batch: padded on the right: `input_ids` and `attention_mask` of shape (n, length), all else of shape (n,).
+        max_tokens: padded tokens a piece at most, where a row counts with its prefix; as many as there are if None.
+        pad_id: pad token.
+
+    Returns:
+        Pieces that hold each pair once: what `batch` has, of some rows; under `shared` how to forward them.
+    """
+    ends = batch["attention_mask"].sum(1).tolist()
+    rows, inverse = distinct([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
+    budget = max_tokens or batch["input_ids"].numel()
+    pieces = []
+    for found in batches(rows, budget, len(rows), share(rows)):
+        forwarded = found.part(np.arange(len(found.rows))) if found.prefixes else found
+        members = np.flatnonzero(np.isin(inverse, found.rows))
+        at = torch.from_numpy(members).to(batch["input_ids"].device)
+        shared = Shared([rows[i] for i in found.rows], forwarded, _places(found.rows, inverse[members]), pad_id)
+        of_rows = {key: value[at] for key, value in batch.items() if key not in ("input_ids", "attention_mask")}
+        pieces.append(of_rows | {"shared": shared})
+    return pieces
+
+
+class Shared:
+    """Distinct rows of one piece, and the place of each pair among them.
+
+    Args:
+        rows: d lists of token ids, whole.
+        batch: their places and prefixes; no prefixes if they share nothing.
+        places: of each of the n pairs among the rows, shape (n,).
+        pad_id: pad token.
+    """
+
+    def __init__(self, rows: list[list[int]], batch: Batch, places: np.ndarray, pad_id: int):
+        self.rows, self.batch, self.places, self.pad_id = rows, batch, torch.from_numpy(places), pad_id
+
+    @property
+    def forwarded(self) -> int:
+        """Padded tokens that the model forwards."""
+        prefixes = self.batch.prefixes
+        if not prefixes:
+            return len(self.rows) * max(map(len, self.rows))
+        left = [len(row) - len(prefixes[place]) for row, place in zip(self.rows, self.batch.places, strict=True)]
+        return len(prefixes) * max(map(len, prefixes)) + len(left) * max(left)
+
+    def logits(self, model, inner) -> torch.Tensor:
+        """Forward the rows, with gradients.
+
+        Args:
+            model: as a launcher wraps it.
+            inner: the model itself.
+
+        Returns:
+            Logits of the pairs, of shape (n, 2).
+        """
+        device = next(model.parameters()).device
+        if self.batch.prefixes:
+            forward = prefix_cache.PrefixForward(model, self.pad_id, inner)
+            logits = forward(self.rows, self.batch.places, self.batch.prefixes)
+        else:
+            padded = {name: value.to(device) for name, value in pad(self.rows, self.pad_id).items()}
+            logits = model(**padded, use_cache=False).logits
+        return logits[self.places.to(device)]
+
+
+def require_shareable(model, training, objective: str) -> None:
+    """Refuse what would make shared prefixes inexact, or cannot keep them.
+
+    Raises:
+        ValueError: names what is in the way and what to do.
+    """
+    way_out = "leave out --share_prefixes"
+    if not prefix_cache.supports(model):
+        known = ", ".join(sorted(prefix_cache.DECODERS))
+        raise ValueError(f"--share_prefixes needs a causal base ({known}) with --pooling auto or yes_no; {way_out}")
+    if objective in ("r_drop", "dpo"):
+        raise ValueError(f"--share_prefixes: --objective {objective} forwards each pair twice; {way_out}")
+    if drops(model):
+        raise ValueError(
+            "--share_prefixes: pairs would share the dropout of their prefix; take --lora_dropout 0 and "
+            f"--base_dropout 0, or {way_out}"
+        )
+    if training.gradient_checkpointing:
+        raise ValueError(f"--share_prefixes keeps keys and values, which --gradient_checkpointing forgets; {way_out}")
+
+
+def _places(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return where each of the wanted rows stands in `rows`."""
+    order = np.argsort(rows)
+    return order[np.searchsorted(rows, wanted, sorter=order)]

@@ -1,0 +1,151 @@
+"""Shared prefixes in training: queries in one batch, each pair once, the same gradient from fewer tokens."""
+
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import rows_of, tiny_config, write_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainingArguments
+
+import train_relevance
+from product_relevance.adapters import add_adapter
+from product_relevance.arguments import ModelArguments, ObjectiveArguments
+from product_relevance.batching import PairCollator, PairDataset
+from product_relevance.prefix_batches import PrefixGroupedSampler, require_shareable, split
+from product_relevance.prompt_tokens import Answers
+from product_relevance.run import read_json
+from product_relevance.trainer import RelevanceTrainer
+from product_relevance.yes_no import YesNoModel
+
+PAD = 1
+DECODERS = ["qwen2", "qwen3", "gemma2", "gemma3_text"]
+# pairs of a few queries, some longer than the sliding windows of the tiny bases; a pair may come twice
+drawn = st.tuples(st.integers(0, 3), st.integers(2, 9))
+pair = drawn.map(lambda p: [2, *[4 + p[0]] * (3 + 7 * p[0]), *range(9, 9 + p[1])])
+pairs = st.lists(pair, min_size=1, max_size=14)
+budgets = st.one_of(st.none(), st.integers(1, 200))
+
+
+def collated(ids):
+    n = len(ids)
+    data = PairDataset(
+        ids, [i % 2 for i in range(n)], [1 + i / n for i in range(n)], [(i + 1) / (n + 1) for i in range(n)]
+    )
+    return PairCollator(PAD)([data[i] for i in range(n)])
+
+
+@given(pairs, st.integers(0, 5))
+def test_an_epoch_shows_each_row_once_with_its_group_side_by_side(ids, seed):
+    sampler = PrefixGroupedSampler(ids, seed)
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        assert sorted(order) == list(range(len(ids))) == list(range(len(sampler)))
+        groups = [sampler.group[i] for i in order]
+        starts = [g for i, g in enumerate(groups) if i == 0 or groups[i - 1] != g]
+        assert len(starts) == len(set(starts)), "a group is in two pieces"
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    ids = [[2, query, query, query, query, target] for query in range(10, 30) for target in (5, 6, 7)]
+    sampler = PrefixGroupedSampler(ids, 1)
+    first = list(sampler)
+    assert first == list(sampler) and first != list(PrefixGroupedSampler(ids, 2))
+    sampler.set_epoch(1)
+    assert first != list(sampler)
+    assert {len({ids[i][1] for i in first[at : at + 3]}) for at in range(0, 60, 3)} == {1}
+
+
+@given(pairs, budgets)
+def test_the_pieces_hold_each_pair_once_with_its_label_and_weight(ids, budget):
+    found = []
+    for piece in split(collated(ids), budget, PAD):
+        shared = piece["shared"]
+        rows = [shared.rows[place] for place in shared.places.tolist()]
+        found += zip(rows, piece["labels"].tolist(), (round(w, 5) for w in piece["weights"].tolist()), strict=True)
+        prefixes = shared.batch.prefixes
+        for row, place in zip(shared.rows, shared.batch.places, strict=True) if prefixes else ():
+            assert row[: len(prefixes[place])] == prefixes[place]
+    n = len(ids)
+    assert sorted(found) == sorted((row, i % 2, round(1 + i / n, 5)) for i, row in enumerate(ids))
+
+
+@cache
+def trainer_for(kind: str, head: str, objective: str) -> RelevanceTrainer:
+    """Return a trainer of a tiny decoder under LoRA that has left its start, without dropout."""
+    torch.manual_seed(0)
+    if head == "yes_no":
+        model = YesNoModel(AutoModelForCausalLM.from_config(tiny_config(kind)), Answers(no=10, yes=11, stem=[]))
+    else:
+        model = AutoModelForSequenceClassification.from_config(tiny_config(kind))
+    model = add_adapter(model, ModelArguments("tiny", lora_dropout=0.0, lora_r=4))
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.05)
+    chosen = ObjectiveArguments(objective=objective, **({"teacher": "a-run"} if objective == "distill" else {}))
+    arguments = TrainingArguments(use_cpu=True, report_to="none", label_smoothing_factor=0.1)
+    return RelevanceTrainer(model=model, pad_id=PAD, args=arguments, objective=chosen)
+
+
+def step(trainer, ids, share: bool, budget=None):
+    """Return loss and gradients of one training step, whose accumulated batch has three pairs more than this one."""
+    trainer.model.zero_grad()
+    trainer.share_prefixes, trainer.tokens_per_forward = share, budget
+    loss = trainer.training_step(trainer.model, collated(ids), torch.tensor(len(ids) + 3))
+    return loss, {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+WAYS = [(kind, "classifier", "cross_entropy") for kind in DECODERS]
+WAYS += [("gemma3_text", "yes_no", "cross_entropy"), ("qwen3", "classifier", "distill")]
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+@settings(max_examples=12)
+@given(ids=pairs, budget=budgets)
+def test_loss_and_gradient_are_those_of_pairs_forwarded_whole(way, ids, budget):
+    trainer = trainer_for(*way)
+    loss, gradients = step(trainer, ids, share=False)
+    shared_loss, shared = step(trainer, ids, share=True, budget=budget)
+    torch.testing.assert_close(shared_loss, loss, atol=1e-6, rtol=1e-5)
+    assert gradients.keys() == shared.keys() and gradients
+    scale = max(1, *(g.abs().max().item() for g in gradients.values()))
+    for name, value in gradients.items():
+        torch.testing.assert_close(shared[name], value, atol=1e-5 * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_query_with_many_targets_is_forwarded_once():
+    trainer = trainer_for("qwen3", "classifier", "cross_entropy")
+    ids = [[2, *[7] * 19, 30 + i, 50] for i in range(8)]
+    before = trainer.padded_tokens, trainer.real_tokens
+    step(trainer, ids, share=True)
+    assert (trainer.padded_tokens - before[0], trainer.real_tokens - before[1]) == (20 + 8 * 2, 8 * 22)
+
+
+def refusal(kind="qwen3", objective="cross_entropy", dropout=0.0, checkpointing=False) -> str:
+    model = AutoModelForSequenceClassification.from_config(tiny_config(kind))
+    model = add_adapter(model, ModelArguments("tiny", lora_dropout=dropout, lora_r=4))
+    training = SimpleNamespace(gradient_checkpointing=checkpointing)
+    with pytest.raises(ValueError) as refused:
+        require_shareable(model, training, objective)
+    return str(refused.value)
+
+
+def test_what_would_not_be_exact_is_refused():
+    assert "causal base" in refusal("bert")
+    assert "--lora_dropout 0" in refusal(dropout=0.1)
+    assert "forwards each pair twice" in refusal(objective="dpo")
+    assert "--gradient_checkpointing forgets" in refusal(checkpointing=True)
+
+
+def test_a_run_with_shared_prefixes_forwards_less_than_it_reads(base_of, tmp_path):
+    rows = [row | {"id": f"{i}-{j}", "origin_query": rows_of("train_QC.txt")[i]["origin_query"] + " for a rainy day"}
+            for i in range(8) for j, row in enumerate(rows_of("train_QC.txt")[:4])]  # fmt: skip
+    file = write_rows(tmp_path / "train_QC.txt", rows)
+    flags = f"--model_name_or_path {base_of('gemma3_text')} --train_file {file} --output_dir {tmp_path / 'run'}"
+    flags += " --task QC --use_cpu true --fold full --max_steps 3 --eval_strategy no --save_strategy no --lora_r 4"
+    flags += " --load_best_model_at_end false --language_fix none --per_device_train_batch_size 8 --lora_dropout 0"
+    train_relevance.main([*flags.split(), "--share_prefixes", "true"])
+    assert read_json(tmp_path / "run/full/fold.json")["padding_ratio"] < 1
