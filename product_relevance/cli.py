@@ -90,7 +90,8 @@ def _add_predict(commands) -> None:
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
     predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")
-    predict.add_argument("--workers", type=int, default=1, help="shards at a time, one a GPU (default 1)")
+    workers = "processes, one a GPU; cut the file into as many parts where --shards is not given (default 1)"
+    predict.add_argument("--workers", type=int, default=1, help=workers)
     agree = "QC: raise a path's score to those of the paths below it, for the same query"
     predict.add_argument("--consistent_ancestors", action="store_true", help=agree)
     predict.add_argument("--overwrite", action="store_true", help="replace the output")

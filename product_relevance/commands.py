@@ -52,7 +52,7 @@ def predict(arguments) -> None:
     """Score a file."""
     from product_relevance.prediction import predict_file
 
-    if arguments.shards is not None:
+    if arguments.shards is not None or arguments.workers > 1:
         return _predict_shards(arguments)
     written = predict_file(
         _load(arguments),
@@ -73,7 +73,8 @@ def _predict_shards(arguments) -> None:
 
     if arguments.consistent_ancestors:
         raise ValueError("--consistent_ancestors: the pairs of a query may lie in different shards; leave one out")
-    where = arguments.file, arguments.output, arguments.shards, arguments.workers, arguments.overwrite
+    number = arguments.workers if arguments.shards is None else arguments.shards
+    where = arguments.file, arguments.output, number, arguments.workers, arguments.overwrite
     print(shard_jobs.predict_shards(_score(arguments), *where))
 
 

@@ -114,6 +114,10 @@ def test_shards_score_as_one_piece_does(base_of, tmp_path):
     expected, found = (pd.read_parquet(f"{path}.scores.parquet") for path in (plain, joined))
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     assert not Path(f"{joined}.shards").exists()
+    by_two = predict(run, source, tmp_path / "by_two.txt", "--workers", "2")
+    assert pd.read_json(by_two, lines=True)["id"].tolist() == expected["id"].tolist()
+    found = pd.read_parquet(f"{by_two}.scores.parquet")
+    assert np.allclose(found["score"], expected["score"], atol=1e-6) and found["id"].equals(expected["id"])
     table = tmp_path / "test_QC.parquet"
     pd.DataFrame(rows).to_parquet(table, index=False)
     predict(run, table, tmp_path / "scores", "--shards", "4")  # other shards, other batches
