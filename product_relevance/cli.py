@@ -71,6 +71,8 @@ def _add_scoring(parser) -> None:
     parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number to 1")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")
+    compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
+    parser.add_argument("--compile", action="store_true", help=compiled)
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
 
 

@@ -27,6 +27,7 @@ class Score:
         model: Run folder, stack, downloaded folder or Hub id; each worker loads it once.
         revision: Of a Hub id.
         merge, dtype, max_disagreement, reasoning_tokens: See `RelevanceEnsemble.from_pretrained`.
+        compile: Compile the model, for all shapes at once: minutes at the first batches; see docs/scale.md.
         device: None takes a GPU where there is one, and of several each worker its own.
         vote, threshold, translation, chunk_rows: See `prediction.predict_file`.
     """
@@ -38,6 +39,7 @@ class Score:
     dtype: str = "auto"
     max_disagreement: float = 0.02
     reasoning_tokens: int = 0
+    compile: bool = False
     vote: str | None = None
     threshold: str = "f1"
     translation: str | None = None
@@ -62,7 +64,7 @@ class Score:
         """Load the ensemble or stack.
 
         Raises:
-            ValueError: See `RelevanceEnsemble.from_pretrained`; or reasoning for a stack.
+            ValueError: See `RelevanceEnsemble.from_pretrained`; reasoning for a stack; what cannot be compiled.
         """
         from product_relevance.ensemble import RelevanceEnsemble
 
@@ -70,10 +72,21 @@ class Score:
         options["device"] = self.device
         if not stacking.is_stack(self.model):
             options |= {"revision": self.revision, "reasoning_tokens": self.reasoning_tokens}
-            return RelevanceEnsemble.from_pretrained(self.model, **options)
+            ensemble = RelevanceEnsemble.from_pretrained(self.model, **options)
+            if self.compile:
+                _compile(ensemble)
+            return ensemble
+        if self.compile:
+            raise ValueError("--compile: a stack loads one base after the other; give one of its runs")
         if self.reasoning_tokens:
             raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
         return stacking.RelevanceStack.from_pretrained(self.model, **options)
+
+
+def _compile(ensemble) -> None:
+    if ensemble.shared_layers:
+        raise ValueError("--compile: the folds of this run share a trunk, which is forwarded by layers; leave it out")
+    ensemble.model.compile(dynamic=True)  # one graph for all shapes, so that no shape has to wait
 
 
 @cache

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -125,6 +126,21 @@ def test_shards_score_as_one_piece_does(base_of, tmp_path):
     other = pd.concat(parts, ignore_index=True)
     assert other["id"].tolist() == expected["id"].tolist()
     assert np.allclose(other["score"], expected["score"], atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
+def test_a_compiled_model_scores_as_it_did_before(base_of, tmp_path):
+    from torch._dynamo.utils import counters
+
+    run = tiny_run(base_of("bert"))
+    source = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:40])
+    one = ["--merge", "weights", "--max_disagreement", "1"]
+    plain = predict(run, source, tmp_path / "plain.txt", *one)
+    counters.clear()
+    compiled = predict(run, source, tmp_path / "compiled.txt", *one, "--compile")
+    assert counters["stats"]["unique_graphs"] == 1, "one graph for all shapes"
+    found, expected = (pd.read_parquet(f"{path}.scores.parquet") for path in (compiled, plain))
+    assert np.allclose(found["score"], expected["score"], atol=1e-5)
 
 
 def test_an_id_in_two_shards_is_told_before_a_submission_is_written(base_of, tmp_path):
