@@ -54,17 +54,19 @@ def train_all(study: Study, output: Path, jobs: int, only: list[str] | None) -> 
     todo = [(row, seed) for seed in study.seeds for row in rows if not _finished(study, row, seed, output, files)]
     training = [job for job in todo if job[0].trained == job[0].name]
     judging = [job for job in todo if job[0].trained != job[0].name]  # another row's runs, so after it
+    without = [(row, seed) for seed in study.seeds for row in rows if study.held_out(row)]
+    without = [job for job in without if not _finished(study, *job, output, files, held_out=True)]
     failed = []
-    for row in [row for row in rows if any(job[0] is row for job in training)]:
+    for row in [row for row in rows if any(job[0] is row for job in [*training, *without])]:
         try:
             _prepare(study, row, output)
         except ValueError as error:
             failed.append(f"{row.name}: {error}")
-            training = [job for job in training if job[0] is not row]
+            training, without = ([job for job in part if job[0] is not row] for part in (training, without))
             judging = [job for job in judging if job[0].trained != row.name]
-    for part in (training, judging):
+    for work, part in ((_job, training), (_job, judging), (_job_without, without)):
         with ThreadPoolExecutor(jobs) as pool:
-            started = {pool.submit(_job, study, *job, output, files, jobs): job for job in part}
+            started = {pool.submit(work, study, *job, output, files, jobs): job for job in part}
             for done in tqdm(as_completed(started), total=len(part), desc="trainings", disable=not part):
                 if done.exception() is not None:
                     failed.append(f"{started[done][0].name}, seed {started[done][1]}: {done.exception()}")
@@ -83,9 +85,11 @@ def _digests(study: Study) -> dict[str, str]:
     return {Path(name).name: sha256_of(name) for name in (study.arguments["train_file"], study.evaluate)}
 
 
-def _finished(study: Study, row: Row, seed: int, output: Path, files: dict) -> bool:
-    done = folder_of(output, row.name, seed) / "done.json"
-    return done.is_file() and json.loads(done.read_text(encoding="utf-8"))["key"] == study.key(row, seed, files)
+def _finished(study: Study, row: Row, seed: int, output: Path, files: dict, held_out=False) -> bool:
+    done = folder_of(output, row.name, seed) / ("held-out.json" if held_out else "done.json")
+    if not done.is_file():
+        return False
+    return json.loads(done.read_text(encoding="utf-8"))["key"] == study.key(row, seed, files, held_out)
 
 
 def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
@@ -97,11 +101,8 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     folder.mkdir(parents=True, exist_ok=True)
     run = folder_of(output, row.trained, seed) / "run"
     if row.trained == row.name:
-        file = study.arguments["train_file"] if row.prepare is None else _prepared(output, row)
-        _call("train_relevance.py", [*study.flags(row, seed, file, run), "--overwrite", "true"], folder, jobs)
-        if study.held_out(row):
-            flags = study.flags(row, seed, file, folder / "held-out", held_out=True)
-            _call("train_relevance.py", [*flags, "--overwrite", "true"], folder, jobs)
+        flags = study.flags(row, seed, _train_file(study, row, output), run)
+        _call("train_relevance.py", [*flags, "--overwrite", "true"], folder, jobs)
     options = {name: value for name, value in row.evaluate.items() if name != "threshold"}
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     scored = folder / "dev.txt"
@@ -110,9 +111,24 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     content = of_task(load_run(run), study.arguments["task"])
     told = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
     told["languages"] = content["data"]["languages"]
-    if study.held_out(row):
-        told["held_out"] = of_task(load_run(folder / "held-out"), study.arguments["task"])["metrics"]
     write_json(folder / "done.json", {"key": study.key(row, seed, files), **told, "device": content["device"]})
+
+
+def _job_without(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
+    """Train a row without the held-out languages, which its run then validates on."""
+    from product_relevance.run import load_run, write_json
+    from product_relevance.tasks import of_task
+
+    folder = folder_of(output, row.name, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = study.flags(row, seed, _train_file(study, row, output), folder / "held-out", held_out=True)
+    _call("train_relevance.py", [*flags, "--overwrite", "true"], folder, jobs)
+    metrics = of_task(load_run(folder / "held-out"), study.arguments["task"])["metrics"]
+    write_json(folder / "held-out.json", {"key": study.key(row, seed, files, held_out=True), "held_out": metrics})
+
+
+def _train_file(study: Study, row: Row, output: Path) -> Path:
+    return study.arguments["train_file"] if row.prepare is None else _prepared(output, row)
 
 
 def _prepared(output: Path, row: Row) -> Path:
@@ -155,7 +171,8 @@ def summarise(study: Study, output: Path) -> None:
     finished = lambda row, seed: _finished(study, row, seed, output, files)  # noqa: E731
     found = measure(study, output, folder_of, finished)
     text = to_markdown(study, found)
-    if chosen := selection.measure(study, output, folder_of, finished):
+    both = lambda row, seed: finished(row, seed) and _finished(study, row, seed, output, files, True)  # noqa: E731
+    if chosen := selection.measure(study, output, folder_of, both):
         found |= {"selection": chosen}
         text += "\n\n" + selection.to_markdown(study, chosen)
     write_json(output / "table.json", found)

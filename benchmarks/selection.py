@@ -18,7 +18,7 @@ def measure(study, output: Path, folder_of, finished) -> list[dict]:
         study: what was trained.
         output: folder of the study.
         folder_of: (output, row name, seed) -> folder of that job.
-        finished: (row, seed) -> whether that job is done as the study now wants it.
+        finished: (row, seed) -> whether both trainings are done as the study now wants them.
 
     Returns:
         {"row", "validation", "held_out", "seen", "unseen"} a row whose seeds are all finished; AUC, means over seeds.
@@ -41,7 +41,8 @@ def measure(study, output: Path, folder_of, finished) -> list[dict]:
 def _of_job(file: Path, frame: pd.DataFrame, seen: np.ndarray) -> dict:
     done = _read(file)
     scores = scores_of(file.parent, frame["id"])
-    figures = {"validation": done["out_of_fold"]["auc"], "held_out": done["held_out"]["auc"]}
+    without = _read(file.with_name("held-out.json"))
+    figures = {"validation": done["out_of_fold"]["auc"], "held_out": without["held_out"]["auc"]}
     labels = frame["label"].to_numpy(int)
     for name, part in (("seen", seen), ("unseen", ~seen)):
         figures[name] = roc_auc_score(labels[part], scores[part]) if part.any() else np.nan

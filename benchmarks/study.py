@@ -88,14 +88,14 @@ class Study:
             settings |= {"held_out_languages": self.held_out_languages, "fold": "all"}
         return [str(self.recipe), *as_flags(settings)]
 
-    def key(self, row: Row, seed: int, files: dict[str, str]) -> str:
+    def key(self, row: Row, seed: int, files: dict[str, str], held_out=False) -> str:
         """Return what a finished job is known by: everything that decides its result, and the files' sha256."""
         from product_relevance.files import sha256_of
 
         of = next(other for other in self.rows if other.name == row.trained)
         content = [self.recipe.read_text(encoding="utf-8"), self.arguments, of.train, of.prepare, row.evaluate]
         content += [sha256_of(name) for name in dict.fromkeys([*of.files, *row.files])]
-        content += [self.held_out_languages] if self.held_out(row) else []
+        content += [self.held_out_languages] if held_out else []
         return hashlib.sha256(json.dumps([*content, seed, files], sort_keys=True).encode()).hexdigest()
 
 
