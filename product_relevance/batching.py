@@ -185,10 +185,14 @@ class LengthGroupedSampler(Sampler):
         windows = [order[i : i + step] for i in range(0, len(order), step)]
         lengths = self.lengths if self.short is None else self.short.lengths(self.lengths, self.epoch)
         order = np.concatenate([w[np.argsort(-lengths[w], kind="stable")] for w in windows])
-        whole = len(order) // self.batch_size * self.batch_size
-        batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))  # the short batch stays last
-        order = np.concatenate([batches.reshape(-1), order[whole:]])
+        order = shuffled_batches(order, self.batch_size, rng)
         return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
+
+
+def shuffled_batches(order: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows with their batches of `size` shuffled; a short batch stays last."""
+    whole = len(order) // size * size
+    return np.concatenate([rng.permutation(order[:whole].reshape(-1, size)).reshape(-1), order[whole:]])
 
 
 def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

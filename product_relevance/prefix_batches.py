@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Sampler
 
 from product_relevance import prefix_cache
-from product_relevance.batching import distinct, pad
+from product_relevance.batching import LengthGroupedSampler, distinct, pad, shuffled_batches
 from product_relevance.modeling import drops
 from product_relevance.prefixes import Batch, batches, share
 
@@ -15,16 +15,20 @@ from product_relevance.prefixes import Batch, batches, share
 class PrefixGroupedSampler(Sampler):
     """Random order in which rows that share a prefix, as the pairs of a query do, follow each other.
 
-    The groups are those that save most tokens over the whole epoch (`prefixes.share`); groups and single rows are
-    shuffled together, and so are the rows of a group. The order depends on seed and epoch alone.
+    The groups are those that save most tokens over the whole epoch (`prefixes.share`). They are shuffled, and inside a
+    window of `LengthGroupedSampler.WINDOW` batches sorted by what the longest of their rows has beside the prefix, so
+    that a batch pads little; then the batches are shuffled. The order depends on seed and epoch alone.
     """
 
-    def __init__(self, ids: Sequence[Sequence[int]], seed: int, short=None):
+    def __init__(self, ids: Sequence[Sequence[int]], batch_size: int, seed: int, short=None):
         once, inverse = distinct(ids)
-        group = share(once).group
-        alone = group < 0
-        group[alone] = group.max(initial=-1) + 1 + np.arange(alone.sum())
-        self.group, self.seed, self.epoch, self.short = group[inverse], seed, 0, short
+        sharing = share(once)
+        alone = sharing.group < 0
+        groups = np.where(alone, sharing.group.max(initial=-1) + 1 + np.cumsum(alone), sharing.group)
+        groups = np.unique(groups, return_inverse=True)[1]
+        self.longest = np.zeros(groups.max(initial=-1) + 1)
+        np.maximum.at(self.longest, groups, np.array([len(row) for row in once]) - sharing.length)
+        self.group, self.batch_size, self.seed, self.epoch, self.short = groups[inverse], batch_size, seed, 0, short
 
     def __len__(self):
         return len(self.group)
@@ -35,9 +39,13 @@ class PrefixGroupedSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        rows = rng.permutation(len(self.group))
-        place = rng.permutation(self.group.max(initial=0) + 1)
+        rows, place = rng.permutation(len(self.group)), rng.permutation(len(self.longest))
         order = rows[np.argsort(place[self.group[rows]], kind="stable")]
+        step = self.batch_size * LengthGroupedSampler.WINDOW
+        windows = [order[i : i + step] for i in range(0, len(order), step)]
+        keys = [(place[self.group[w]], -self.longest[self.group[w]]) for w in windows]
+        order = np.concatenate([w[np.lexsort(key)] for w, key in zip(windows, keys, strict=True)])
+        order = shuffled_batches(order, self.batch_size, rng)
         return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
 
 

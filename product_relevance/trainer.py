@@ -131,11 +131,11 @@ class RelevanceTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         if self.share_prefixes:
-            return prefix_batches.PrefixGroupedSampler(rows.ids, seed, rows.short)
+            return prefix_batches.PrefixGroupedSampler(rows.ids, step, seed, rows.short)
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(rows)
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthGroupedSampler([len(row) for row in rows.ids], step, seed, rows.short)
 
     def _get_eval_sampler(self, eval_dataset):
