@@ -56,7 +56,7 @@ def train(model_args, data_args, objective, training) -> str:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import additions, data, earlier, first_stage, run, teacher, training_run
+    from product_relevance import additions, data, first_stage, run, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
@@ -83,7 +83,7 @@ def train(model_args, data_args, objective, training) -> str:
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
-    taught_by = earlier.find("--teacher", objective.teacher, shared, names)
+    taught_by = teacher.find(objective.teacher, shared, names)
     teacher.check(taught_by, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
     training_run.claim(training, data_args, shared, names, taxonomy)

@@ -1,42 +1,90 @@
-"""A teacher: an earlier run whose probabilities of the training rows a new one learns from (distillation)."""
+"""A teacher: an earlier run, or a stack of them, whose probabilities of the training rows a new one learns from."""
 
 import gc
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from product_relevance import distributed
+from product_relevance import distributed, earlier
 from product_relevance.columns import fingerprint
 from product_relevance.earlier import EarlierRun, teacher_column
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.files import write_table
 from product_relevance.prediction import score_records
+from product_relevance.stacking import RelevanceStack, is_stack
 
 logger = logging.getLogger(__name__)
 
 
-def check(teacher: EarlierRun | None, translation: str) -> None:
+@dataclass(frozen=True)
+class Teacher:
+    """One earlier run, or the runs of a stack with what joins them.
+
+    The coefficients of a stack, a number a run and one more, were fitted on the out-of-fold scores of all rows, so
+    they know a little of the labels that a student's fold validates on; its runs do not.
+
+    Attributes:
+        name: as it was given.
+        runs: checked by `earlier.find`.
+        stack: None for one run.
+    """
+
+    name: str
+    runs: list[EarlierRun]
+    stack: RelevanceStack | None = None
+
+    def described(self) -> dict:
+        """Return what run.json keeps of it."""
+        if self.stack is None:
+            return self.runs[0].described()
+        return self.runs[0].described() | {"name": self.name, "runs": [each.described() for each in self.runs]}
+
+    def key(self) -> list:
+        """Return what its scores depend on beside the rows."""
+        found = [[each.described(), each.content["finished"]] for each in self.runs]
+        return found if self.stack is None else [*found, self.stack.run["finished"]]
+
+
+def find(name: str | None, shared: dict, splits: list[str]) -> Teacher | None:
+    """Find a teacher; `earlier.find` says what of `shared` and `splits` is checked, for each run of a stack.
+
+    Raises:
+        ValueError: nothing of that name, runs that have changed since they were stacked, or a fold that saw rows that
+            the student's fold of its name validates on.
+    """
+    if name is None:
+        return None
+    if not is_stack(name):
+        return Teacher(name, [earlier.find("--teacher", name, shared, splits)])
+    stack = RelevanceStack.from_pretrained(name)
+    runs = [earlier.find("--teacher", str(path), shared, splits) for path in stack.folds.values()]
+    return Teacher(name, runs, stack)
+
+
+def check(teacher: Teacher | None, translation: str) -> None:
     """Refuse a teacher that reads translations where the new run has none: it would score what it never saw.
 
     Args:
-        teacher: the run, or None.
+        teacher: of `find`, or None.
         translation: `--translation` of the new run.
 
     Raises:
         ValueError: the teacher was trained with translations.
     """
-    if teacher and translation == "none" and teacher.content["columns"]["translation"] != "none":
+    reads = [each for each in teacher.runs if each.content["columns"]["translation"] != "none"] if teacher else []
+    if translation == "none" and reads:
         raise ValueError(
-            f"--teacher {teacher.name}: trained with translations, found --translation none: give the translations "
+            f"--teacher {reads[0].name}: trained with translations, found --translation none: give the translations "
             "here too, with --input_style original if the new model is not to read them"
         )
 
 
 def add_scores(
-    frame: pd.DataFrame, teacher: EarlierRun | None, splits, training, name: str = "teacher.parquet"
+    frame: pd.DataFrame, teacher: Teacher | None, splits, training, name: str = "teacher.parquet"
 ) -> pd.DataFrame:
     """Add a column `teacher:SPLIT` for each split: the teacher's probability of each of its training rows.
 
@@ -46,7 +94,7 @@ def add_scores(
 
     Args:
         frame: records with their columns.
-        teacher: the run, checked by `earlier.find`; None adds nothing.
+        teacher: of `find`; None adds nothing.
         splits: of `make_splits`.
         training: TrainingArguments; `output_dir` says where the run is.
         name: of the file.
@@ -59,17 +107,15 @@ def add_scores(
         scores = _scores(frame, teacher, splits, "cpu" if training.use_cpu else None)
         scores.attrs = key
         write_table(scores, file)
-        gc.collect()
     distributed.wait()
     return frame.assign(**pd.read_parquet(file).drop(columns="id").set_axis(frame.index))
 
 
-def _key(frame: pd.DataFrame, teacher: EarlierRun, splits) -> dict:
+def _key(frame: pd.DataFrame, teacher: Teacher, splits) -> dict:
     read = frame[["id", "query", "target", "translated_query", "language"]].astype(str)
     rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
     return {
-        "teacher": teacher.described(),
-        "finished": teacher.content["finished"],
+        "teacher": teacher.key(),
         "source": frame.attrs["sha256"],
         "texts": fingerprint(read),
         "rows": rows,
@@ -80,14 +126,25 @@ def _holds(file: Path, key: dict) -> bool:
     return file.is_file() and pd.read_parquet(file, columns=["id"]).attrs == key
 
 
-def _scores(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> pd.DataFrame:
-    ensemble = RelevanceEnsemble.from_pretrained(teacher.home, device=device)
-    folds, found = ensemble.folds, {"id": frame["id"].astype(str).to_numpy()}
+def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -> pd.DataFrame:
+    of_runs = [_of_run(frame, each, splits, device) for each in teacher.runs]
+    found = {"id": frame["id"].astype(str).to_numpy()}
+    for split in splits:
+        scores, each = np.full(len(frame), np.nan), np.column_stack([run[split.name] for run in of_runs])
+        scores[split.train] = each[:, 0] if teacher.stack is None else teacher.stack.combine(each)
+        found[teacher_column(split.name)] = scores
+    return pd.DataFrame(found)
+
+
+def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> dict[str, np.ndarray]:
+    """Return one run's probabilities of the training rows of each split."""
+    ensemble, found = RelevanceEnsemble.from_pretrained(teacher.home, device=device), {}
+    folds = ensemble.folds
     for split in splits:
         names = teacher.teaching(split.name)
         logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
         ensemble.folds = {name: folds[name] for name in names}
-        scores = np.full(len(frame), np.nan)
-        scores[split.train] = score_records(ensemble, frame.iloc[split.train])[0]
-        found[teacher_column(split.name)] = scores
-    return pd.DataFrame(found)
+        found[split.name] = score_records(ensemble, frame.iloc[split.train])[0]
+    del ensemble
+    gc.collect()  # a model is full of cycles; the next one needs its memory
+    return found

@@ -94,9 +94,11 @@ def claim(training, data_args, shared: dict, names: list[str], taxonomy=None) ->
 
 def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:
     for flag in ("first_stage", "teacher"):
-        name = (shared.get(flag) or {}).get("name")
-        if data_args.overwrite and name and Path(name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"--overwrite would replace {name}, which the new run needs: choose another --output_dir")
+        found = shared.get(flag) or {}
+        for name in [each["name"] for each in (found, *found.get("runs", ())) if each]:
+            if data_args.overwrite and Path(name).resolve().is_relative_to(folder.resolve()):
+                told = f"--overwrite would replace {name}, which the new run needs: choose another --output_dir"
+                raise ValueError(told)
     run.check_shared(folder, shared, set(names) if data_args.overwrite else set())
     kept = [] if data_args.overwrite else names
     done = [name for name in kept if run.finished(folder, name)]

@@ -18,7 +18,8 @@ from tiny_prompt import TEXT
 from product_relevance import objectives
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.run import load_run
-from product_relevance.teacher import check
+from product_relevance.stacking import blend, stack_runs
+from product_relevance.teacher import Teacher, check
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -151,6 +152,25 @@ def test_a_fold_is_taught_by_its_namesake_about_its_training_rows_only(taught, b
     assert not np.allclose(other, scores.loc[other.index.astype(str), "teacher:fold-0"])
 
 
+def test_a_stack_teaches_what_its_runs_say_together(taught, base_of, tmp_path):
+    train(base_of("qwen3"), taught / "train.txt", tmp_path / "other", "--max_steps", "20", "--learning_rate", "5e-3")
+    runs = {"one": taught / "teacher", "two": tmp_path / "other"}
+    stack_runs([str(folder) for folder in runs.values()], str(tmp_path / "stack"))
+    found = {}
+    for name, folder in (runs | {"stack": tmp_path / "stack"}).items():
+        more = ["--objective", "distill", "--teacher", str(folder), "--max_steps", "1"]
+        train(base_of("bert"), taught / "train.txt", tmp_path / f"student-{name}", *more)
+        found[name] = pd.read_parquet(tmp_path / f"student-{name}/teacher.parquet")
+    content = json.loads((tmp_path / "stack/stack.json").read_text())
+    weights = [member["coefficient"] for member in content["members"]], content["intercept"]
+    for column in ("teacher:fold-0", "teacher:fold-1"):
+        singles = np.column_stack([found[name][column] for name in runs])
+        np.testing.assert_allclose(found["stack"][column], blend(singles, *weights), atol=1e-6)
+    again = ["--objective", "distill", "--teacher", str(tmp_path / "stack"), "--overwrite", "true"]
+    with pytest.raises(SystemExit, match="which the new run needs"):
+        train(base_of("bert"), taught / "train.txt", tmp_path / "other", *again)
+
+
 def test_a_student_ranks_like_its_teacher(taught, base_of, tmp_path):
     from product_relevance.ensemble import RelevanceEnsemble
 
@@ -241,6 +261,7 @@ def test_a_failed_command_replaces_nothing(taught, base_of, tmp_path):
 
 def test_a_teacher_that_reads_translations_does_not_go_without(taught):
     run = SimpleNamespace(name="teacher", content={"columns": {"translation": "column"}})
+    run = Teacher("teacher", [run])
     with pytest.raises(ValueError, match="trained with translations"):
         check(run, "none")
     check(run, "column")
