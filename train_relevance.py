@@ -56,10 +56,11 @@ def train(model_args, data_args, objective, training) -> str:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import additions, data, first_stage, run, teacher, training_run
+    from product_relevance import additions, data, first_stage, prefix_batches, run, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
+    from product_relevance.modeling import load_config
     from product_relevance.prompt import chosen_prompt
     from product_relevance.splits import make_splits
 
@@ -78,6 +79,10 @@ def train(model_args, data_args, objective, training) -> str:
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     taxonomy = data.make_taxonomy(frame)
     tokenizer, answers, tokens = training_run.tokenise(model_args, template, *data.render(frame, template, taxonomy))
+
+    if data_args.share_prefixes:
+        config = load_config(model_args.model_name_or_path, model_args.model_revision)
+        prefix_batches.require_shareable(config, model_args, objective.objective, training)
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)

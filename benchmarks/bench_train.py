@@ -14,7 +14,7 @@ import torch
 import ways
 from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 
-from product_relevance import adapters, checkpoints, modeling
+from product_relevance import adapters, checkpoints, modeling, prefix_cache
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import PairCollator, PairDataset, encode_pairs
 from product_relevance.predictor import predict_logits
@@ -214,6 +214,9 @@ def run(arguments) -> dict:
     dtype = checkpoints.choose_dtype(arguments.dtype, device)
     budget = arguments.tokens_per_forward or (1024 if device == "cpu" else 4096)
     model, ids, pad_id = load(arguments, arguments.steps * STEP, device, dtype)
+    shareable = prefix_cache.supports(model) and not arguments.gradient_checkpointing
+    if not shareable and any(WAYS[name].shared for name in arguments.ways):
+        raise ValueError("ours_shared needs a causal base and no --gradient_checkpointing")
     best, checkpointing = result.matmul_peak(device, dtype), arguments.gradient_checkpointing
     flop = (6 if checkpointing else 4) * shapes.matmul_weights(model)  # a frozen base has no gradient of weights
     rounds = {name: [] for name in arguments.ways}

@@ -202,12 +202,6 @@ def trunk(model):
     return model.base_model if hasattr(model, "base_model") else model.model
 
 
-def drops(model) -> bool:
-    """Tell whether a forward pass in training is random: a module that drops out, or a rate in the base's config."""
-    modules = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    return modules or any(getattr(model.config, name, None) for name in DROPOUTS)
-
-
 @contextmanager
 def evaluating(model):
     """Switch dropout off for a block, and back to what it was."""

@@ -11,14 +11,9 @@ from tqdm.auto import tqdm
 from product_relevance import memory, prefix_cache
 from product_relevance.batching import MAX_TOKENS, distinct, limits, pad_on
 from product_relevance.modeling import evaluating
-from product_relevance.prefixes import batches, share
+from product_relevance.prefixes import batches, worth_sharing
 
 logger = logging.getLogger(__name__)
-
-# Prefixes are shared where that leaves this share of the tokens to forward, or less. On one CPU core, with rows of 45
-# tokens in two layers of Gemma 3 270M's widths and two rows a prefix, 94% of the tokens took as long as all of them,
-# 90% took 96% of the time and 84% took 99%; with eight rows a prefix 92% took 88%.
-PAYS = 0.9
 
 
 def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int | None = None, progress=None):
@@ -109,7 +104,7 @@ def over_batches(
     (once, inverse), done = distinct(ids), []
     most = None  # padded tokens that a forward may have once one has failed
     tokens, at_most = limits(device)
-    sharing = None if after is None else _worth_sharing(once)
+    sharing = None if after is None else worth_sharing(once)
     pending = list(batches(once, max_tokens or tokens, at_most, sharing))[::-1]
     with tqdm(total=len(once), desc=progress, unit="pair", disable=not progress) as bar:
         while pending:
@@ -145,9 +140,3 @@ def _fitting(score: Callable[[], np.ndarray | torch.Tensor], last: bool) -> torc
             raise
     torch.cuda.empty_cache()  # here, since the error holds on to the tensors of its frames
     return None
-
-
-def _worth_sharing(rows: list[list[int]]):
-    """Return the prefixes that rows share, None where forwarding them apart saves too little."""
-    sharing = share(rows)
-    return sharing if sharing.saved >= (1 - PAYS) * sum(map(len, rows)) else None

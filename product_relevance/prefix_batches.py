@@ -6,28 +6,31 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from product_relevance import prefix_cache
+from product_relevance import micro_batches, prefix_cache
 from product_relevance.batching import LengthGroupedSampler, distinct, pad, shuffled_batches
-from product_relevance.modeling import drops
-from product_relevance.prefixes import Batch, batches, share
+from product_relevance.modeling import DROPOUTS
+from product_relevance.prefixes import MIN_PREFIX, Batch, batches, share, worth_sharing
 
 
 class PrefixGroupedSampler(Sampler):
     """Random order in which rows that share a prefix, as the pairs of a query do, follow each other.
 
-    The groups are those that save most tokens over the whole epoch (`prefixes.share`). They are shuffled, and inside a
-    window of `LengthGroupedSampler.WINDOW` batches sorted by what the longest of their rows has beside the prefix, so
-    that a batch pads little; then the batches are shuffled. The order depends on seed and epoch alone.
+    The groups are those that save most tokens over the whole epoch (`prefixes.share`), by prefixes of at least a fifth
+    of a mean row. They are shuffled, and inside a window of `LengthGroupedSampler.WINDOW` batches they and their rows
+    are sorted by what is left beside the prefix, so that a batch pads little; then the batches are shuffled. The order
+    depends on seed and epoch alone.
     """
 
     def __init__(self, ids: Sequence[Sequence[int]], batch_size: int, seed: int, short=None):
         once, inverse = distinct(ids)
-        sharing = share(once)
+        lengths = np.array([len(row) for row in once], dtype=int)
+        sharing = share(once, max(MIN_PREFIX, int(lengths.sum() / max(1, len(once)) / 5)))
         alone = sharing.group < 0
         groups = np.where(alone, sharing.group.max(initial=-1) + 1 + np.cumsum(alone), sharing.group)
         groups = np.unique(groups, return_inverse=True)[1]
         self.longest = np.zeros(groups.max(initial=-1) + 1)
-        np.maximum.at(self.longest, groups, np.array([len(row) for row in once]) - sharing.length)
+        np.maximum.at(self.longest, groups, lengths - sharing.length)
+        self.rest = (lengths - sharing.length)[inverse]
         self.group, self.batch_size, self.seed, self.epoch, self.short = groups[inverse], batch_size, seed, 0, short
 
     def __len__(self):
@@ -43,7 +46,7 @@ class PrefixGroupedSampler(Sampler):
         order = rows[np.argsort(place[self.group[rows]], kind="stable")]
         step = self.batch_size * LengthGroupedSampler.WINDOW
         windows = [order[i : i + step] for i in range(0, len(order), step)]
-        keys = [(place[self.group[w]], -self.longest[self.group[w]]) for w in windows]
+        keys = [(-self.rest[w], place[self.group[w]], -self.longest[self.group[w]]) for w in windows]
         order = np.concatenate([w[np.lexsort(key)] for w, key in zip(windows, keys, strict=True)])
         order = shuffled_batches(order, self.batch_size, rng)
         return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
@@ -67,7 +70,7 @@ def split(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -
     rows, inverse = distinct([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
     budget = max_tokens or batch["input_ids"].numel()
     pieces = []
-    for found in batches(rows, budget, len(rows), share(rows)):
+    for found in batches(rows, budget, len(rows), worth_sharing(rows)):
         forwarded = found.part(np.arange(len(found.rows))) if found.prefixes else found
         members = np.flatnonzero(np.isin(inverse, found.rows))
         at = torch.from_numpy(members).to(batch["input_ids"].device)
@@ -119,25 +122,41 @@ class Shared:
         return logits[self.places.to(device)]
 
 
-def require_shareable(model, training, objective: str) -> None:
-    """Refuse what would make shared prefixes inexact, or cannot keep them.
+def require_shareable(config, model_args, objective: str, training) -> None:
+    """Refuse what would make shared prefixes inexact, or cannot keep them, before anything is replaced.
+
+    Args:
+        config: of the base.
+        model_args: ModelArguments.
+        objective: of ObjectiveArguments.
+        training: TrainingArguments.
 
     Raises:
         ValueError: names what is in the way and what to do.
     """
-    way_out = "leave out --share_prefixes"
-    if not prefix_cache.supports(model):
+    way_out = "or leave out --share_prefixes"
+    micro_batches.require_splittable(training, "--share_prefixes")
+    if not prefix_cache.reads_forward(config) or model_args.pooling != "auto":
         known = ", ".join(sorted(prefix_cache.DECODERS))
-        raise ValueError(f"--share_prefixes needs a causal base ({known}) with --pooling auto or yes_no; {way_out}")
+        raise ValueError(f"--share_prefixes needs a causal base ({known}) with --pooling auto: take one, {way_out}")
     if objective in ("r_drop", "dpo"):
-        raise ValueError(f"--share_prefixes: --objective {objective} forwards each pair twice; {way_out}")
-    if drops(model):
+        raise ValueError(f"--share_prefixes: --objective {objective} reads each pair twice: take another, {way_out}")
+    base = any(getattr(config, name, None) for name in DROPOUTS)
+    base = base if model_args.base_dropout is None else model_args.base_dropout
+    if base or (model_args.adapter == "lora" and model_args.lora_dropout) or training.neftune_noise_alpha:
         raise ValueError(
-            "--share_prefixes: pairs would share the dropout of their prefix; take --lora_dropout 0 and "
-            f"--base_dropout 0, or {way_out}"
+            "--share_prefixes: pairs would share what is random in their prefix: take --lora_dropout 0 "
+            f"--base_dropout 0 and no --neftune_noise_alpha, {way_out}"
         )
     if training.gradient_checkpointing:
-        raise ValueError(f"--share_prefixes keeps keys and values, which --gradient_checkpointing forgets; {way_out}")
+        raise ValueError(
+            f"--share_prefixes keeps keys and values, which --gradient_checkpointing forgets: drop that, {way_out}"
+        )
+    if training.train_sampling_strategy != "group_by_length":
+        raise ValueError(
+            f"--train_sampling_strategy {training.train_sampling_strategy}: --share_prefixes has an order of its own: "
+            f"leave it at group_by_length, {way_out}"
+        )
 
 
 def _places(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -19,7 +19,11 @@ def supports(model) -> bool:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not isinstance(inner, GenericForSequenceClassification | YesNoModel):
         return False
-    config = inner.config
+    return reads_forward(inner.config)
+
+
+def reads_forward(config) -> bool:
+    """Tell whether a base of this config reads from left to right, and was compared."""
     two_way = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", True) is False
     return config.model_type in DECODERS and not two_way
 
@@ -81,7 +85,8 @@ class PrefixForward:
 class _Expanded(Cache):
     """The cache of prefixes read as if each row of a batch had its own, one layer at a time; it keeps nothing new.
 
-    So memory holds each prefix once, and a whole copy for each row in no more than the layer that is at work.
+    So memory holds each prefix once, and a whole copy for each row in no more than the layer that is at work; in
+    training, where each layer keeps its copies for the backward pass, in all.
     """
 
     def __init__(self, prefixes: DynamicCache, places: torch.Tensor):

@@ -10,6 +10,10 @@ from product_relevance.batching import budget_batches
 
 # Shorter ones, as a start token and an instruction's first word, save too little of a row to group it by them.
 MIN_PREFIX = 4
+# Prefixes are shared where that leaves this share of the tokens to forward, or less. On one CPU core, with rows of 45
+# tokens in two layers of Gemma 3 270M's widths and two rows a prefix, 94% of the tokens took as long as all of them,
+# 90% took 96% of the time and 84% took 99%; with eight rows a prefix 92% took 88%.
+PAYS = 0.9
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,12 @@ def share(rows: Sequence[Sequence[int]], shortest: int = MIN_PREFIX) -> Sharing:
         if (node := chosen[leaf]) > 0:
             group[row], length[row] = node, trie.depth[node]
     return Sharing(group, length)
+
+
+def worth_sharing(rows: Sequence[Sequence[int]]) -> Sharing | None:
+    """Return the prefixes that distinct rows share, None where forwarding them apart saves too little."""
+    sharing = share(rows)
+    return sharing if sharing.saved >= (1 - PAYS) * sum(map(len, rows)) else None
 
 
 def _common(keys: list[bytes]) -> list[int]:

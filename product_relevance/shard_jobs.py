@@ -27,7 +27,7 @@ class Score:
         model: Run folder, stack, downloaded folder or Hub id; each worker loads it once.
         revision: Of a Hub id.
         merge, dtype, max_disagreement, reasoning_tokens: See `RelevanceEnsemble.from_pretrained`.
-        compile: Compile the model, for all shapes at once: minutes at the first batches; see docs/scale.md.
+        compile: Compile the model, for all shapes at once; the first batches take minutes.
         device: None takes a GPU where there is one, and of several each worker its own.
         vote, threshold, translation, chunk_rows: See `prediction.predict_file`.
     """
@@ -58,6 +58,8 @@ class Score:
         run = read_json(Path(self.model) / stacking.NAME) if stack else read_run(self.model, self.revision)
         named = json.dumps([run, finished_folds(Path(self.model))], sort_keys=True, default=str)
         options = {name: value for name, value in asdict(self).items() if name not in ("model", "device")}
+        if not self.compile:
+            del options["compile"]  # what was scored before there was such an option stays valid
         return {"job": "score", "run": hashlib.sha256(named.encode()).hexdigest(), "options": _with_content(options)}
 
     def load(self):
@@ -84,9 +86,14 @@ class Score:
 
 
 def _compile(ensemble) -> None:
-    if ensemble.shared_layers:
+    import torch
+
+    if ensemble.shared_layers and len(ensemble.folds) > 1:
         raise ValueError("--compile: the folds of this run share a trunk, which is forwarded by layers; leave it out")
-    ensemble.model.compile(dynamic=True)  # one graph for all shapes, so that no shape has to wait
+    # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.
+    known = torch._dynamo.config
+    known.recompile_limit = max(known.recompile_limit, 4 * len(ensemble.folds) + 4)
+    ensemble.model.compile(dynamic=True)
 
 
 @cache

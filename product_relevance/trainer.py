@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from product_relevance import memory, micro_batches, objectives, prefix_batches
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
-from product_relevance.modeling import HEAD, drops, evaluating
+from product_relevance.modeling import HEAD, evaluating
 
 
 class RelevanceTrainer(Trainer):
@@ -156,9 +156,10 @@ def make_trainer(
 ):
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
 
+    `prefix_batches.require_shareable` says when prefixes may be shared.
+
     Raises:
-        ValueError: an objective or shared prefixes that the model cannot be trained with, or a launcher that cannot
-            split batches.
+        ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
     """
     from product_relevance.metrics import compute_metrics
     from product_relevance.summary import compute_metrics_by_task
@@ -167,9 +168,6 @@ def make_trainer(
     _check_objective(model, training, objective)
     if tokens_per_forward is not None:
         micro_batches.require_splittable(training, f"--tokens_per_forward {tokens_per_forward}")
-    if share_prefixes:
-        micro_batches.require_splittable(training, "--share_prefixes")
-        prefix_batches.require_shareable(model, training, objective.objective)
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
@@ -187,7 +185,8 @@ def make_trainer(
 
 
 def _check_objective(model, training, objective: ObjectiveArguments) -> None:
-    if objective.objective == "r_drop" and not drops(model):
+    drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    if objective.objective == "r_drop" and not drops:
         raise ValueError("--objective r_drop compares two passes under dropout: give --lora_dropout or --base_dropout")
     if objective.objective == "dpo":
         if not hasattr(model, "disable_adapter") or any(HEAD.search(n) for n, _ in model.named_parameters()):

@@ -13,6 +13,7 @@ from product_relevance import additions
 from product_relevance.batching import LengthGroupedSampler, PairDataset, encode_pairs
 from product_relevance.modeling import load_tokenizer
 from product_relevance.path_levels import ShortPaths, short_paths
+from product_relevance.prefix_batches import PrefixGroupedSampler
 from product_relevance.splits import Split
 from product_relevance.taxonomy import Taxonomy, split_path
 from product_relevance.templates import Template
@@ -33,9 +34,10 @@ def rows_of(count=100, task="QC", share=0.5, seed=3):
     return short.add_to(whole, Split("fold-0", np.arange(count), np.arange(0)))
 
 
-def epoch_of(rows, epoch, batch=8):
+def epoch_of(rows, epoch, batch=8, shared=False):
     """Return {row: text} as an epoch shows them, through a sampler of its own as after a resume."""
     sampler = LengthGroupedSampler([len(ids) for ids in rows.ids], batch, 3, rows.short)
+    sampler = PrefixGroupedSampler(rows.ids, batch, 3, rows.short) if shared else sampler
     sampler.set_epoch(epoch)
     return {i % len(rows): "".join(map(chr, rows[i]["input_ids"])) for i in sampler}
 
@@ -61,6 +63,7 @@ def test_an_epoch_is_the_same_whoever_draws_it_and_unlike_the_next(epoch, seed):
     rows = rows_of(seed=seed)
     assert epoch_of(rows, epoch) == epoch_of(rows_of(seed=seed), epoch) != epoch_of(rows, epoch + 1)
     assert epoch_of(rows, epoch) != epoch_of(rows_of(seed=seed + 1), epoch)
+    assert epoch_of(rows, epoch, shared=True) == epoch_of(rows, epoch)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -82,7 +82,8 @@ def trainer_for(kind: str, head: str, objective: str) -> RelevanceTrainer:
     for name, value in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
-    chosen = ObjectiveArguments(objective=objective, **({"teacher": "a-run"} if objective == "distill" else {}))
+    more = {"teacher": "a-run"} if objective == "distill" else {}
+    chosen = ObjectiveArguments(objective=objective, class_weights=["2", "0.5"], **more)
     arguments = TrainingArguments(use_cpu=True, report_to="none", label_smoothing_factor=0.1)
     return RelevanceTrainer(model=model, pad_id=PAD, args=arguments, objective=chosen)
 
@@ -121,20 +122,42 @@ def test_a_query_with_many_targets_is_forwarded_once():
     assert (trainer.padded_tokens - before[0], trainer.real_tokens - before[1]) == (20 + 8 * 2, 8 * 22)
 
 
-def refusal(kind="qwen3", objective="cross_entropy", dropout=0.0, checkpointing=False) -> str:
-    model = AutoModelForSequenceClassification.from_config(tiny_config(kind))
-    model = add_adapter(model, ModelArguments("tiny", lora_dropout=dropout, lora_r=4))
-    training = SimpleNamespace(gradient_checkpointing=checkpointing)
+def refusal(kind="qwen3", objective="cross_entropy", changes=(), dropout=0.0, **model) -> str:
+    config = tiny_config(kind)
+    config.attention_dropout = dropout
+    usual = {"gradient_checkpointing": False, "neftune_noise_alpha": None, "deepspeed": None, "fsdp": None}
+    training = SimpleNamespace(**(usual | {"train_sampling_strategy": "group_by_length"} | dict(changes)))
+    model_args = ModelArguments("tiny", **({"lora_dropout": 0.0} | model))
     with pytest.raises(ValueError) as refused:
-        require_shareable(model, training, objective)
+        require_shareable(config, model_args, objective, training)
     return str(refused.value)
 
 
 def test_what_would_not_be_exact_is_refused():
     assert "causal base" in refusal("bert")
-    assert "--lora_dropout 0" in refusal(dropout=0.1)
-    assert "forwards each pair twice" in refusal(objective="dpo")
-    assert "--gradient_checkpointing forgets" in refusal(checkpointing=True)
+    assert "causal base" in refusal(pooling="pair")
+    assert "--lora_dropout 0" in refusal(lora_dropout=0.1)
+    assert "--base_dropout 0" in refusal(dropout=0.1)
+    assert "--base_dropout 0" in refusal(base_dropout=0.1)
+    assert "--neftune_noise_alpha" in refusal(changes={"neftune_noise_alpha": 5.0})
+    assert "reads each pair twice" in refusal(objective="dpo")
+    assert "--gradient_checkpointing forgets" in refusal(changes={"gradient_checkpointing": True})
+    assert "an order of its own" in refusal(changes={"train_sampling_strategy": "sequential"})
+    assert "use torchrun alone" in refusal(changes={"deepspeed": "zero2.json"})
+
+
+def test_rows_under_one_instruction_are_sorted_by_what_is_left_of_them():
+    rest = [5 + (7 * i) % 50 for i in range(320)]
+    ids = [[2, *[7] * 39, *range(10, 10 + n)] for n in rest]
+    order = list(PrefixGroupedSampler(ids, 32, 0))
+    padded = sum(32 * max(rest[i] for i in order[at : at + 32]) for at in range(0, 320, 32))
+    assert padded < 1.15 * sum(rest)
+
+
+def test_a_batch_that_shares_next_to_nothing_is_forwarded_whole():
+    ids = [[2, i + 10, *[i + 60] * 38] for i in range(30)] + [[2, 5, 5, 5, 5, 5, *[8 + i] * 34] for i in range(2)]
+    (piece,) = split(collated(ids), None, PAD)
+    assert not piece["shared"].batch.prefixes
 
 
 def test_a_run_with_shared_prefixes_forwards_less_than_it_reads(base_of, tmp_path):
@@ -145,4 +168,8 @@ def test_a_run_with_shared_prefixes_forwards_less_than_it_reads(base_of, tmp_pat
     flags += " --task QC --use_cpu true --fold full --max_steps 3 --eval_strategy no --save_strategy no --lora_r 4"
     flags += " --load_best_model_at_end false --language_fix none --per_device_train_batch_size 8 --lora_dropout 0"
     train_relevance.main([*flags.split(), "--share_prefixes", "true"])
+    with pytest.raises(SystemExit, match="--lora_dropout 0"):
+        train_relevance.main(
+            [*flags.split(), "--share_prefixes", "true", "--overwrite", "true", "--lora_dropout", ".1"]
+        )
     assert read_json(tmp_path / "run/full/fold.json")["padding_ratio"] < 1

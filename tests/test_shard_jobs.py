@@ -104,7 +104,7 @@ def predict(run: Path, source: Path, output: Path, *more: str) -> Path:
     return output
 
 
-def test_shards_score_as_one_piece_does(base_of, tmp_path):
+def test_shards_score_as_one_piece_does(base_of, tmp_path, capsys):
     run = tiny_run(base_of("bert"))
     rows = [row | {"id": i} for i, row in enumerate(rows_of("test_QC.txt")[:90])]
     rows[40] = rows[40] | {"origin_query": ""}  # kept, and scored by the prior
@@ -116,6 +116,7 @@ def test_shards_score_as_one_piece_does(base_of, tmp_path):
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     assert not Path(f"{joined}.shards").exists()
     by_two = predict(run, source, tmp_path / "by_two.txt", "--workers", "2")
+    assert "90 predictions of 2 shards" in capsys.readouterr().out
     assert pd.read_json(by_two, lines=True)["id"].tolist() == expected["id"].tolist()
     found = pd.read_parquet(f"{by_two}.scores.parquet")
     assert np.allclose(found["score"], expected["score"], atol=1e-6) and found["id"].equals(expected["id"])
