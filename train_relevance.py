@@ -60,7 +60,6 @@ def train(model_args, data_args, objective, training) -> str:
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
-    from product_relevance.modeling import load_config
     from product_relevance.prompt import chosen_prompt
     from product_relevance.splits import make_splits
 
@@ -79,17 +78,14 @@ def train(model_args, data_args, objective, training) -> str:
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     taxonomy = data.make_taxonomy(frame)
     tokenizer, answers, tokens = training_run.tokenise(model_args, template, *data.render(frame, template, taxonomy))
-
     if data_args.share_prefixes:
-        config = load_config(model_args.model_name_or_path, model_args.model_revision)
-        prefix_batches.require_shareable(config, model_args, objective.objective, training)
+        prefix_batches.require_shareable(model_args, objective.objective, training)
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
-    taught_by = teacher.find(objective.teacher, shared, names)
-    teacher.check(taught_by, data_args.translation)
+    taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
     training_run.claim(training, data_args, shared, names, taxonomy)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)

@@ -180,19 +180,19 @@ class LengthGroupedSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.lengths))
+        order, keys = self._shuffled(rng)
         step = self.batch_size * self.WINDOW
         windows = [order[i : i + step] for i in range(0, len(order), step)]
-        lengths = self.lengths if self.short is None else self.short.lengths(self.lengths, self.epoch)
-        order = np.concatenate([w[np.argsort(-lengths[w], kind="stable")] for w in windows])
-        order = shuffled_batches(order, self.batch_size, rng)
+        order = np.concatenate([w[np.lexsort([key[w] for key in keys])] for w in windows])
+        whole = len(order) // self.batch_size * self.batch_size  # a short batch stays last
+        batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))
+        order = np.concatenate([batches.reshape(-1), order[whole:]])
         return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
 
-
-def shuffled_batches(order: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the rows with their batches of `size` shuffled; a short batch stays last."""
-    whole = len(order) // size * size
-    return np.concatenate([rng.permutation(order[:whole].reshape(-1, size)).reshape(-1), order[whole:]])
+    def _shuffled(self, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the rows in random order and the keys, the last one first, by which a window of them is sorted."""
+        lengths = self.lengths if self.short is None else self.short.lengths(self.lengths, self.epoch)
+        return rng.permutation(len(lengths)), [-lengths]
 
 
 def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

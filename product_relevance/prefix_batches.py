@@ -1,18 +1,17 @@
 """Training batches whose pairs share prefixes: whole groups side by side, each prefix forwarded once a piece."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
 
 from product_relevance import micro_batches, prefix_cache
-from product_relevance.batching import LengthGroupedSampler, distinct, pad, shuffled_batches
-from product_relevance.modeling import DROPOUTS
+from product_relevance.batching import LengthGroupedSampler, distinct, pad
+from product_relevance.modeling import DROPOUTS, load_config
 from product_relevance.prefixes import MIN_PREFIX, Batch, batches, share, worth_sharing
 
 
-class PrefixGroupedSampler(Sampler):
+class PrefixGroupedSampler(LengthGroupedSampler):
     """Random order in which rows that share a prefix, as the pairs of a query do, follow each other.
 
     The groups are those that save most tokens over the whole epoch (`prefixes.share`), by prefixes of at least a fifth
@@ -22,6 +21,7 @@ class PrefixGroupedSampler(Sampler):
     """
 
     def __init__(self, ids: Sequence[Sequence[int]], batch_size: int, seed: int, short=None):
+        super().__init__([len(row) for row in ids], batch_size, seed, short)
         once, inverse = distinct(ids)
         lengths = np.array([len(row) for row in once], dtype=int)
         sharing = share(once, max(MIN_PREFIX, int(lengths.sum() / max(1, len(once)) / 5)))
@@ -30,26 +30,12 @@ class PrefixGroupedSampler(Sampler):
         groups = np.unique(groups, return_inverse=True)[1]
         self.longest = np.zeros(groups.max(initial=-1) + 1)
         np.maximum.at(self.longest, groups, lengths - sharing.length)
-        self.rest = (lengths - sharing.length)[inverse]
-        self.group, self.batch_size, self.seed, self.epoch, self.short = groups[inverse], batch_size, seed, 0, short
+        self.group, self.rest = groups[inverse], (lengths - sharing.length)[inverse]
 
-    def __len__(self):
-        return len(self.group)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is given next."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
+    def _shuffled(self, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
         rows, place = rng.permutation(len(self.group)), rng.permutation(len(self.longest))
         order = rows[np.argsort(place[self.group[rows]], kind="stable")]
-        step = self.batch_size * LengthGroupedSampler.WINDOW
-        windows = [order[i : i + step] for i in range(0, len(order), step)]
-        keys = [(-self.rest[w], place[self.group[w]], -self.longest[self.group[w]]) for w in windows]
-        order = np.concatenate([w[np.lexsort(key)] for w, key in zip(windows, keys, strict=True)])
-        order = shuffled_batches(order, self.batch_size, rng)
-        return iter((order if self.short is None else order + self.epoch * len(order)).tolist())
+        return order, [-self.rest, place[self.group], -self.longest[self.group]]
 
 
 def split(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:
@@ -122,12 +108,11 @@ class Shared:
         return logits[self.places.to(device)]
 
 
-def require_shareable(config, model_args, objective: str, training) -> None:
+def require_shareable(model_args, objective: str, training) -> None:
     """Refuse what would make shared prefixes inexact, or cannot keep them, before anything is replaced.
 
     Args:
-        config: of the base.
-        model_args: ModelArguments.
+        model_args: ModelArguments; the config of its base is read.
         objective: of ObjectiveArguments.
         training: TrainingArguments.
 
@@ -135,6 +120,7 @@ def require_shareable(config, model_args, objective: str, training) -> None:
         ValueError: names what is in the way and what to do.
     """
     way_out = "or leave out --share_prefixes"
+    config = load_config(model_args.model_name_or_path, model_args.model_revision)
     micro_batches.require_splittable(training, "--share_prefixes")
     if not prefix_cache.reads_forward(config) or model_args.pooling != "auto":
         known = ", ".join(sorted(prefix_cache.DECODERS))

@@ -49,33 +49,35 @@ class Teacher:
         return found if self.stack is None else [*found, self.stack.run["finished"]]
 
 
-def find(name: str | None, shared: dict, splits: list[str]) -> Teacher | None:
+def find(name: str | None, shared: dict, splits: list[str], translation: str) -> Teacher | None:
     """Find a teacher; `earlier.find` says what of `shared` and `splits` is checked, for each run of a stack.
 
+    Args:
+        name: `--teacher` of the new run, None without.
+        shared: what `training_run.describe` says of the new run.
+        splits: names of its folds.
+        translation: its `--translation`.
+
     Raises:
-        ValueError: nothing of that name, runs that have changed since they were stacked, or a fold that saw rows that
-            the student's fold of its name validates on.
+        ValueError: nothing of that name, runs that have changed since they were stacked, a fold that saw rows that
+            the student's fold of its name validates on, or a teacher that `check` refuses.
     """
     if name is None:
         return None
-    if not is_stack(name):
-        return Teacher(name, [earlier.find("--teacher", name, shared, splits)])
-    stack = RelevanceStack.from_pretrained(name)
-    runs = [earlier.find("--teacher", str(path), shared, splits) for path in stack.folds.values()]
-    return Teacher(name, runs, stack)
+    stack = RelevanceStack.from_pretrained(name) if is_stack(name) else None
+    names = [name] if stack is None else map(str, stack.folds.values())
+    found = Teacher(name, [earlier.find("--teacher", each, shared, splits) for each in names], stack)
+    check(found, translation)
+    return found
 
 
-def check(teacher: Teacher | None, translation: str) -> None:
+def check(teacher: Teacher, translation: str) -> None:
     """Refuse a teacher that reads translations where the new run has none: it would score what it never saw.
-
-    Args:
-        teacher: of `find`, or None.
-        translation: `--translation` of the new run.
 
     Raises:
         ValueError: the teacher was trained with translations.
     """
-    reads = [each for each in teacher.runs if each.content["columns"]["translation"] != "none"] if teacher else []
+    reads = [each for each in teacher.runs if each.content["columns"]["translation"] != "none"]
     if translation == "none" and reads:
         raise ValueError(
             f"--teacher {reads[0].name}: trained with translations, found --translation none: give the translations "

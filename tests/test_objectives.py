@@ -265,7 +265,6 @@ def test_a_teacher_that_reads_translations_does_not_go_without(taught):
     with pytest.raises(ValueError, match="trained with translations"):
         check(run, "none")
     check(run, "column")
-    check(None, "none")
 
 
 def test_a_row_without_a_label_learns_from_the_teacher_alone():

@@ -1,6 +1,7 @@
 """Shared prefixes in training: queries in one batch, each pair once, the same gradient from fewer tokens."""
 
 from functools import cache
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -127,9 +128,10 @@ def refusal(kind="qwen3", objective="cross_entropy", changes=(), dropout=0.0, **
     config.attention_dropout = dropout
     usual = {"gradient_checkpointing": False, "neftune_noise_alpha": None, "deepspeed": None, "fsdp": None}
     training = SimpleNamespace(**(usual | {"train_sampling_strategy": "group_by_length"} | dict(changes)))
-    model_args = ModelArguments("tiny", **({"lora_dropout": 0.0} | model))
-    with pytest.raises(ValueError) as refused:
-        require_shareable(config, model_args, objective, training)
+    with TemporaryDirectory() as folder, pytest.raises(ValueError) as refused:
+        config.save_pretrained(folder)
+        model_args = ModelArguments(folder, **({"lora_dropout": 0.0} | model))
+        require_shareable(model_args, objective, training)
     return str(refused.value)
 
 
