@@ -1,10 +1,14 @@
 """Several processes: the few lines that the launchers and DeepSpeed need around the Trainer."""
 
 import logging
+import os
+import time
+from pathlib import Path
 
 import torch
 
 logger = logging.getLogger(__name__)
+LONGEST_BUILD = 10  # minutes
 
 
 def start(training) -> None:
@@ -21,7 +25,21 @@ def start(training) -> None:
     if training.deepspeed and training.use_cpu:
         import deepspeed
 
+        _warn_of_locks()
         deepspeed.init_distributed(dist_backend="gloo")
+
+
+def _warn_of_locks() -> None:
+    """Name the old locks of PyTorch's builds: who comes after one that was killed waits for ever."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    for lock in sorted(root.rglob("lock")):
+        minutes = (time.time() - lock.stat().st_mtime) / 60
+        if minutes > LONGEST_BUILD:
+            logger.warning(
+                "%s is held since %d minutes: if no other run builds, delete it and start anew", lock, minutes
+            )
 
 
 def zero_stage(training) -> int:

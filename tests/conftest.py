@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
     """Write rows as JSON lines."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def save_tokenizer(folder: Path, decoder: bool = False) -> None:
@@ -114,6 +121,16 @@ def full_precision():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "cpu_has_bfloat16", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def extensions_of_this_session(tmp_path_factory):
+    """Build what DeepSpeed compiles for these tests alone: a killed build leaves a lock, for which all others wait."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_EXTENSIONS_DIR", str(folder / "torch_extensions"))
         yield
 
 

@@ -18,13 +18,13 @@ PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("dev_QC.
 SECRET = "zxqsecretzxq"  # a text that must turn up nowhere
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def tiny_run(base: Path) -> Path:
     """Train two tiny folds, once for all files of tests."""
     sys.path.insert(0, str(ROOT))
     import train_relevance
 
-    folder = base.with_name("served")
+    folder = base.with_name(f"served-{base.name}")
     folder.mkdir()
     file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:120])
     flags = "--task QC --use_cpu true --max_steps 4 --lora_r 2 --learning_rate 3e-3 --num_folds 2 --save_strategy no"
@@ -109,9 +109,3 @@ def wait_until_healthy(process, port: int, log: Path) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"no answer on /health: {log.read_text()}")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from serving import PAIRS, SECRET, classify, free_port, post, started, tiny_run
+from conftest import ROOT, free_port
+from serving import PAIRS, SECRET, classify, post, started, tiny_run
 from staged import BASE, NAME, base_files, plain_run, staged
 
 from product_relevance import RelevanceEnsemble

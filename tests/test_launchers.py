@@ -1,39 +1,29 @@
 """The real launchers on two CPU processes: the engine that was asked for trains, and all of them agree."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, rows_of, write_rows
+from conftest import rows_of, write_rows
+from launching import launch
 
 pytestmark = pytest.mark.launcher
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
-def launch(base_of, tmp_path_factory):
+def train(base_of, tmp_path_factory):
     """Return a function that starts a tiny run under a launcher and gives its fold.json and run folder."""
     folder = tmp_path_factory.mktemp("launchers")
     file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:160])
+    flags = "--task QC --use_cpu true --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
+    flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4 --fold all"
+    names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
 
-    def start(name: str, launcher: list[str], *more: str):
-        flags = (
-            "--task QC --use_cpu true --fold 0 --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
-        )
-        flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4"
-        names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
-        command = [*launcher, str(ROOT / "train_relevance.py"), *flags.split(), *names]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    def start(name: str, launcher: str, *more: str):
         output = folder / name
-        done = subprocess.run(
-            [*command, "--output_dir", str(output), *more],
-            capture_output=True, text=True, timeout=420, env=environment, cwd=ROOT,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        launch(launcher, *flags.split(), *names, "--output_dir", str(output), *more)
         return json.loads((output / "fold-0/fold.json").read_text()), output
 
     return start
@@ -43,18 +33,9 @@ def scores(output: Path, fold: str = "fold-0") -> pd.DataFrame:
     return pd.read_parquet(output / fold / "oof.parquet")
 
 
-def deepspeed(stage: int) -> tuple[list[str], list[str]]:
-    port = str(29600 + stage)
-    launcher = [str(BIN / "deepspeed"), "--num_accelerators", "2", "--master_port", port]
-    return launcher, ["--deepspeed", str(ROOT / f"ds_configs/zero{stage}.json")]
-
-
-TORCHRUN = [str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29690"]
-
-
 @pytest.fixture(scope="module")
-def ddp(launch):
-    return launch("ddp", TORCHRUN, "--fold", "all")
+def ddp(train):
+    return train("ddp", "torchrun")
 
 
 def test_torchrun_trains_with_ddp(ddp):
@@ -62,17 +43,9 @@ def test_torchrun_trains_with_ddp(ddp):
 
 
 @pytest.fixture(scope="module")
-def zero(launch):
+def zero(train):
     """Return a function that trains at a ZeRO stage, once each."""
-    made = {}
-
-    def train(stage: int):
-        if stage not in made:
-            launcher, more = deepspeed(stage)
-            made[stage] = launch(f"zero{stage}", launcher, *more, "--fold", "all")
-        return made[stage]
-
-    return train
+    return cache(lambda stage: train(f"zero{stage}", "deepspeed", "--deepspeed", f"ds_configs/zero{stage}.json"))
 
 
 @pytest.mark.parametrize("stage", [2, 3])

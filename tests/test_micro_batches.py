@@ -2,16 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
+import time
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, rows_of, tiny_config, write_rows
+from conftest import rows_of, tiny_config, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from launching import launch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainingArguments
 
@@ -135,6 +134,19 @@ def test_one_process_trains_on_one_of_several_gpus(caplog):
     assert training._n_gpu == 1 and "torchrun --nproc_per_node 4" in caplog.text
 
 
+def test_a_build_that_was_killed_is_named_and_one_that_runs_is_not(tmp_path, monkeypatch, caplog):
+    from product_relevance import distributed
+
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    for name, minutes in (("killed", 30), ("running", 1)):
+        (tmp_path / name).mkdir()
+        lock = tmp_path / name / "lock"
+        lock.touch()
+        os.utime(lock, (time.time() - 60 * minutes,) * 2)
+    distributed._warn_of_locks()
+    assert f"{tmp_path}/killed/lock is held since 30 minutes" in caplog.text and "running" not in caplog.text
+
+
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         DataArguments("a.txt", "QC", tokens_per_forward=0)
@@ -143,36 +155,33 @@ def test_a_budget_of_nothing_is_refused():
 FLAGS = (
     "--task QC --use_cpu true --fold full --max_steps 4 --eval_strategy no --save_strategy no --lora_r 4 "
     "--lora_dropout 0 --load_best_model_at_end false "
-    "--learning_rate 1e-1 --optim sgd --language_fix none --train_sampling_strategy random --logging_steps 1"
+    "--learning_rate 1e-1 --optim sgd --language_fix none --logging_steps 1"
 )
 
 
-def train(base, file, output, launcher: list[str], *more: str) -> dict:
+def train(base, file, output, launcher: str | None, *more: str) -> dict:
     names = ["--model_name_or_path", str(base), "--train_file", str(file), "--output_dir", str(output)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, str(ROOT / "train_relevance.py"), *FLAGS.split(), *names, *more],
-        capture_output=True, text=True, timeout=420, env=environment, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    launch(launcher, *FLAGS.split(), *names, *more)
     return json.loads((output / "full/fold.json").read_text())
 
 
 @pytest.mark.launcher
-@pytest.mark.parametrize("share", ["false", "true"])
-def test_two_processes_that_split_train_as_one_that_does_not(share, base_of, tmp_path):
+@pytest.mark.parametrize(("share", "order", "tokens"), [("false", "random", 40), ("true", "group_by_length", 120)])
+def test_two_processes_that_split_train_as_one_that_does_not(share, order, tokens, base_of, tmp_path):
     rows = rows_of("train_QC.txt")[:64]
     if share == "true":  # four targets a query
-        rows = [row | {"origin_query": rows[i // 4]["origin_query"]} for i, row in enumerate(rows)]
+        rows = [
+            row | {"origin_query": rows[i // 4]["origin_query"] + " for a rainy day"} for i, row in enumerate(rows)
+        ]
     file = write_rows(tmp_path / "train_QC.txt", rows)
-    torchrun = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "--master_port", "29691"]
-    pieces = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--tokens_per_forward", "40"]
-    pieces += ["--share_prefixes", share]
-    fold = train(base_of("qwen3"), file, tmp_path / "two", torchrun, *pieces)
+    pieces = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
+    pieces += ["--tokens_per_forward", str(tokens)]
+    sharing = ["--share_prefixes", share, "--train_sampling_strategy", order]
+    fold = train(base_of("qwen3"), file, tmp_path / "two", "torchrun", *pieces, *sharing)
     assert fold["engine"] == "DistributedDataParallel"
-    alone = ["--per_device_train_batch_size", "16", "--share_prefixes", share]
-    whole = train(base_of("qwen3"), file, tmp_path / "one", [sys.executable], *alone)
-    assert fold["padding_ratio"] < whole["padding_ratio"]
+    alone = ["--per_device_train_batch_size", "16"]
+    whole = train(base_of("qwen3"), file, tmp_path / "one", None, *alone, *sharing)
+    assert fold["padding_ratio"] < (1 if share == "true" else whole["padding_ratio"])
     two, one = (load_file(tmp_path / name / "full/adapter_model.safetensors") for name in ("two", "one"))
     assert two.keys() == one.keys()
     for name, value in one.items():

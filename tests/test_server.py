@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from serving import PAIRS, SECRET, classify, free_port, get, live, post, started, tiny_run
+from conftest import free_port
+from serving import PAIRS, SECRET, classify, get, live, post, started, tiny_run
 
 pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 import product_relevance

@@ -1,17 +1,15 @@
 """Yes/no scoring: two logits of a whole language model, trained, resumed, stored, exported with the same scores."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, save_tokenizer, tiny_config, write_rows
+from launching import launch
 from safetensors.torch import load_file
 from tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, encoded
 from transformers import AutoModelForCausalLM
@@ -202,11 +200,8 @@ def test_zero_3_takes_the_answers_out_of_a_spread_embedding(run, strong_of, tmp_
     one = ["--fold", "0", "--max_steps", "4", "--lora_dropout", "0", "--eval_strategy", "no", "--save_strategy", "no"]
     flags = [*arguments(strong_of("qwen3"), tmp_path, *one), "--load_best_model_at_end", "false"]
     train_relevance.main([*flags, "--output_dir", str(tmp_path / "one")])
-    command = [str(Path(sys.executable).parent / "deepspeed"), "--num_accelerators", "2", "--master_port", "29703"]
-    command += [str(ROOT / "train_relevance.py"), *flags, "--per_device_train_batch_size", "8"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     zero3 = ["--deepspeed", str(ROOT / "ds_configs/zero3.json")]
-    subprocess.run([*command, *zero3], check=True, timeout=420, env=environment, cwd=ROOT, capture_output=True)
+    launch("deepspeed", *flags, "--per_device_train_batch_size", "8", *zero3)
     ours, theirs = (pd.read_parquet(tmp_path / name / "fold-0/oof.parquet") for name in ("run", "one"))
     assert np.ptp(ours["score"]) > 0.1 and np.allclose(ours["score"], theirs["score"], atol=2e-4)
 
