@@ -215,6 +215,10 @@ def convert_to_plain_lora(folder, start: dict) -> None:
             tensors[name] = torch.cat([value, -start[name].to(value.dtype)], dim=1)
     save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata={"format": "pt"})
     config = json.loads(settings.read_text(encoding="utf-8"))
-    grow = 2**0.5 if config["use_rslora"] else 2  # rsLoRA scales by alpha / sqrt(r)
-    config |= {"r": 2 * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}
-    settings.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    settings.write_text(json.dumps(grown(config, 2), indent=2), encoding="utf-8")
+
+
+def grown(config: dict, times: int) -> dict:
+    """Return the config of adapters side by side: the rank grows, alpha / r (rsLoRA: alpha / sqrt(r)) stays."""
+    grow = times**0.5 if config["use_rslora"] else times
+    return config | {"r": times * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from functools import lru_cache
 
 from product_relevance.taxonomy import LEVEL_BREAK
 
@@ -28,6 +29,7 @@ _JOINABLE = re.compile(
 # NFKC turns 2½ into 21⁄2, another number: a blank first makes it 2 1/2.
 _MIXED_FRACTION = re.compile(r"(?<=\d)(?=[\xbc-\xbe\u2150-\u215e])")
 
+CACHED = 2**15  # texts: those of a chunk come again when it is rendered, paths and titles with other queries
 _SYMBOLS = r"\s%*^|\\/_=,;:!?~•·…。、<>\ufffd"
 _START = re.compile(rf"(?:[{_SYMBOLS}]|[.–—-](?!\d))+")  # kept: #7, +6, $5, -5°, .440, (14), [Sony], @, &
 # On the reversed text; kept: 100%, C++, 360°, a1€, (spe).
@@ -39,6 +41,7 @@ _ALIKE = str.maketrans(
 _BOUND_TO_TEXT = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 
 
+@lru_cache(CACHED)
 def clean_text(text: str, lowercase: bool = False) -> str:
     r"""Clean one query or title; cleaning what is clean changes nothing.
 
@@ -59,6 +62,7 @@ def clean_text(text: str, lowercase: bool = False) -> str:
     return stripped if any(c.isalnum() for c in stripped) else decoded
 
 
+@lru_cache(CACHED)
 def clean_path(path: str, lowercase: bool = False) -> str:
     """Clean a category path level by level, so that no level appears, vanishes or moves.
 

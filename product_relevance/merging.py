@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from product_relevance import adapters
+
 # What must agree for the sum of updates to be an update of the same kind.
 _ALIKE = ("peft_type", "r", "lora_alpha", "use_rslora", "fan_in_fan_out", "bias", "target_modules", "modules_to_save")
 
@@ -40,7 +42,8 @@ def mean_adapter(folders: Sequence[Path], out: Path) -> None:
         else:  # the head, which is trained in full
             tensors[name] = torch.stack(parts).mean(dim=0)
     save_file({k: v.contiguous() for k, v in tensors.items()}, out / "adapter_model.safetensors", {"format": "pt"})
-    (out / "adapter_config.json").write_text(json.dumps(_grown(config, len(states)), indent=2), encoding="utf-8")
+    grown = adapters.grown(config, len(states))
+    (out / "adapter_config.json").write_text(json.dumps(grown, indent=2), encoding="utf-8")
 
 
 def _common_config(folders: Sequence[Path]) -> dict:
@@ -60,12 +63,6 @@ def _common_config(folders: Sequence[Path]) -> dict:
 
 def _plain(value):
     return sorted(set(value)) if isinstance(value, list) else value
-
-
-def _grown(config: dict, folds: int) -> dict:
-    """Return the config of the concatenation: its rank grows, its scale alpha / r (rsLoRA: alpha / sqrt(r)) stays."""
-    grow = folds**0.5 if config["use_rslora"] else folds
-    return config | {"r": folds * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}
 
 
 def mean_state(files: Sequence[Path]) -> dict[str, torch.Tensor]:

@@ -151,12 +151,11 @@ def make_trainer(
     valid: PairDataset | None,
     objective,
     patience=None,
-    tokens_per_forward=None,
-    share_prefixes=False,
+    **options,
 ):
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
 
-    `prefix_batches.require_shareable` says when prefixes may be shared.
+    The options are those of `RelevanceTrainer`; `prefix_batches.require_shareable` says when prefixes may be shared.
 
     Raises:
         ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
@@ -166,8 +165,8 @@ def make_trainer(
 
     tasks = None if valid is None else valid.tasks
     _check_objective(model, training, objective)
-    if tokens_per_forward is not None:
-        micro_batches.require_splittable(training, f"--tokens_per_forward {tokens_per_forward}")
+    if (tokens := options.get("tokens_per_forward")) is not None:
+        micro_batches.require_splittable(training, f"--tokens_per_forward {tokens}")
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
@@ -177,10 +176,9 @@ def make_trainer(
         processing_class=tokenizer,
         pad_id=tokenizer.pad_token_id,
         objective=objective,
-        tokens_per_forward=tokens_per_forward,
-        share_prefixes=share_prefixes,
         compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
         callbacks=callbacks,
+        **options,
     )
 
 

@@ -139,8 +139,8 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
         valid_set = _rows(frame, tokens, _longest_first(tokens, watched))
     trainer.require_rows(len(split.train))
     patience = data_args.early_stopping_patience
-    split_by = data_args.tokens_per_forward, data_args.share_prefixes
-    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, *split_by)
+    split_by = {"tokens_per_forward": data_args.tokens_per_forward, "share_prefixes": data_args.share_prefixes}
+    fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, **split_by)
     if not training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
     checkpoint = checkpoint_of(training, run.work_folder(folder, split.name))

@@ -12,16 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from launching import launch
 from safetensors.torch import load_file
+from tiny_batches import PAD, collated
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainingArguments
 
 from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments
-from product_relevance.batching import PairCollator, PairDataset
 from product_relevance.micro_batches import split
 from product_relevance.prompt_tokens import Answers
 from product_relevance.trainer import RelevanceTrainer
 from product_relevance.yes_no import YesNoModel
 
-PAD = 1
 rows = st.lists(st.lists(st.integers(4, 399), min_size=1, max_size=40), min_size=1, max_size=14)
 budgets = st.integers(1, 300)
 WAYS = {
@@ -30,14 +29,6 @@ WAYS = {
     "distill": {"teacher": "a-run", "teacher_share": 0.4},
     "dpo": {"dpo_beta": 0.5},
 }
-
-
-def collated(ids):
-    n = len(ids)
-    data = PairDataset(
-        ids, [i % 2 for i in range(n)], [1 + i / n for i in range(n)], [(i + 1) / (n + 1) for i in range(n)]
-    )
-    return PairCollator(PAD)([data[i] for i in range(n)])
 
 
 @given(rows, budgets)

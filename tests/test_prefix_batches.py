@@ -9,33 +9,24 @@ import torch
 from conftest import rows_of, tiny_config, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_batches import PAD, collated
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainingArguments
 
 import train_relevance
 from product_relevance.adapters import add_adapter
 from product_relevance.arguments import ModelArguments, ObjectiveArguments
-from product_relevance.batching import PairCollator, PairDataset
 from product_relevance.prefix_batches import PrefixGroupedSampler, require_shareable, split
 from product_relevance.prompt_tokens import Answers
 from product_relevance.run import read_json
 from product_relevance.trainer import RelevanceTrainer
 from product_relevance.yes_no import YesNoModel
 
-PAD = 1
 DECODERS = ["qwen2", "qwen3", "gemma2", "gemma3_text"]
 # pairs of a few queries, some longer than the sliding windows of the tiny bases; a pair may come twice
 drawn = st.tuples(st.integers(0, 3), st.integers(2, 9))
 pair = drawn.map(lambda p: [2, *[4 + p[0]] * (3 + 7 * p[0]), *range(9, 9 + p[1])])
 pairs = st.lists(pair, min_size=1, max_size=14)
 budgets = st.one_of(st.none(), st.integers(1, 200))
-
-
-def collated(ids):
-    n = len(ids)
-    data = PairDataset(
-        ids, [i % 2 for i in range(n)], [1 + i / n for i in range(n)], [(i + 1) / (n + 1) for i in range(n)]
-    )
-    return PairCollator(PAD)([data[i] for i in range(n)])
 
 
 @given(pairs, st.integers(0, 5))
