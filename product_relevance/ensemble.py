@@ -211,12 +211,12 @@ class RelevanceEnsemble:
             columns.append(probabilities(logits))
         return np.stack(columns, axis=1)
 
-    def score_folds(self, frame, translation: str | None = None) -> np.ndarray:
+    def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
         columns = data.add_run_columns(frame, self.run, translation)
         pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
         extra = columns["language"].tolist(), columns["translated_query"].tolist()
-        return self.predict_folds(pairs, *extra, tasks=columns["task"].tolist())
+        return self.predict_folds(pairs, *extra, tasks=columns["task"].tolist(), progress=progress)
 
     @property
     def dtype(self) -> str:

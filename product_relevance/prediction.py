@@ -36,7 +36,9 @@ def read_for(ensemble, file: str, role: str):
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
 
 
-def score_records(ensemble, frame: pd.DataFrame, *, vote: str | None = None, translation: str | None = None):
+def score_records(
+    ensemble, frame: pd.DataFrame, *, vote: str | None = None, translation: str | None = None, progress: bool = False
+):
     """Score records with the columns that the run was trained with.
 
     A record without a usable query or target (its `defect` says so) gets the share of positives in the run's
@@ -46,7 +48,7 @@ def score_records(ensemble, frame: pd.DataFrame, *, vote: str | None = None, tra
         (probabilities of shape (n,), fold probabilities of shape (n, folds)).
     """
     vote = ensemble.checked_vote(vote)
-    folds = ensemble.score_folds(frame, translation)
+    folds = ensemble.score_folds(frame, translation, progress)
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
     prior = ensemble.run["data"]["positive"]
@@ -94,7 +96,7 @@ def score_unlabelled(folder: str, file: str) -> dict:
     ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
     frame = read_records(file, task=ensemble.run["task"], role="test")
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
-    folds = ensemble.score_folds(frame)
+    folds = ensemble.score_folds(frame, progress=True)
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 

@@ -250,7 +250,7 @@ class RelevanceStack:
             raise ValueError("a stack has coefficients instead of votes: leave --vote and --merge vote out")
         return "mean"
 
-    def score_folds(self, frame: pd.DataFrame, translation: str | None = None) -> np.ndarray:
+    def score_folds(self, frame: pd.DataFrame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the mean probabilities of each run for records, shape (n, members)."""
         import torch
 
@@ -259,7 +259,7 @@ class RelevanceStack:
         columns = []
         for path in self.folds.values():
             member = RelevanceEnsemble.from_pretrained(path, **self.options)
-            columns.append(member.combine(member.score_folds(frame, translation)))
+            columns.append(member.combine(member.score_folds(frame, translation, progress)))
             del member
             gc.collect()  # a model is full of cycles; the next base needs its memory
             if torch.cuda.is_available():

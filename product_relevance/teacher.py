@@ -146,7 +146,7 @@ def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None
         names = teacher.teaching(split.name)
         logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
         ensemble.folds = {name: folds[name] for name in names}
-        found[split.name] = score_records(ensemble, frame.iloc[split.train])[0]
+        found[split.name] = score_records(ensemble, frame.iloc[split.train], progress=True)[0]
     del ensemble
     gc.collect()  # a model is full of cycles; the next one needs its memory
     return found
