@@ -56,7 +56,7 @@ def train(model_args, data_args, objective, training) -> str:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import additions, data, first_stage, prefix_batches, run, teacher, training_run
+    from product_relevance import additions, data, first_stage, prefix_batches, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
@@ -87,18 +87,15 @@ def train(model_args, data_args, objective, training) -> str:
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
-    training_run.claim(training, data_args, shared, names, taxonomy)
+    todo = training_run.claim(training, data_args, shared, splits, taxonomy)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
-    added = additions.make(frame, splits, data_args, objective, training, encode, taught_by)
-    frame = teacher.add_scores(frame, taught_by, splits, training)
+    added = additions.make(frame, todo, data_args, objective, training, encode, taught_by)
+    frame = teacher.add_scores(frame, taught_by, todo, training)
 
     # ---- Train each fold on the one loaded base ----
-    training_run.clear(training, data_args, names)
+    training_run.clear(training, data_args, todo)
     bases = Bases(model_args, training, tokenizer, stage, answers)
-    for split in splits:
-        if run.finished(training.output_dir, split.name):
-            logger.info("%s: finished before, kept", split.name)
-            continue
+    for split in todo:
         training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, added)
 
     # ---- Out-of-fold threshold, run.json, report ----

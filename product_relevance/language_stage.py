@@ -47,13 +47,10 @@ def train(model_args, data_args, objective, training) -> str:
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
     shared = training_run.describe(model_args, data_args, objective, training, frame, template)
     shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
-    training_run.claim(training, data_args, shared, [split.name for split in splits])
-    training_run.clear(training, data_args, [split.name for split in splits])
+    todo = training_run.claim(training, data_args, shared, splits)
+    training_run.clear(training, data_args, todo)
     bases = Bases(model_args, training, tokenizer, language=True)
-    for split in splits:
-        if run.finished(training.output_dir, split.name):
-            logger.info("%s: finished before, kept", split.name)
-            continue
+    for split in todo:
         texts = distinct_texts(sides, split.train)
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))

@@ -85,57 +85,55 @@ def check(teacher: Teacher, translation: str) -> None:
         )
 
 
-def add_scores(
-    frame: pd.DataFrame, teacher: Teacher | None, splits, training, name: str = "teacher.parquet"
-) -> pd.DataFrame:
+def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, name: str = "teacher") -> pd.DataFrame:
     """Add a column `teacher:SPLIT` for each split: the teacher's probability of each of its training rows.
 
     A split learns from the teacher's fold of its name, which has not seen its validation rows either; from the mean
     of the teacher's folds where it has no such fold, as `full` does. They are computed by the first process and kept
-    in a file of the run folder, for the others and for a resumed run.
+    in files of the run folder, for the others and for a resumed run.
 
     Args:
         frame: records with their columns.
         teacher: of `find`; None adds nothing.
         splits: of `make_splits`.
         training: TrainingArguments; `output_dir` says where the run is.
-        name: of the file.
+        name: of the files, one a split, begins with it.
     """
     if teacher is None:
         return frame
-    file = Path(training.output_dir) / name
-    key = _key(frame, teacher, splits)
-    if training.process_index == 0 and not _holds(file, key):
-        scores = _scores(frame, teacher, splits, "cpu" if training.use_cpu else None)
-        scores.attrs = key
-        write_table(scores, file)
+    files = {split.name: Path(training.output_dir) / f"{name}-{split.name}.parquet" for split in splits}
+    if training.process_index == 0:
+        keys = _keys(frame, teacher, splits)
+        missing = [split for split in splits if not _holds(files[split.name], keys[split.name])]
+        if missing:
+            for split, scores in _scores(frame, teacher, missing, "cpu" if training.use_cpu else None).items():
+                table = pd.DataFrame({"id": frame["id"].astype(str).to_numpy(), teacher_column(split): scores})
+                table.attrs = keys[split]
+                write_table(table, files[split])
     distributed.wait()
-    return frame.assign(**pd.read_parquet(file).drop(columns="id").set_axis(frame.index))
+    columns = {teacher_column(split): file for split, file in files.items()}
+    return frame.assign(**{name: pd.read_parquet(file)[name].to_numpy() for name, file in columns.items()})
 
 
-def _key(frame: pd.DataFrame, teacher: Teacher, splits) -> dict:
+def _keys(frame: pd.DataFrame, teacher: Teacher, splits) -> dict[str, dict]:
+    """Return what the scores of each split depend on, as JSON."""
     read = frame[["id", "query", "target", "translated_query", "language"]].astype(str)
-    rows = {split.name: hashlib.sha256(split.train.tobytes()).hexdigest() for split in splits}
-    return {
-        "teacher": teacher.key(),
-        "source": frame.attrs["sha256"],
-        "texts": fingerprint(read),
-        "rows": rows,
-    }
+    common = {"teacher": teacher.key(), "source": frame.attrs["sha256"], "texts": fingerprint(read)}
+    return {split.name: common | {"rows": hashlib.sha256(split.train.tobytes()).hexdigest()} for split in splits}
 
 
 def _holds(file: Path, key: dict) -> bool:
     return file.is_file() and pd.read_parquet(file, columns=["id"]).attrs == key
 
 
-def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -> pd.DataFrame:
+def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -> dict[str, np.ndarray]:
+    """Return the teacher's probabilities by split, of shape (rows of the frame,), NaN where it does not train."""
     of_runs = [_of_run(frame, each, splits, device) for each in teacher.runs]
-    found = {"id": frame["id"].astype(str).to_numpy()}
+    found = {split.name: np.full(len(frame), np.nan) for split in splits}
     for split in splits:
-        scores, each = np.full(len(frame), np.nan), np.column_stack([run[split.name] for run in of_runs])
-        scores[split.train] = each[:, 0] if teacher.stack is None else teacher.stack.combine(each)
-        found[teacher_column(split.name)] = scores
-    return pd.DataFrame(found)
+        each = np.column_stack([run[split.name] for run in of_runs])
+        found[split.name][split.train] = each[:, 0] if teacher.stack is None else teacher.stack.combine(each)
+    return found
 
 
 def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> dict[str, np.ndarray]:

@@ -77,19 +77,26 @@ def _sha256_of_table(translation: str) -> str | None:
     return sha256_of(translation) if Path(translation).is_file() else None
 
 
-def claim(training, data_args, shared: dict, names: list[str], taxonomy=None) -> None:
+def claim(training, data_args, shared: dict, splits, taxonomy=None) -> list:
     """Make the run folder, with its taxonomy.json, on the first process, before anything is computed; others wait.
 
     No finished or unlike run is overwritten.
+
+    Returns:
+        The splits that are to be trained: under `--overwrite` all, else those that are not finished.
 
     Raises:
         ValueError: with the way out: `--overwrite`, `--resume_from_checkpoint`, or another folder.
     """
     if training.process_index == 0:
-        _claim(Path(training.output_dir), training, data_args, shared, names)
+        _claim(Path(training.output_dir), training, data_args, shared, [split.name for split in splits])
         if taxonomy is not None:
             taxonomy.save(Path(training.output_dir) / "taxonomy.json")
     distributed.wait()
+    kept = [] if data_args.overwrite else [s.name for s in splits if run.finished(training.output_dir, s.name)]
+    if kept:
+        logger.info("%s: finished before, kept", ", ".join(kept))
+    return [split for split in splits if split.name not in kept]
 
 
 def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:
@@ -112,12 +119,12 @@ def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) ->
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def clear(training, data_args, names: list[str]) -> None:
+def clear(training, data_args, splits) -> None:
     """Remove, under `--overwrite`, the folds that are about to be trained: the last thing before they are."""
     if data_args.overwrite and training.process_index == 0:
-        for name in names:
-            shutil.rmtree(run.fold_folder(Path(training.output_dir), name), ignore_errors=True)
-            shutil.rmtree(run.work_folder(Path(training.output_dir), name), ignore_errors=True)
+        for split in splits:
+            shutil.rmtree(run.fold_folder(Path(training.output_dir), split.name), ignore_errors=True)
+            shutil.rmtree(run.work_folder(Path(training.output_dir), split.name), ignore_errors=True)
     distributed.wait()
 
 

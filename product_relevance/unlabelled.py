@@ -77,7 +77,7 @@ def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training,
             *(split.name, free.sum(), found.attrs["source"], (~free).sum()),
         )
         kept.append(Split(split.name, np.flatnonzero(free), np.arange(0)))
-    found = teacher.add_scores(found, taught_by, kept, training, "teacher_unlabelled.parquet")
+    found = teacher.add_scores(found, taught_by, kept, training, "teacher-unlabelled")
     return Unlabelled(found, {split.name: split.train for split in kept}, encode(found))
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_prompt import TEXT
 
-from product_relevance import objectives
+from product_relevance import objectives, teacher
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.run import load_run
 from product_relevance.stacking import blend, stack_runs
@@ -137,10 +137,30 @@ def test_an_objective_learns_32_rows_by_heart(objective, kind, taught, base_of, 
     assert load_run(tmp_path / "run")["arguments"]["objective"]["objective"] == objective
 
 
+def teachings(run, name="teacher") -> pd.DataFrame:
+    """A teacher's probabilities, a column a fold, by id."""
+    files = [run / f"{name}-{fold}.parquet" for fold in ("fold-0", "fold-1")]
+    return pd.concat([pd.read_parquet(file).set_index("id") for file in files], axis=1)
+
+
+def test_a_teacher_is_asked_once_and_for_finished_folds_never(taught, base_of, tmp_path, monkeypatch):
+    more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--max_steps", "1"]
+    for fold in ("0", "1"):
+        train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more, "--fold", fold)
+    shutil.rmtree(tmp_path / "run/fold-1")
+    (tmp_path / "run/teacher-fold-0.parquet").unlink()
+    monkeypatch.setattr(teacher, "_of_run", None)  # whoever asks it fails
+    go_on = ["--fold", "all", "--resume_from_checkpoint", "last"]
+    train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more, *go_on)
+    assert [fold["name"] for fold in load_run(tmp_path / "run")["folds"]] == ["fold-0", "fold-1"]
+    (tmp_path / "run/teacher-fold-1.parquet").unlink()
+    train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more, *go_on)
+
+
 def test_a_fold_is_taught_by_its_namesake_about_its_training_rows_only(taught, base_of, tmp_path):
     teacher = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--max_steps", "2"]
     train(base_of("bert"), taught / "train.txt", tmp_path / "run", *teacher)
-    scores = pd.read_parquet(tmp_path / "run/teacher.parquet").set_index("id")
+    scores = teachings(tmp_path / "run")
     oof = pd.read_parquet(tmp_path / "run/oof.parquet").set_index("id")
     for fold in ("fold-0", "fold-1"):
         held_out = oof.index[oof["fold"] == fold].astype(str)
@@ -160,7 +180,7 @@ def test_a_stack_teaches_what_its_runs_say_together(taught, base_of, tmp_path):
     for name, folder in (runs | {"stack": tmp_path / "stack"}).items():
         more = ["--objective", "distill", "--teacher", str(folder), "--max_steps", "1"]
         train(base_of("bert"), taught / "train.txt", tmp_path / f"student-{name}", *more)
-        found[name] = pd.read_parquet(tmp_path / f"student-{name}/teacher.parquet")
+        found[name] = teachings(tmp_path / f"student-{name}")
     content = json.loads((tmp_path / "stack/stack.json").read_text())
     weights = [member["coefficient"] for member in content["members"]], content["intercept"]
     for column in ("teacher:fold-0", "teacher:fold-1"):
@@ -219,7 +239,7 @@ def test_unlabelled_rows_that_share_a_query_with_the_validation_side_are_left_ou
     more = ["--objective", "distill", "--teacher", str(taught / "teacher"), "--unlabelled_file", str(file)]
     with caplog.at_level("INFO"):
         train(base_of("bert"), taught / "train.txt", tmp_path / "run", *more, "--max_steps", "2")
-    scores = pd.read_parquet(tmp_path / "run/teacher_unlabelled.parquet")
+    scores = teachings(tmp_path / "run", "teacher-unlabelled")
     oof = pd.read_parquet(tmp_path / "run/oof.parquet").set_index("id")
     assert sorted(oof.index) == sorted(row["id"] for row in rows)  # thresholds are chosen on these, and only these
     for fold in ("fold-0", "fold-1"):
