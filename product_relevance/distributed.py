@@ -35,7 +35,10 @@ def _warn_of_locks() -> None:
 
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
     for lock in sorted(root.rglob("lock")):
-        minutes = (time.time() - lock.stat().st_mtime) / 60
+        try:
+            minutes = (time.time() - lock.stat().st_mtime) / 60
+        except FileNotFoundError:  # the build of another process has just ended
+            continue
         if minutes > LONGEST_BUILD:
             logger.warning(
                 "%s is held since %d minutes: if no other run builds, delete it and start anew", lock, minutes
