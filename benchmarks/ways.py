@@ -98,15 +98,16 @@ def counting(model, pad_id: int):
     Yields:
         A dict that holds after the block `forwarded`, all tokens, and `real`, those that are no padding.
     """
-    found, real = {"forwarded": 0, "real": 0}, []
+    found, real = {"forwarded": 0, "real": 0}, 0
 
     def count(_, inputs):
+        nonlocal real
         found["forwarded"] += inputs[0].numel()
-        real.append((inputs[0] != pad_id).sum())
+        real = real + (inputs[0] != pad_id).sum()
 
     handle = model.get_input_embeddings().register_forward_pre_hook(count)
     try:
         yield found
     finally:
         handle.remove()
-        found["real"] = int(sum(int(number) for number in real))
+        found["real"] = int(real)
