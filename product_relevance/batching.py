@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-MAX_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens a forward
+MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens a forward
 MAX_ROWS = {"cpu": 128, "cuda": 1024}
 
 
