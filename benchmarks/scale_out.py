@@ -138,7 +138,7 @@ def make_run(folder: Path) -> Path:
     lines = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
     records.write_text("".join(lines[:120]), encoding="utf-8")
     finish(start(save_base, [str(folder / "base")], log), log)
-    flags = "--task QC --use_cpu true --max_steps 2 --lora_r 2 --num_folds 2 --fold 0 --max_length 24"
+    flags = "--task QC --use_cpu true --max_steps 2 --adapter none --num_folds 2 --fold 0 --max_length 24"
     flags += " --save_strategy no --eval_strategy no --load_best_model_at_end false --language_fix none"
     names = ["--model_name_or_path", str(folder / "base"), "--train_file", str(records)]
     arguments = [*flags.split(), *names, "--output_dir", str(folder / "run")]
