@@ -109,6 +109,7 @@ def export(arguments) -> None:
         dtype=arguments.dtype,
         overwrite=arguments.overwrite,
         max_disagreement=arguments.max_disagreement,
+        onnx=arguments.onnx,
     )
     print(written)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from product_relevance import canaries
+from product_relevance import canaries, onnx_graph
 from product_relevance.batching import encode_pairs
 from product_relevance.ensemble import MAX_DISAGREEMENT, RelevanceEnsemble
 from product_relevance.locate import read_run
@@ -44,6 +44,18 @@ CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
 ```
 """
 
+ONNX = """
+With ONNX Runtime (OpenVINO reads the same file), `{graph}`:
+
+```python
+from onnxruntime import InferenceSession
+from transformers import AutoTokenizer
+
+pair = AutoTokenizer.from_pretrained(".")(["query"], ["target"], truncation=True, padding=True, return_tensors="np")
+InferenceSession("{file}").run(["logits"], dict(pair))
+```
+"""
+
 
 def export(
     name: str,
@@ -54,6 +66,7 @@ def export(
     dtype: str = "float32",
     overwrite: bool = False,
     max_disagreement: float = MAX_DISAGREEMENT,
+    onnx: str | None = None,
 ) -> str:
     """Write one model as a plain transformers folder: merged in float32, then cast.
 
@@ -64,7 +77,9 @@ def export(
         revision: of the ensemble on the Hub.
         dtype: of the written weights.
         overwrite: replace an earlier export.
-        max_disagreement: how far the mean weights may be from the mean of the folds' probabilities.
+        max_disagreement: how far the mean weights may be from the mean of the folds' probabilities, and a graph in
+            int8 from the model in float32.
+        onnx: float32 or int8, for a graph beside the weights, in onnx/; none if None.
 
     Returns:
         A line that says what was written.
@@ -74,7 +89,7 @@ def export(
             `from_pretrained`.
     """
     target = Path(output)
-    _check(name, target, revision, dtype, overwrite)
+    _check(name, target, revision, dtype, overwrite, onnx)
     options = {"revision": revision, "device": "cpu", "dtype": "float32", "max_disagreement": max_disagreement}
     ensemble = RelevanceEnsemble.from_pretrained(name, merge="probabilities" if fold else "weights", **options)
     ensemble = ensemble.of_task(None)
@@ -89,19 +104,28 @@ def export(
         ensemble.model.config.save_pretrained(temporary)  # it decides which class loads the tokenizer
         save_tokenizer(ensemble.tokenizer, ensemble.run["max_length"], temporary)
         made = f"fold {fold}" if fold else f"mean weights of {len(ensemble.run['folds'])} folds"
-        (temporary / "README.md").write_text(_readme(ensemble, found, fold or "weights", made), encoding="utf-8")
         _save_model(ensemble, fold, dtype, temporary)
+        readme = _readme(ensemble, found, fold or "weights", made)
+        if onnx is not None:
+            graph = _save_graph(ensemble, found["pairs"], temporary / "onnx", onnx, max_disagreement)
+            readme += ONNX.format(file=f"onnx/{onnx_graph.NAMES[onnx]}", graph=graph)
+        (temporary / "README.md").write_text(readme, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
+    written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
+    return written if onnx is None else f"{written}; and {graph}"
 
 
-def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite: bool) -> None:
+def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite: bool, onnx: str | None) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    if onnx is not None:
+        onnx_graph.check(onnx)
+        if dtype != "float32":
+            raise ValueError(f"--onnx {onnx} with --dtype {dtype}: a graph is made of float32; leave --dtype out")
     run = read_run(name, revision)
     if run["pooling"] != "auto":
         raise ValueError(
@@ -127,6 +151,14 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
         ensemble.model = ensemble.model.as_classifier()
     # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
     ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
+
+
+def _save_graph(ensemble, rows: list, folder: Path, kind: str, max_disagreement: float) -> str:
+    """Write the merged model's graph, compared on the canaries; return what was written."""
+    queries, targets, languages = zip(*rows, strict=True)
+    texts, pairs = ensemble.template.render(list(queries), list(targets), list(languages), None, ensemble.taxonomy)
+    ids = encode_pairs(ensemble.tokenizer, texts, pairs, ensemble.run["max_length"])
+    return onnx_graph.write(ensemble.model, ids, ensemble.tokenizer.pad_token_id, folder, kind, max_disagreement)
 
 
 def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
