@@ -2,9 +2,11 @@
 
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT, SAMPLE
 from published import PAIRS, tiny_run
 
 from product_relevance import RelevanceEnsemble
@@ -12,6 +14,8 @@ from product_relevance.cli import main as relevance
 from product_relevance.export import export
 
 pytest.importorskip("onnxruntime")
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import bench_backends
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,15 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(options, message, 
 
 
 def test_a_missing_package_is_named_before_anything_is_loaded(run_of, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"--onnx needs onnxruntime: pip install 'product-relevance\[onnx\]'"):
         export(str(run_of("xlm-roberta")), str(tmp_path / "out"), onnx="float32")
+
+
+def test_the_benchmark_holds_every_backend_against_torch(run_of):
+    arguments = [str(run_of("xlm-roberta")), str(SAMPLE / "answers_QC.txt"), "--rows", "40", "--repeats", "1"]
+    results = bench_backends.measure(bench_backends.make_parser().parse_args(arguments))["results"]
+    moved = {line["way"]: line["max_difference"] for line in results}
+    assert list(moved)[:4] == ["torch float32", "torch bfloat16", "onnx float32", "onnx int8"]
+    assert moved["torch float32"] == 0 and moved["onnx float32"] < 1e-5
+    assert 0 < moved["torch bfloat16"] < 0.05 and 0 < moved["onnx int8"] < 0.05
