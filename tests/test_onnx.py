@@ -80,6 +80,15 @@ def test_a_graph_in_int8_is_smaller_and_scores_within_what_is_told(run_of, tmp_p
     assert b"site-packages" not in content and b"product_relevance" not in content  # no paths of this machine
 
 
+def test_weights_too_large_for_a_graph_lie_beside_it(run_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("product_relevance.onnx_graph.LARGE", 0)
+    run, out = run_of("xlm-roberta"), tmp_path / "out"
+    export(str(run), str(out), max_disagreement=1.0, onnx="int8")
+    assert sorted(os.listdir(out / "onnx")) == ["model_quantized.onnx", "model_quantized.onnx.data"]
+    ensemble = merged(run)
+    assert np.allclose(scores(out, "model_quantized.onnx", ensemble, 5), ensemble.predict(PAIRS), atol=0.02)
+
+
 def test_openvino_reads_the_graph(run_of, tmp_path):
     openvino = pytest.importorskip("openvino")
     run, out = run_of("xlm-roberta"), tmp_path / "out"
