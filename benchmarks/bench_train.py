@@ -102,7 +102,8 @@ def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, b
     """Build the trainer of a way; a learning rate of 0 leaves the weights alike for the next one, at the same cost."""
     from transformers import Trainer, TrainingArguments
 
-    on_gpu = next(model.parameters()).device.type == "cuda"
+    base = next(model.parameters())
+    on_gpu = base.device.type == "cuda"
     arguments = TrainingArguments(
         folder,
         per_device_train_batch_size=way.rows,
@@ -111,7 +112,7 @@ def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, b
         gradient_checkpointing=checkpointing,
         learning_rate=0.0,
         num_train_epochs=1,
-        bf16=on_gpu,
+        bf16=on_gpu or base.dtype == torch.bfloat16,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
@@ -143,14 +144,14 @@ def train(way: Way, model, ids: list[list[int]], pad_id: int, budget: int, check
             loss = trainer.train().training_loss
         result.synchronize(device)
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
-        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # takes autocast off again
     return {"seconds": seconds, "cpu": cpu, **tokens, "peak_mib": peak(device) - before, "loss": loss}
 
 
 def scored_per_second(name: str, model, ids: list[list[int]], pad_id: int) -> float:
     """Measure evaluation: ours sorted within a token budget, the others in order of arrival, 32 rows at a time."""
-    device = next(model.parameters()).device
-    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    base = next(model.parameters())
+    device = base.device
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or base.dtype == torch.bfloat16)
     started = time.perf_counter()
     with half:
         if name.startswith("ours"):

@@ -9,6 +9,8 @@ from typing import Any
 from product_relevance import embedded
 from product_relevance.files import sha256_of
 
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -130,11 +132,22 @@ def choose_device(device: str | None = None) -> str:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """Return the dtype asked for; `auto` is bfloat16 where the device multiplies it in hardware, else float32."""
+    """Return the dtype asked for; `auto` is bfloat16 where the device multiplies it in hardware, else float32.
+
+    RELEVANCE_DTYPE stands in for `auto`: with float32, machines of different kinds give the same scores.
+
+    Raises:
+        ValueError: RELEVANCE_DTYPE is none of auto, bfloat16, float16, float32.
+    """
     import torch
 
     if dtype != "auto":
         return dtype
+    chosen = os.environ.get("RELEVANCE_DTYPE", "auto")
+    if chosen not in DTYPES:
+        raise ValueError(f"RELEVANCE_DTYPE: found {chosen!r}, expected {', '.join(DTYPES)}")
+    if chosen != "auto":
+        return chosen
     if device.startswith("cuda"):
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

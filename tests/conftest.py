@@ -116,11 +116,9 @@ def base_of(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def full_precision():
-    """Score in float32 also on a CPU with bfloat16 units: the tolerances of tests are those of float32."""
-    from product_relevance import checkpoints
-
+    """Score in float32 also on a CPU with bfloat16 units, and in what is started: tolerances are those of float32."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "cpu_has_bfloat16", lambda: False)
+        patch.setenv("RELEVANCE_DTYPE", "float32")
         yield
 
 

@@ -5,7 +5,11 @@ import torch
 
 from product_relevance import checkpoints
 
-HAS_BFLOAT16 = checkpoints.cpu_has_bfloat16  # as it is; conftest replaces it for the other tests
+
+@pytest.fixture
+def unset(monkeypatch):
+    """Without what conftest sets for the other tests."""
+    monkeypatch.delenv("RELEVANCE_DTYPE")
 
 
 @pytest.mark.parametrize(
@@ -18,14 +22,23 @@ HAS_BFLOAT16 = checkpoints.cpu_has_bfloat16  # as it is; conftest replaces it fo
         ({}, "float32"),
     ],
 )
-def test_auto_is_bfloat16_only_on_a_cpu_that_multiplies_it(found, dtype, monkeypatch):
+def test_auto_is_bfloat16_only_on_a_cpu_that_multiplies_it(found, dtype, unset, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    monkeypatch.setattr(checkpoints, "cpu_has_bfloat16", HAS_BFLOAT16)
     assert checkpoints.choose_dtype("auto", "cpu") == dtype
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("has", [False, True])
-def test_a_dtype_that_was_asked_for_is_taken(dtype, has, monkeypatch):
+def test_a_dtype_that_was_asked_for_is_taken(dtype, has, unset, monkeypatch):
     monkeypatch.setattr(checkpoints, "cpu_has_bfloat16", lambda: has)
     assert checkpoints.choose_dtype(dtype, "cpu") == dtype
+    monkeypatch.setenv("RELEVANCE_DTYPE", dtype)
+    assert checkpoints.choose_dtype("auto", "cpu") == dtype
+    monkeypatch.setenv("RELEVANCE_DTYPE", "float16")
+    assert checkpoints.choose_dtype(dtype, "cpu") == dtype
+
+
+def test_a_variable_of_no_dtype_is_refused(monkeypatch):
+    monkeypatch.setenv("RELEVANCE_DTYPE", "half")
+    with pytest.raises(ValueError, match="RELEVANCE_DTYPE: found 'half', expected auto, bfloat16"):
+        checkpoints.choose_dtype("auto", "cpu")

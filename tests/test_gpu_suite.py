@@ -53,6 +53,7 @@ def suite(python: Path, out: Path, **more: str) -> tuple[int, dict, str]:
         "SHAPE": "tiny",
         "DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",
+        "RELEVANCE_DTYPE": "bfloat16",  # as on a GPU
     } | more
     done = subprocess.run(
         [ROOT / "benchmarks/gpu_suite.sh"], env=os.environ | settings, capture_output=True, text=True, timeout=3000
@@ -71,10 +72,11 @@ def test_every_stage_gives_its_figures_with_the_named_packages_alone(tmp_path):
     log = (tmp_path / "out/gpu-suite.log").read_text()
     assert status == 0 and {stage["state"] for stage in figures.values()} == {"done"}, log[-6000:]
     assert figures["peak"]["tflops"]["float32"] > 0
+    assert figures["predict"]["dtype"] == figures["train"]["dtype"] == "bfloat16"
     for stage in ("predict", "train"):
         assert all(row["pairs_per_second"] > 0 and row["mfu"] > 0 for row in figures[stage]["results"]), stage
     ours, theirs = (next(r for r in figures["train"]["results"] if r["way"] == w) for w in ("ours", "first_team"))
-    assert ours["padding"] < theirs["padding"] and abs(ours["loss"] - theirs["loss"]) < 1e-4
+    assert ours["padding"] < theirs["padding"] and abs(ours["loss"] - theirs["loss"]) < 1e-3
     assert max(row["max_difference"] for row in figures["exact_float32"]["results"]) < 1e-5
     assert kept["environment"]["versions"]["torch"] == torch.__version__
     assert json.loads(printed.splitlines()[-1]) == dict.fromkeys(STAGES, "done")

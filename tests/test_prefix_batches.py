@@ -106,6 +106,20 @@ def test_loss_and_gradient_are_those_of_pairs_forwarded_whole(way, ids, budget):
         torch.testing.assert_close(shared[name], value, atol=1e-5 * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.parametrize("kind", DECODERS)
+def test_in_bfloat16_the_gradient_is_as_near_to_the_exact_one_as_that_of_pairs_forwarded_whole(kind):
+    trainer = trainer_for(kind, "classifier", "cross_entropy")
+    ids = [[2, *[4 + query] * (5 + 9 * query), 30 + target, 50 - target] for query in range(4) for target in range(8)]
+
+    def gradient(share, half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return torch.cat([value.flatten() for value in step(trainer, ids, share)[1].values()])
+
+    exact = gradient(share=False, half=False)
+    whole, shared = ((gradient(share, half=True) - exact).norm() / exact.norm() for share in (False, True))
+    assert 0 < shared < max(0.02, 1.5 * whole)
+
+
 def test_a_query_with_many_targets_is_forwarded_once():
     trainer = trainer_for("qwen3", "classifier", "cross_entropy")
     ids = [[2, *[7] * 19, 30 + i, 50] for i in range(8)]
