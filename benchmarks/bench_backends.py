@@ -16,7 +16,7 @@ import result
 import torch
 from bench_ensemble import labelled, pairs_of
 
-from product_relevance import metrics
+from product_relevance import metrics, onnx_graph
 from product_relevance.batching import budget_batches, encode_pairs, limits, pad
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.export import export
@@ -86,14 +86,16 @@ def ways(run: str, folder: Path) -> dict[str, Callable]:
 def scored(forward: Callable, batches: list, rows: int) -> tuple[np.ndarray, float, float]:
     """Return the probability of each row, the seconds by the clock and the CPU's."""
     started, used = time.perf_counter(), time.process_time()
-    logits = np.zeros((rows, 2), np.float32)
+    found = np.zeros(rows)
     for picked, batch in batches:
-        logits[picked] = forward(batch)
-    return metrics.probabilities(logits), time.perf_counter() - started, time.process_time() - used
+        found[picked] = onnx_graph.probabilities(forward(batch))
+    return found, time.perf_counter() - started, time.process_time() - used
 
 
 def measure(args) -> dict:
     """Score the rows by every way, in rounds."""
+    if args.repeats < 1:
+        raise ValueError(f"--repeats {args.repeats}: expected 1 at least")
     ensemble = RelevanceEnsemble.from_pretrained(args.run, merge="weights", device="cpu", max_disagreement=1.0)
     ensemble, frame = labelled(ensemble, args)
     pairs, languages, translations, tasks = pairs_of(frame)

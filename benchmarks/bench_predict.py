@@ -198,7 +198,7 @@ def run(arguments) -> dict:
         if scorer.folder is not None and "cross_encoder" in arguments.sides:
             sides["cross_encoder"] = ways.cross_encoder(scorer)
         sides = {name: sides[name] for name in sides if name in arguments.sides}
-        limit = canaries.EXACT if dtype == "float32" else canaries.ROUNDED
+        limit = result.largest_difference(dtype)
         for way, counted in sides.values():  # the first forward of each warms up
             measure(way, scorer, counted, texts[:32], targets[:32])
         flop, best = 2 * shapes.matmul_weights(scorer.model), result.matmul_peak(device, dtype)

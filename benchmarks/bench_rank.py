@@ -92,10 +92,12 @@ def _repeated(texts: list[str], size: int) -> list[str]:
 
 
 def random_ids(queries: int, targets: int, vocabulary: int) -> list[list[int]]:
-    """Return random rows, query by query; 0 is the pad token and never drawn."""
+    """Return random rows, query by query, PREFIX tokens of it give or take ten; 0 is the pad token and never drawn."""
     rng = np.random.default_rng(0)
-    first, second = (rng.integers(1, vocabulary, size) for size in ((queries, PREFIX), (targets, SUFFIX)))
-    return [[*query, *target] for query in first.tolist() for target in second.tolist()]
+    lengths = rng.integers(PREFIX - 10, PREFIX + 11, queries)
+    first = [rng.integers(1, vocabulary, length).tolist() for length in lengths]
+    second = rng.integers(1, vocabulary, (targets, SUFFIX)).tolist()
+    return [[*query, *target] for query in first for target in second]
 
 
 def load(arguments, device: str, dtype: str) -> Loaded:
@@ -162,7 +164,7 @@ def run(arguments) -> dict:
     device = checkpoints.choose_device(arguments.device)
     dtype = checkpoints.choose_dtype(arguments.dtype, device)
     loaded = load(arguments, device, dtype)
-    limit = canaries.EXACT if dtype == "float32" else canaries.ROUNDED
+    limit = result.largest_difference(dtype)
     compare(loaded, loaded.rows_of(2, 16), 1, limit)  # the first forward of each warms up
     rows = []
     for targets in tqdm(arguments.targets, desc="targets", unit="size"):

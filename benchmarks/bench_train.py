@@ -1,6 +1,7 @@
 """Measure LoRA training beside two other ways, on equal pairs: `python benchmarks/bench_train.py --shape tiny`."""
 
 import argparse
+import gc
 import sys
 import tempfile
 import time
@@ -136,6 +137,7 @@ def train(way: Way, model, ids: list[list[int]], pad_id: int, budget: int, check
     """Train one epoch over the rows; seconds, CPU seconds, tokens, peak of memory in MiB and the mean loss."""
     device = str(next(model.parameters()).device)
     data = PairDataset(ids, [i % 2 for i in range(len(ids))])
+    gc.collect()  # an earlier trainer lies in a circle of references, with its optimiser
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(way, model, data, pad_id, folder, budget, checkpointing)
         before = reset_peak(device)

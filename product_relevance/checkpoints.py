@@ -9,7 +9,7 @@ from typing import Any
 from product_relevance import embedded
 from product_relevance.files import sha256_of
 
-DTYPES = ("auto", "bfloat16", "float16", "float32")
+DTYPES = ("auto", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)
@@ -131,23 +131,27 @@ def choose_device(device: str | None = None) -> str:
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def choose_dtype(dtype: str, device: str) -> str:
-    """Return the dtype asked for; `auto` is bfloat16 where the device multiplies it in hardware, else float32.
+def asked_dtype(dtype: str) -> str:
+    """Return the dtype asked for, and for `auto` what the variable RELEVANCE_DTYPE says, if it is set.
 
-    RELEVANCE_DTYPE stands in for `auto`: with float32, machines of different kinds give the same scores.
+    With float32, machines of different kinds give the same scores.
 
     Raises:
-        ValueError: RELEVANCE_DTYPE is none of auto, bfloat16, float16, float32.
+        ValueError: RELEVANCE_DTYPE is none of auto, bfloat16, float32.
     """
+    found = os.environ.get("RELEVANCE_DTYPE") or "auto"
+    if found not in DTYPES:
+        raise ValueError(f"RELEVANCE_DTYPE: found {found!r}, expected {', '.join(DTYPES)}")
+    return found if dtype == "auto" else dtype
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """Return the dtype asked for; `auto` is bfloat16 where the device multiplies it in hardware, else float32."""
     import torch
 
+    dtype = asked_dtype(dtype)
     if dtype != "auto":
         return dtype
-    chosen = os.environ.get("RELEVANCE_DTYPE", "auto")
-    if chosen not in DTYPES:
-        raise ValueError(f"RELEVANCE_DTYPE: found {chosen!r}, expected {', '.join(DTYPES)}")
-    if chosen != "auto":
-        return chosen
     if device.startswith("cuda"):
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

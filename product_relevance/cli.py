@@ -165,7 +165,7 @@ def _add_export(commands) -> None:
     export.add_argument("--fold", help="this fold alone, as fold-0 (default: the mean weights of all folds)")
     _add_limit(export)
     export.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
-    export.add_argument("--onnx", help="write an ONNX graph too: float32, or int8 (checked on the canary pairs)")
+    export.add_argument("--onnx", help="write an ONNX graph too: float32, or int8 within --max_disagreement")
     export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
 

@@ -45,15 +45,23 @@ CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
 """
 
 ONNX = """
-With ONNX Runtime (OpenVINO reads the same file), `{graph}`:
+With ONNX Runtime, `{file}`, whose probabilities of the canaries differ by {moved:.1g} at most, in one batch or alone:
 
 ```python
+import numpy as np
 from onnxruntime import InferenceSession
 from transformers import AutoTokenizer
 
-pair = AutoTokenizer.from_pretrained(".")(["query"], ["target"], truncation=True, padding=True, return_tensors="np")
-InferenceSession("{file}").run(["logits"], dict(pair))
+pair = AutoTokenizer.from_pretrained(".")([{query}], [{second}], truncation=True, padding=True, return_tensors="np")
+logits = InferenceSession("{file}").run(["logits"], dict(pair))[0]
+float(1 / (1 + np.exp({logit})))  # {score:.4f}
 ```
+
+OpenVINO reads the same file. Where the CPU has bfloat16 units it computes in bfloat16 by itself: give it
+`{{"INFERENCE_PRECISION_HINT": "f32"}}`.
+"""
+INT8 = """In int8 activations share one scale a forward, so a score depends a little on what else is in its batch, and
+8-bit products are rounded otherwise on CPUs without VNNI.
 """
 
 
@@ -106,17 +114,18 @@ def export(
         made = f"fold {fold}" if fold else f"mean weights of {len(ensemble.run['folds'])} folds"
         _save_model(ensemble, fold, dtype, temporary)
         readme = _readme(ensemble, found, fold or "weights", made)
+        written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
         if onnx is not None:
-            graph = _save_graph(ensemble, found["pairs"], temporary / "onnx", onnx, max_disagreement)
-            readme += ONNX.format(file=f"onnx/{onnx_graph.NAMES[onnx]}", graph=graph)
+            moved = _save_graph(ensemble, found["pairs"], temporary / "onnx", onnx, max_disagreement)
+            readme += _onnx_readme(ensemble, found, fold or "weights", onnx, moved)
+            written += f"; and {_file(onnx)}, whose probabilities of the canaries differ by {moved:.1g} at most"
         (temporary / "README.md").write_text(readme, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
-    return written if onnx is None else f"{written}; and {graph}"
+    return written
 
 
 def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite: bool, onnx: str | None) -> None:
@@ -153,8 +162,8 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
     ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
 
 
-def _save_graph(ensemble, rows: list, folder: Path, kind: str, max_disagreement: float) -> str:
-    """Write the merged model's graph, compared on the canaries; return what was written."""
+def _save_graph(ensemble, rows: list, folder: Path, kind: str, max_disagreement: float) -> float:
+    """Write the merged model's graph; return how far the probabilities of the canaries differ."""
     queries, targets, languages = zip(*rows, strict=True)
     texts, pairs = ensemble.template.render(list(queries), list(targets), list(languages), None, ensemble.taxonomy)
     ids = encode_pairs(ensemble.tokenizer, texts, pairs, ensemble.run["max_length"])
@@ -197,9 +206,16 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
         raise ValueError("the saved tokenizer does not give the token ids of training; this base cannot be exported")
 
 
-def _readme(ensemble, found: dict, column: str, made: str) -> str:
-    run, base, (query, target, language) = ensemble.run, ensemble.run["base"]["name"], found["pairs"][0]
+def _example(ensemble, found: dict, column: str) -> dict:
+    """Return the first canary, written as in training, and its score."""
+    query, target, language = found["pairs"][0]
     (text,), (second,) = ensemble.template.render([query], [target], [language], None, ensemble.taxonomy)
+    told = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
+    return told | {"score": found["folds"][column][0]}
+
+
+def _readme(ensemble, found: dict, column: str, made: str) -> str:
+    run, base = ensemble.run, ensemble.run["base"]["name"]
     return README.format(
         base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",
         target="category path" if run["task"] == "QC" else "item title",
@@ -212,7 +228,15 @@ def _readme(ensemble, found: dict, column: str, made: str) -> str:
         template=", ".join(f"{key} {value}" for key, value in run["template"].items()),
         max_length=run["max_length"],
         choice=")" if "prompt" in run["template"] else ", apply_softmax=True)[:, 1]",
-        query=json.dumps(text, ensure_ascii=False),
-        second=json.dumps(second, ensure_ascii=False),
-        score=found["folds"][column][0],
+        **_example(ensemble, found, column),
     )
+
+
+def _onnx_readme(ensemble, found: dict, column: str, kind: str, moved: float) -> str:
+    logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
+    told = {"file": _file(kind), "moved": moved, "logit": logit}
+    return ONNX.format(**told, **_example(ensemble, found, column)) + (INT8 if kind == "int8" else "")
+
+
+def _file(kind: str) -> str:
+    return f"onnx/{onnx_graph.NAMES[kind]}"

@@ -22,6 +22,9 @@ from product_relevance.pooling import PooledClassifier
 from product_relevance.prompt_tokens import Answers
 from product_relevance.yes_no import YesNoModel, require_causal
 
+# On Hopper torch takes cuDNN's attention first; under a mask its backward pass may give NaN (pytorch issue 196678,
+# torch 2.11 to 2.13), and each new length costs it a plan.
+torch.backends.cuda.enable_cudnn_sdp(False)
 NUM_LABELS = 2
 LABELS = {0: "irrelevant", 1: "relevant"}
 # Modules that are new in a classifier: trained in full, and saved beside the adapter.

@@ -71,7 +71,7 @@ def _takes_bf16(settings: dict, flags: list[str]) -> bool:
     chosen = {"bf16", "fp16", "use_cpu"} & settings.keys() or any(
         flag.split("=")[0] in ("--bf16", "--fp16", "--use_cpu") for flag in flags
     )
-    return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def split_recipe(argv: list[str]) -> tuple[Path | None, list[str]]:

@@ -25,8 +25,11 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         (tokenizer, model); the tokenizer's pairs stand in the run's prompt where it has one.
 
     Raises:
-        ValueError: another base than it was, labels of another version, or a prompt with no place for steps.
+        ValueError: another base than it was, labels of another version, a prompt with no place for steps, or another
+            dtype: float16 cannot hold what the fingerprint of a base is made of.
     """
+    if dtype not in (*checkpoints.DTYPES, "nf4"):
+        raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4")
     if "stage" in found.run:
         raise ValueError(f"{found.folder}: a first stage without a head, which scores nothing: --init_adapter goes on")
     prompt = Template.from_dict(found.run["template"]).prompt

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import data, prediction, shards, stacking, steps
+from product_relevance.checkpoints import asked_dtype
 from product_relevance.files import atomic_write, sha256_of
 from product_relevance.locate import read_run
 from product_relevance.provenance import as_source
@@ -44,6 +45,9 @@ class Score:
     threshold: str = "f1"
     translation: str | None = None
     chunk_rows: int = 5000
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
 
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the table that `prediction.predict_frame` makes of the shard's records."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from product_relevance import candidates, coverage, flags, label_noise, negatives, noise, translators
 from product_relevance.arguments import option
+from product_relevance.checkpoints import asked_dtype
 from product_relevance.columns import fingerprint
 from product_relevance.files import sha256_of
 from product_relevance.filtering import Filter
@@ -34,6 +35,7 @@ class Translate:
 
     def __post_init__(self):
         translators.check_options(self.engine, self.model, self.skip)
+        self.dtype = asked_dtype(self.dtype)
 
     def load(self, from_english: bool = False):
         """Return the translator into English, or from it."""

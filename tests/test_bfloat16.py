@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from conftest import rows_of, write_rows
 from safetensors.torch import load_file
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
+from product_relevance.trainer import RelevanceTrainer
 
 PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("train_QC.txt")[:40]]
 FLAGS = "--task QC --use_cpu true --bf16 true --dtype bfloat16 --max_steps 12 --eval_steps 6 --save_steps 6 "
@@ -28,8 +30,10 @@ def trained(base_of, tmp_path_factory):
     return train
 
 
-def scores(run, **options) -> np.ndarray:
-    return np.asarray(RelevanceEnsemble.from_pretrained(str(run), **options).predict(PAIRS))
+def ensemble_of(run, dtype: str) -> RelevanceEnsemble:
+    ensemble = RelevanceEnsemble.from_pretrained(str(run), dtype=dtype)
+    assert ensemble.dtype == dtype
+    return ensemble
 
 
 @pytest.mark.parametrize(
@@ -42,9 +46,30 @@ def scores(run, **options) -> np.ndarray:
         ("qwen2", "--adapter none --dtype float32"),
     ],
 )
-def test_two_folds_train_one_after_the_other_and_score_as_in_float32(kind, more, trained):
+def test_two_folds_train_one_after_the_other_and_score_as_in_float32(kind, more, trained, monkeypatch):
+    seen, compute = [], RelevanceTrainer.compute_loss
+
+    def watched(trainer, model, *inputs, **options):
+        hook = model.get_input_embeddings().register_forward_hook(
+            lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+        )
+        try:
+            return compute(trainer, model, *inputs, **options)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(RelevanceTrainer, "compute_loss", watched)
     run = trained(kind, *more.split())
-    exact = scores(run, dtype="float32")
-    assert np.ptp(exact) > 0 and np.abs(scores(run, dtype="bfloat16") - exact).max() < 5e-3
-    for file in run.glob("fold-*/adapter_model.safetensors"):
+    assert len(seen) >= 24 and all(seen)  # two folds of twelve steps
+    half, exact = (np.asarray(ensemble_of(run, dtype).predict(PAIRS)) for dtype in ("bfloat16", "float32"))
+    assert np.ptp(exact) > 0 and 0 < np.abs(half - exact).max() < 5e-3
+    files = list(run.glob("fold-*/*model.safetensors"))
+    assert len(files) == 2
+    for file in files:
         assert {str(weight.dtype) for weight in load_file(file).values()} == {"torch.float32"}
+
+
+def test_a_base_in_float16_is_refused(trained):
+    run = trained("bert", "--fold", "0")
+    with pytest.raises(ValueError, match="dtype float16: expected auto, bfloat16, float32, nf4"):
+        RelevanceEnsemble.from_pretrained(str(run), dtype="float16")

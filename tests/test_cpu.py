@@ -1,9 +1,13 @@
 """On a CPU: bfloat16 only where it multiplies it in hardware."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from product_relevance import checkpoints
+from product_relevance.shard_jobs import Score
+from product_relevance.steps import Translate
 
 
 @pytest.fixture
@@ -34,11 +38,23 @@ def test_a_dtype_that_was_asked_for_is_taken(dtype, has, unset, monkeypatch):
     assert checkpoints.choose_dtype(dtype, "cpu") == dtype
     monkeypatch.setenv("RELEVANCE_DTYPE", dtype)
     assert checkpoints.choose_dtype("auto", "cpu") == dtype
-    monkeypatch.setenv("RELEVANCE_DTYPE", "float16")
+    other = "float32" if dtype == "bfloat16" else "bfloat16"
+    monkeypatch.setenv("RELEVANCE_DTYPE", other)
     assert checkpoints.choose_dtype(dtype, "cpu") == dtype
+    monkeypatch.setenv("RELEVANCE_DTYPE", "")
+    assert checkpoints.choose_dtype("auto", "cpu") == ("bfloat16" if has else "float32")
 
 
-def test_a_variable_of_no_dtype_is_refused(monkeypatch):
-    monkeypatch.setenv("RELEVANCE_DTYPE", "half")
-    with pytest.raises(ValueError, match="RELEVANCE_DTYPE: found 'half', expected auto, bfloat16"):
+@pytest.mark.parametrize("value", ["half", "float16"])
+def test_a_variable_of_no_dtype_that_scores_have_is_refused(value, monkeypatch):
+    monkeypatch.setenv("RELEVANCE_DTYPE", value)
+    with pytest.raises(ValueError, match=f"RELEVANCE_DTYPE: found '{value}', expected auto, bfloat16, float32"):
         checkpoints.choose_dtype("auto", "cpu")
+
+
+def test_shards_keep_the_dtype_of_the_variable_that_they_began_with(monkeypatch):
+    monkeypatch.setenv("RELEVANCE_DTYPE", "bfloat16")
+    job, step = Score(model="run"), Translate(engine="none")
+    monkeypatch.setenv("RELEVANCE_DTYPE", "float32")
+    assert job.dtype == replace(job, device="cpu").dtype == step.dtype == "bfloat16"
+    assert Score(model="run").dtype == "float32" and Score(model="run", dtype="nf4").dtype == "nf4"

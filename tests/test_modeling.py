@@ -60,6 +60,10 @@ def test_pooled_heads_survive_saving(pooling, base_of, tmp_path):
     assert torch.equal(logits_of(model, tokenizer), logits_of(load_adapter(fresh, str(tmp_path), "a"), tokenizer))
 
 
+def test_attention_is_not_cudnn_s_whose_gradient_under_a_mask_may_be_no_number():
+    assert torch.backends.cuda.flash_sdp_enabled() and not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_pair_pooling_does_not_depend_on_padding(base_of):
     tokenizer, model = prepared(base_of("bert"), pooling="pair")
     alone = logits_of(model, tokenizer, ([PAIRS[0][1]], [PAIRS[1][1]]))

@@ -6,12 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, SAMPLE
 from published import PAIRS, tiny_run
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli import main as relevance
 from product_relevance.export import export
+from product_relevance.onnx_graph import probabilities
 
 pytest.importorskip("onnxruntime")
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -31,6 +33,14 @@ def run_of(base_of, tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="module")
+def yes_no(run_of, tmp_path_factory):
+    """The run of a language model whose answer is yes or no: one logit once it is a classifier."""
+    prompt = tmp_path_factory.mktemp("prompt") / "short.txt"
+    prompt.write_text("{query}\n{target}\n{y/n}\n")
+    return run_of("qwen3", f"--head yes_no --prompt {prompt}")
+
+
 def batches_of(folder, ensemble, size: int):
     """Yield the tensors of the pairs, in batches of a size."""
     from transformers import AutoTokenizer
@@ -47,7 +57,7 @@ def scores(folder, name: str, ensemble, size: int) -> np.ndarray:
 
     session = InferenceSession(folder / "onnx" / name)
     logits = np.concatenate([session.run(["logits"], batch)[0] for batch in batches_of(folder, ensemble, size)])
-    return 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    return probabilities(logits)
 
 
 def merged(run):
@@ -93,21 +103,48 @@ def test_openvino_reads_the_graph(run_of, tmp_path):
     openvino = pytest.importorskip("openvino")
     run, out = run_of("xlm-roberta"), tmp_path / "out"
     export(str(run), str(out), max_disagreement=1.0, onnx="float32")
-    model, ensemble = openvino.Core().compile_model(out / "onnx/model.onnx", "CPU"), merged(run)
+    hints = {"INFERENCE_PRECISION_HINT": "f32"}  # as the folder's README says
+    model, ensemble = openvino.Core().compile_model(out / "onnx/model.onnx", "CPU", hints), merged(run)
     logits = np.concatenate([model(batch)[0] for batch in batches_of(out, ensemble, 5)])
-    found = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    assert np.allclose(found, ensemble.predict(PAIRS), atol=1e-3)
+    assert np.allclose(probabilities(logits), ensemble.predict(PAIRS), atol=1e-5)
 
 
-def test_the_example_in_the_folder_runs(run_of, tmp_path, monkeypatch):
-    export(str(run_of("xlm-roberta")), str(tmp_path / "out"), max_disagreement=1.0, onnx="float32")
-    *_, code = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(encoding="utf-8"), re.DOTALL)
-    monkeypatch.chdir(tmp_path / "out")
+def example(folder, monkeypatch) -> float:
+    """The score that the last example of a folder's README gives, which is to be the one it tells."""
+    *_, code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(folder)
     *lines, last = code.strip().splitlines()
     names = {}
     exec("\n".join(lines), names)
-    (logits,) = eval(last, names)
-    assert logits.shape == (1, 2)
+    found = eval(last, names)
+    assert abs(found - float(last.split("#")[1])) < 1e-4
+    return found
+
+
+def test_the_example_in_the_folder_gives_the_score_it_tells(run_of, tmp_path, monkeypatch):
+    export(str(run_of("xlm-roberta")), str(tmp_path / "out"), fold="fold-1", onnx="float32")
+    assert 0 < example(tmp_path / "out", monkeypatch) < 1
+
+
+def test_a_yes_or_no_has_a_graph_of_one_logit(yes_no, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    export(str(yes_no), str(out), max_disagreement=1.0, onnx="float32")
+    ensemble = merged(yes_no)
+    for size in (1, 5):
+        assert np.allclose(scores(out, "model.onnx", ensemble, size), ensemble.predict(PAIRS), atol=1e-5)
+    assert 0 < example(out, monkeypatch) < 1
+
+
+def test_a_base_that_cannot_be_traced_is_named_and_leaves_nothing(run_of, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.onnx.OnnxExporterError("an operator without a translation\nand much more")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(
+        ValueError, match="cannot trace XLMRoberta.*: an operator without a translation; export without"
+    ):
+        export(str(run_of("xlm-roberta")), str(tmp_path / "out"), max_disagreement=1.0, onnx="float32")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -130,9 +167,12 @@ def test_a_missing_package_is_named_before_anything_is_loaded(run_of, tmp_path, 
         export(str(run_of("xlm-roberta")), str(tmp_path / "out"), onnx="float32")
 
 
-def test_the_benchmark_holds_every_backend_against_torch(run_of):
-    arguments = [str(run_of("xlm-roberta")), str(SAMPLE / "answers_QC.txt"), "--rows", "40", "--repeats", "1"]
+@pytest.mark.parametrize("head", ["classifier", "yes_no"])
+def test_the_benchmark_holds_every_backend_against_torch(head, run_of, yes_no):
+    run = yes_no if head == "yes_no" else run_of("xlm-roberta")
+    arguments = [str(run), str(SAMPLE / "answers_QC.txt"), "--rows", "40", "--repeats", "1"]
     results = bench_backends.measure(bench_backends.make_parser().parse_args(arguments))["results"]
+    assert results[0]["auc"] != 0.5
     moved = {line["way"]: line["max_difference"] for line in results}
     assert list(moved)[:4] == ["torch float32", "torch bfloat16", "onnx float32", "onnx int8"]
     assert moved["torch float32"] == 0 and moved["onnx float32"] < 1e-5
