@@ -1,7 +1,8 @@
 """Measure ways to compute one classifier on a CPU: `python benchmarks/bench_backends.py RUN FILE`.
 
 torch in float32, torch in bfloat16, ONNX Runtime on the graphs of `relevance export --onnx`, and OpenVINO where it is
-installed, on the same batches of tokens. All are held against torch in float32; decisions are at the median of its scores, where most pairs lie.
+installed, on the same batches of tokens. All are held against torch in float32; decisions are at the median of its
+scores, where most pairs lie.
 """
 
 import argparse
