@@ -99,12 +99,17 @@ def load(arguments, pairs: int, device: str, dtype: str):
     return model.to(device), ids, pad_id
 
 
+def in_bfloat16(model) -> bool:
+    """Tell whether the model computes in bfloat16: on a GPU, and where its base is."""
+    base = next(model.parameters())
+    return base.device.type == "cuda" or base.dtype == torch.bfloat16
+
+
 def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, budget: int, checkpointing: bool):
     """Build the trainer of a way; a learning rate of 0 leaves the weights alike for the next one, at the same cost."""
     from transformers import Trainer, TrainingArguments
 
-    base = next(model.parameters())
-    on_gpu = base.device.type == "cuda"
+    on_gpu = next(model.parameters()).device.type == "cuda"
     arguments = TrainingArguments(
         folder,
         per_device_train_batch_size=way.rows,
@@ -113,7 +118,7 @@ def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, b
         gradient_checkpointing=checkpointing,
         learning_rate=0.0,
         num_train_epochs=1,
-        bf16=on_gpu or base.dtype == torch.bfloat16,
+        bf16=in_bfloat16(model),
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
@@ -151,9 +156,8 @@ def train(way: Way, model, ids: list[list[int]], pad_id: int, budget: int, check
 
 def scored_per_second(name: str, model, ids: list[list[int]], pad_id: int) -> float:
     """Measure evaluation: ours sorted within a token budget, the others in order of arrival, 32 rows at a time."""
-    base = next(model.parameters())
-    device = base.device
-    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or base.dtype == torch.bfloat16)
+    device = next(model.parameters()).device
+    half = torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(model))
     started = time.perf_counter()
     with half:
         if name.startswith("ours"):

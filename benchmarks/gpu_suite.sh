@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.." || exit 1
 SHAPE=${SHAPE:-gemma-3-12b} DEVICE=${DEVICE:-cuda} OUT=${OUT:-benchmarks/results} PYTHON=${PYTHON:-python3}
 export PYTHONPATH=".:benchmarks${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 # one GPU, bfloat16 unless a stage says otherwise, and float32 that is float32
-export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0} RELEVANCE_DTYPE=bfloat16
-export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES%%,*} TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=0 NVIDIA_TF32_OVERRIDE=0
+GPUS=${CUDA_VISIBLE_DEVICES:-0}
+export CUDA_VISIBLE_DEVICES=${GPUS%%,*} RELEVANCE_DTYPE=bfloat16 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=0 NVIDIA_TF32_OVERRIDE=0
 WORK=$(mktemp -d) && trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$OUT" && : >"$OUT/gpu-suite.log" || exit 1
 

@@ -116,9 +116,8 @@ def export(
         readme = _readme(ensemble, found, fold or "weights", made)
         written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
         if onnx is not None:
-            moved = _save_graph(ensemble, found["pairs"], temporary / "onnx", onnx, max_disagreement)
-            readme += _onnx_readme(ensemble, found, fold or "weights", onnx, moved)
-            written += f"; and {_file(onnx)}, whose probabilities of the canaries differ by {moved:.1g} at most"
+            section, line = _save_graph(ensemble, found, fold or "weights", temporary, onnx, max_disagreement)
+            readme, written = readme + section, f"{written}; and {line}"
         (temporary / "README.md").write_text(readme, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
@@ -162,12 +161,19 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
     ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
 
 
-def _save_graph(ensemble, rows: list, folder: Path, kind: str, max_disagreement: float) -> float:
-    """Write the merged model's graph; return how far the probabilities of the canaries differ."""
-    queries, targets, languages = zip(*rows, strict=True)
-    texts, pairs = ensemble.template.render(list(queries), list(targets), list(languages), None, ensemble.taxonomy)
+def _save_graph(
+    ensemble, found: dict, column: str, folder: Path, kind: str, max_disagreement: float
+) -> tuple[str, str]:
+    """Write the merged model's graph; return a section of the README and a line that say what was written."""
+    queries, targets, languages = map(list, zip(*found["pairs"], strict=True))
+    texts, pairs = ensemble.template.render(queries, targets, languages, None, ensemble.taxonomy)
     ids = encode_pairs(ensemble.tokenizer, texts, pairs, ensemble.run["max_length"])
-    return onnx_graph.write(ensemble.model, ids, ensemble.tokenizer.pad_token_id, folder, kind, max_disagreement)
+    pad_id, file = ensemble.tokenizer.pad_token_id, f"onnx/{onnx_graph.NAMES[kind]}"
+    moved = onnx_graph.write(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
+    logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
+    section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, column))
+    line = f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
+    return section + (INT8 if kind == "int8" else ""), line
 
 
 def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
@@ -230,13 +236,3 @@ def _readme(ensemble, found: dict, column: str, made: str) -> str:
         choice=")" if "prompt" in run["template"] else ", apply_softmax=True)[:, 1]",
         **_example(ensemble, found, column),
     )
-
-
-def _onnx_readme(ensemble, found: dict, column: str, kind: str, moved: float) -> str:
-    logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
-    told = {"file": _file(kind), "moved": moved, "logit": logit}
-    return ONNX.format(**told, **_example(ensemble, found, column)) + (INT8 if kind == "int8" else "")
-
-
-def _file(kind: str) -> str:
-    return f"onnx/{onnx_graph.NAMES[kind]}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from product_relevance import metrics
 from product_relevance.batching import pad
 
 NAMES = {"float32": "model.onnx", "int8": "model_quantized.onnx"}  # as Hub repositories have them, in onnx/
@@ -156,5 +157,5 @@ def _run(path: Path, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Return the probability of relevance of each row, of one logit or two."""
-    logit = logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
-    return 1 / (1 + np.exp(-logit.astype(np.float64)))
+    two = logits if logits.shape[1] == 2 else np.hstack([np.zeros_like(logits), logits])
+    return metrics.probabilities(two)
