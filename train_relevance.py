@@ -35,6 +35,7 @@ def run_stage(model_args, data_args, objective, training) -> None:
 
     distributed.start(training)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
+    logger.info(distributed.split_batch(training, data_args.global_batch_size))
     if objective.stage == "language_model":
         from product_relevance import language_stage
 

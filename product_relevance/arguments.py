@@ -161,6 +161,9 @@ class DataArguments:
     fold_seed: int = option(42, "seed of the fold assignment")
     held_out_languages: list[str] = option([], "one split instead of folds: validate on these languages only")
     eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
+    global_batch_size: int | None = option(
+        None, "pairs a step over all processes; the gradient accumulation follows from it"
+    )
     early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
     tokens_per_forward: int | None = option(
         None, "padded tokens a training forward at most: batches are cut into pieces of like length, same gradient"
@@ -190,6 +193,8 @@ class DataArguments:
             raise ValueError(
                 f"--group_by {self.group_by}: an item title has no category prefix; use query for {self.task}"
             )
+        if self.global_batch_size is not None and self.global_batch_size < 1:
+            raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair a step")
         tasks.mixing_exponent(self.task_mixing)
         if self.task_mixing != "proportional" and self.task != tasks.BOTH:
             raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")
@@ -209,6 +214,30 @@ class DataArguments:
                 "each task in this order, as train_QC.txt,train_QI.txt"
             )
         return dict(zip(known, found, strict=True))
+
+
+def accumulation(pairs: int, per_device: int, processes: int) -> int:
+    """Return how many batches of a device make its share of a step of `--global_batch_size` pairs.
+
+    Args:
+        pairs: of a step, over all processes.
+        per_device: `--per_device_train_batch_size`.
+        processes: that train.
+
+    Raises:
+        ValueError: the pairs are no multiple of what all processes take at a time.
+    """
+    times, rest = divmod(pairs, per_device * processes)
+    if rest == 0 and times:
+        return times
+    share, rest = divmod(pairs, processes)
+    fitting = next((n for n in range(min(per_device, share), 0, -1) if share % n == 0), 0) if rest == 0 else 0
+    way_out = f"--per_device_train_batch_size {fitting}" if fitting else "another number of processes"
+    raise ValueError(
+        f"--global_batch_size {pairs}: found --per_device_train_batch_size {per_device} on {processes} processes, "
+        f"which is {per_device * processes} pairs at a time; expected a multiple of that: give {way_out}, or another "
+        "--global_batch_size"
+    )
 
 
 def help_line(f) -> str:

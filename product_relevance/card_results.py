@@ -11,9 +11,9 @@ from product_relevance.markdown import one_line, table
 TARGETS = {"QC": "category path", "QI": "item title"}
 # What of a recipe a reader needs; any other key stays out of a card.
 RECIPE = (
-    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay", "max_grad_norm",
-    "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16", "seed",
+    "learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay",
+    "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16", "seed",
     "metric_for_best_model", "early_stopping_patience",
 )  # fmt: skip
 OF_LANGUAGE = ("f1", "auc", "floor_f1")  # in model-index; the table has more

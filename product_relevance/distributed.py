@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from product_relevance.arguments import accumulation
+
 logger = logging.getLogger(__name__)
 LONGEST_BUILD = 10  # minutes
 
@@ -27,6 +29,32 @@ def start(training) -> None:
 
         _warn_of_locks()
         deepspeed.init_distributed(dist_backend="gloo")
+
+
+def split_batch(training, pairs: int | None) -> str:
+    """Derive the gradient accumulation from `--global_batch_size`, on the processes that there are.
+
+    Args:
+        training: TrainingArguments, after `start`; its accumulation is set.
+        pairs: of a step; None leaves the accumulation as it was given.
+
+    Returns:
+        A line that says how many pairs a step has.
+
+    Raises:
+        ValueError: the pairs cannot be split so.
+    """
+    per_device, processes = training.train_batch_size, training.world_size
+    if pairs is not None:
+        training.gradient_accumulation_steps = accumulation(pairs, per_device, processes)
+    times = training.gradient_accumulation_steps
+    count = f"{processes} process{'es' * (processes > 1)}"
+    return f"{step_pairs(training)} pairs a step: {count} x {per_device} pairs at a time x {times} accumulated"
+
+
+def step_pairs(training) -> int:
+    """Return the pairs of one optimiser step, over all processes."""
+    return training.train_batch_size * training.gradient_accumulation_steps * training.world_size
 
 
 def _warn_of_locks() -> None:

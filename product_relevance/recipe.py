@@ -46,12 +46,27 @@ def parse_arguments(argv: list[str] | None = None):
     settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
     if _takes_bf16(settings, flags):
         settings["bf16"] = True
+    _check_batch(settings, flags)
     parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
     parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
     return parsed
+
+
+def _given(settings: dict, flags: list[str]) -> set[str]:
+    """Return the names that a recipe or a flag gives a value."""
+    named = {flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
+    return {name for name, value in settings.items() if value is not None} | named
+
+
+def _check_batch(settings: dict, flags: list[str]) -> None:
+    if {"global_batch_size", "gradient_accumulation_steps"} <= _given(settings, flags):
+        raise ValueError(
+            "--global_batch_size and --gradient_accumulation_steps: found both, expected one of them: accumulation "
+            "follows from --global_batch_size and the number of processes, so leave it out"
+        )
 
 
 def _check_precision(model_args: ModelArguments, training) -> None:
@@ -68,9 +83,7 @@ def _takes_bf16(settings: dict, flags: list[str]) -> bool:
     """Tell whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
     import torch
 
-    chosen = {"bf16", "fp16", "use_cpu"} & settings.keys() or any(
-        flag.split("=")[0] in ("--bf16", "--fp16", "--use_cpu") for flag in flags
-    )
+    chosen = {"bf16", "fp16", "use_cpu"} & _given(settings, flags)
     return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer
 
-from product_relevance import memory, micro_batches, objectives, prefix_batches
+from product_relevance import distributed, memory, micro_batches, objectives, prefix_batches
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
 from product_relevance.modeling import HEAD, evaluating
@@ -131,7 +131,7 @@ class RelevanceTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        step = distributed.step_pairs(self.args)
         if self.share_prefixes:
             return prefix_batches.PrefixGroupedSampler(rows.ids, step, seed, rows.short)
         if self.args.train_sampling_strategy != "group_by_length":

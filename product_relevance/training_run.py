@@ -70,6 +70,7 @@ def describe(model_args, data_args, objective, training, frame, template) -> dic
         "versions": run.versions(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
         "processes": training.world_size,
+        "pairs_per_step": distributed.step_pairs(training),
     }
 
 

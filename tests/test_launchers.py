@@ -9,6 +9,8 @@ import pytest
 from conftest import rows_of, write_rows
 from launching import launch
 
+from product_relevance.run import load_run
+
 pytestmark = pytest.mark.launcher
 
 
@@ -19,6 +21,7 @@ def train(base_of, tmp_path_factory):
     file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:160])
     flags = "--task QC --use_cpu true --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
     flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4 --fold all"
+    flags += " --global_batch_size 16"
     names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
 
     def start(name: str, launcher: str, *more: str):
@@ -40,6 +43,11 @@ def ddp(train):
 
 def test_torchrun_trains_with_ddp(ddp):
     assert ddp[0]["engine"] == "DistributedDataParallel"
+
+
+def test_the_batch_is_split_over_the_processes(ddp):
+    run = load_run(ddp[1])
+    assert run["arguments"]["training"]["gradient_accumulation_steps"] == 2 and run["pairs_per_step"] == 16
 
 
 @pytest.fixture(scope="module")

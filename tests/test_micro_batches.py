@@ -165,7 +165,7 @@ def test_two_processes_that_split_train_as_one_that_does_not(share, order, token
             row | {"origin_query": rows[i // 4]["origin_query"] + " for a rainy day"} for i, row in enumerate(rows)
         ]
     file = write_rows(tmp_path / "train_QC.txt", rows)
-    pieces = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
+    pieces = ["--per_device_train_batch_size", "4", "--global_batch_size", "16"]
     pieces += ["--tokens_per_forward", str(tokens)]
     sharing = ["--share_prefixes", share, "--train_sampling_strategy", order]
     fold = train(base_of("qwen3"), file, tmp_path / "two", "torchrun", *pieces, *sharing)
