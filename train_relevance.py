@@ -83,7 +83,7 @@ def train(model_args, data_args, objective, training) -> str:
         prefix_batches.require_shareable(model_args, objective.objective, training)
 
     # ---- The run folder ----
-    shared = training_run.describe(model_args, data_args, objective, training, frame, template)
+    shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)

@@ -2,9 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from product_relevance.locate import locate
+from product_relevance.splits import valid_digests
 from product_relevance.tasks import names
 
 logger = logging.getLogger(__name__)
@@ -51,10 +55,37 @@ class EarlierRun:
         """Return the folds whose mean a split may learn from: its namesake, or all where there is none."""
         return [split] if split in self.folds else list(self.folds)
 
+    @cached_property
+    def folds_by(self) -> dict:
+        """How it made its folds, with the digests of what each validates on.
+
+        A run of an older version keeps no digests; its out-of-fold scores hold the same rows.
+        """
+        known = self.content["folds_by"]
+        files = {name: folder / "oof.parquet" for name, folder in self.folds.items()}
+        files = {name: file for name, file in files.items() if file.is_file()}
+        if "valid_sha256" in known or not files:
+            return known
+        found = {name: pd.read_parquet(file).assign(**self._one_task()) for name, file in files.items()}
+        return known | {"valid_sha256": {name: valid_digests(rows) for name, rows in found.items()}}
+
+    def _one_task(self) -> dict[str, str]:
+        """Return the column that the scores of one task leave out."""
+        tasks = names(self.content["task"])
+        return {"task": tasks[0]} if len(tasks) == 1 else {}
+
     def described(self) -> dict:
-        """Return what run.json keeps of it."""
+        """Return what run.json keeps of it; with its own parent runs, whose rows it knows too."""
         data = {key: self.content["data"][key] for key in ("source", "sha256", "rows")}
-        return {"name": self.name, "task": self.content["task"], "folds": sorted(self.folds), "data": data}
+        found = {"name": self.name, "task": self.content["task"], "folds": sorted(self.folds), "data": data}
+        files = {task: _data(self.content, task)["sha256"] for task in names(self.content["task"])}
+        return found | {"folds_by": self.folds_by, "files": files, "parents": parents(self.content)}
+
+
+def parents(content: dict) -> list[dict]:
+    """Return what run.json says of the runs that a run was built on: its first stage, and its teacher or teachers."""
+    known = [content.get("first_stage"), content.get("teacher")]
+    return [run for each in known if each for run in each.get("runs", [each])]
 
 
 def teacher_column(split: str) -> str:
@@ -87,24 +118,65 @@ def find(flag: str, name: str | None, shared: dict, splits: list[str]) -> Earlie
 
 
 def _refuse_seen_rows(earlier: EarlierRun, shared: dict, split: str) -> None:
-    first = earlier.content
+    """Refuse an earlier run that has seen what a split validates on, itself or through the runs it was built on."""
     if split == "full":
         return
-    common = set(names(first["task"])) & set(names(shared["task"]))
-    same = {task for task in common if _data(first, task)["sha256"] == _data(shared, task)["sha256"]}
-    for task in sorted(common - same):
-        logger.warning(
-            "%s %s: trained on other %s rows; they cannot be compared here, so make sure that none is among the "
-            "validation rows of %s",
-            *(earlier.flag, earlier.name, task, split),
-        )
+    told = f"{earlier.flag} {earlier.name}"
+    known = earlier.described() | {"columns": earlier.content.get("columns")}
+    lines = [(told, known, earlier.teaching(split))]
+    while lines:
+        told, known, folds = lines.pop()
+        _compare(told, known, folds, shared, split)
+        for parent in known.get("parents", ()):
+            own = [fold for fold in folds if fold in parent["folds"]] or parent["folds"]
+            lines.append((f"{told}, which was built on {parent['name']}", parent, own))
+
+
+def _compare(told: str, known: dict, folds: list[str], shared: dict, split: str) -> None:
+    """Refuse one run if the folds of it that a split builds on have seen what the split validates on.
+
+    Args:
+        told: how messages call it.
+        known: from `EarlierRun.described`.
+        folds: the folds of it that were taken.
+        shared: as in `find`.
+        split: name of the model to train.
+    """
+    digests = known.get("folds_by", {}).get("valid_sha256")
+    for task, ours in sorted(shared["folds_by"]["valid_sha256"][split].items()):
+        if task not in names(known["task"]):
+            continue
+        if digests is not None and all(digests.get(fold, {}).get(task) == ours for fold in folds):
+            continue
+        if known.get("files", {}).get(task, known["data"]["sha256"]) != _data(shared, task)["sha256"]:
+            logger.warning(
+                "%s: trained on other %s rows; they cannot be compared here, so make sure that none is among the "
+                "validation rows of %s",
+                *(told, task, split),
+            )
+        elif digests is None and folds == [split] and not _differing(known, shared):
+            logger.warning(
+                "%s: an older run without a list of what its folds validate on; its folds were made by the same "
+                "settings as these, so they are taken as the same",
+                told,
+            )
+        else:
+            why = f" ({'; '.join(found)})" if (found := _differing(known, shared)) else ""
+            raise ValueError(
+                f"{told}: {' and '.join(known['folds'])} saw rows that {split} validates on{why}; take the same fold "
+                "of the same folds, or a run on another task"
+            )
+
+
+def _differing(known: dict, shared: dict) -> list[str]:
+    """Return in what two runs differ that decides their folds; what is not known of an older one counts."""
+    theirs, ours = ({**(each.get("folds_by") or {}), **(each.get("columns") or {})} for each in (known, shared))
+    keys = [key for key in ours if key not in ("valid_sha256", "full")]
+    found = [f"{key} {theirs.get(key)} there, {ours[key]} here" for key in keys if theirs.get(key) != ours[key]]
     # Folds that the files do not give are made of all rows of all tasks: with other ones beside them they are others.
-    made_alike = first["folds_by"]["given"] or first["data"]["sha256"] == shared["data"]["sha256"]
-    if same and (split not in earlier.folds or first["folds_by"] != shared["folds_by"] or not made_alike):
-        raise ValueError(
-            f"{earlier.flag} {earlier.name}: {' and '.join(earlier.folds)} saw rows that {split} "
-            "validates on; take the same fold of the same folds, or a run on another task"
-        )
+    if not ours["given"] and known["data"]["sha256"] != shared["data"]["sha256"]:
+        found.append(f"made of the rows of {known['task']} there, of {shared['task']} here")
+    return found
 
 
 def _data(content: dict, task: str) -> dict:

@@ -45,7 +45,7 @@ def train(model_args, data_args, objective, training) -> str:
     sides = data.render(frame, template, data.make_taxonomy(frame))
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
-    shared = training_run.describe(model_args, data_args, objective, training, frame, template)
+    shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
     shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
     todo = training_run.claim(training, data_args, shared, splits)
     training_run.clear(training, data_args, todo)

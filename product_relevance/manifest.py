@@ -109,7 +109,7 @@ def public_run(run: dict) -> dict:
     recipe |= {k: arguments["training"][k] for k in TRAINING_PUBLIC if k in arguments["training"]}
     folds = [{k: v for k, v in fold.items() if k != "base"} for fold in run["folds"]]
     found = {key: run[key] for key in RUN_KEYS} | {"folds": folds, "recipe": recipe}
-    found |= {key: run[key] for key in OPTIONAL_RUN_KEYS if key in run}
+    found |= {key: run[key] for key in OPTIONAL_RUN_KEYS if run.get(key) is not None}
     return _last_parts(found) | {"base": base, "template": run["template"]}  # a prompt may hold </think>
 
 

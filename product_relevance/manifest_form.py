@@ -16,7 +16,7 @@ RUN_KEYS = (
     "finished",
 )
 # Of runs that have them; a manifest without is read as before.
-OPTIONAL_RUN_KEYS = ("decision",)
+OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher")
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
 FOLD_KEYS = ("name", "repo_id", "revision", "path", "files")
 CANARY_KEYS = ("pairs", "scores", "folds", "dtype")

@@ -1,7 +1,9 @@
 """The splits of a run: K folds, one split that leaves languages out, or all rows without validation."""
 
+import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Split:
-    """Rows to train on and to validate on, with the leakage table that was checked."""
+    """Rows to train on and to validate on, with the leakage table that was checked.
+
+    Attributes:
+        name: of the model to train.
+        train, valid: row numbers.
+        report: the leakage table.
+        division: of every fold of the same division, trained now or not, the `valid_digests`.
+    """
 
     name: str
     train: np.ndarray
     valid: np.ndarray
     report: str = ""
+    division: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
@@ -44,12 +54,38 @@ def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
     if arguments.held_out_languages:
         train, valid = folds.leave_languages_out(frame, arguments.held_out_languages)
         train, valid = _without_made_rows(frame, train, valid)
-        return [_checked("held-out-" + "-".join(sorted(arguments.held_out_languages)), frame, train, valid, "query")]
+        name = "held-out-" + "-".join(sorted(arguments.held_out_languages))
+        split = _checked(name, frame, train, valid, "query")
+        split.division = {name: valid_digests(frame[valid])}
+        return [split]
     if arguments.fold == "full":
         return [Split("full", np.arange(len(frame)), np.arange(0), "full: no validation rows")]
     assigned = _given(frame, arguments.num_folds) if "fold" in frame else _assigned(frame, arguments)
     wanted = range(arguments.num_folds) if arguments.fold == "all" else [int(arguments.fold)]
-    return [_fold(frame, assigned, k, arguments) for k in wanted]
+    found = [_fold(frame, assigned, k, arguments) for k in wanted]
+    original = (frame["method"] == ORIGINAL).to_numpy() if "method" in frame else True
+    division = {f"fold-{k}": valid_digests(frame[(assigned == k) & original]) for k in range(arguments.num_folds)}
+    for split in found:
+        split.division = division
+    return found
+
+
+def valid_digests(rows: pd.DataFrame) -> dict[str, str]:
+    """Name the rows that a fold validates on, by task: folds of two runs with one name leave out the same rows.
+
+    Settings cannot tell: folds depend on the corrected languages and the translations too.
+
+    Args:
+        rows: with `id` and `task`, in any order.
+
+    Returns:
+        Task to a sha256 of its ids.
+    """
+    return {str(task): _digest(part["id"].astype(str)) for task, part in rows.groupby("task")}
+
+
+def _digest(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\x1f".join(sorted(ids)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _fold(frame: pd.DataFrame, assigned: np.ndarray, k: int, arguments: DataArguments) -> Split:

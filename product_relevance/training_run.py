@@ -34,7 +34,7 @@ def tokenise(model_args, template, texts: list[str], targets: list[str]):
     return tokenizer, answers, tokens
 
 
-def describe(model_args, data_args, objective, training, frame, template) -> dict:
+def describe(model_args, data_args, objective, training, frame, template, splits) -> dict:
     """Return what run.json says of the run before any fold: arguments, data, base, template."""
     name = model_args.model_name_or_path
     base = {"name": name, "revision": model_args.model_revision}
@@ -59,7 +59,7 @@ def describe(model_args, data_args, objective, training, frame, template) -> dic
             k: getattr(data_args, k)
             for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
         }
-        | {"full": data_args.fold == "full", "given": "fold" in frame},
+        | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].division},
         "data": data.facts(frame, data_args.held_out_languages),
         "arguments": {
             "model": vars(model_args),

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, rows_of, write_rows
 
+from product_relevance import earlier
 from product_relevance.ensemble import RelevanceEnsemble
-from product_relevance.run import load_run
+from product_relevance.run import load_run, write_json
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -115,3 +116,70 @@ def test_a_stage_that_lost_its_head_is_refused(stages, base_of, tmp_path):
     save_file({k: v for k, v in load_file(file).items() if "classifier" not in k}, file)
     first = ["--init_adapter", str(tmp_path / "qi")]
     assert "not fit" in refused(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", *first)
+
+
+@pytest.fixture(scope="module")
+def parent(stages):
+    """Content of run.json of the first stage, to be changed."""
+    return load_run(stages / "qi")
+
+
+def find(stages, shared, *splits, name="qi"):
+    return earlier.find("--init_adapter", str(stages / name), shared, list(splits))
+
+
+def other_rows(run: dict) -> dict:
+    """The same run with other rows in its folds."""
+    return run | {"folds_by": run["folds_by"] | {"valid_sha256": {f"fold-{k}": {"QI": "other"} for k in (0, 1)}}}
+
+
+@pytest.mark.parametrize("flag", ["--init_adapter", "--teacher"])
+def test_folds_made_of_other_languages_are_other_folds(flag, stages, base_of, tmp_path):
+    more = ["--fold", "0", "--language_fix", "identify", flag, str(stages / "qi")]
+    more += ["--objective", "distill"] if flag == "--teacher" else []
+    told = refused(base_of("bert"), stages / "QI.txt", "QI", tmp_path / "run", *more)
+    assert "saw rows that fold-0 validates on" in told and "language_fix none there, identify here" in told
+
+
+def test_folds_made_of_translations_are_other_folds(stages, base_of, tmp_path):
+    queries = sorted({row["origin_query"] for row in rows_of("train_QI.txt")[:160]})
+    table = pd.DataFrame(
+        {"origin_query": queries, "translated_query": [f"same {i // 5}" for i in range(len(queries))]}
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    more = ["--fold", "0", "--translation", str(tmp_path / "table.csv"), "--init_adapter", str(stages / "qi")]
+    assert "saw rows" in refused(base_of("bert"), stages / "QI.txt", "QI", tmp_path / "run", *more)
+
+
+def test_the_same_rows_in_the_same_folds_are_taken_whatever_the_settings_say(stages, parent):
+    assert find(stages, parent | {"folds_by": parent["folds_by"] | {"fold_seed": 7}}, "fold-0", "fold-1")
+
+
+def as_older(stages, tmp_path, with_scores: bool) -> dict:
+    """Copy the first stage as an older version would have left it; return its run.json."""
+    shutil.copytree(stages / "qi", tmp_path / "qi")
+    content = load_run(tmp_path / "qi")
+    older = content | {"folds_by": {k: v for k, v in content["folds_by"].items() if k != "valid_sha256"}}
+    write_json(tmp_path / "qi/run.json", older)
+    for file in () if with_scores else (tmp_path / "qi").glob("fold-*/oof.parquet"):
+        file.unlink()
+    return content
+
+
+@pytest.mark.parametrize("with_scores", [True, False])
+def test_an_older_run_is_known_by_its_scores_or_by_its_settings(with_scores, stages, tmp_path):
+    ours = as_older(stages, tmp_path, with_scores)
+    assert find(tmp_path, ours, "fold-0", "fold-1")
+    with pytest.raises(ValueError, match="saw rows"):
+        changed = ours if not with_scores else other_rows(ours)
+        find(tmp_path, changed | {"columns": changed["columns"] | {"language_fix": "identify"}}, "fold-0")
+
+
+def test_a_run_is_refused_for_what_the_runs_that_it_was_built_on_have_seen(stages, parent, tmp_path):
+    grandparent = find(stages, parent, "fold-0").described()
+    shutil.copytree(stages / "qi", tmp_path / "qc")
+    child = parent | {"task": "QC", "data": parent["data"] | {"sha256": "qc"}, "first_stage": grandparent}
+    write_json(tmp_path / "qc/run.json", child)
+    assert find(tmp_path, parent, "fold-0", "fold-1", name="qc")
+    with pytest.raises(ValueError, match="qc, which was built on .*qi: fold-0 and fold-1 saw rows"):
+        find(tmp_path, other_rows(parent), "fold-0", name="qc")
