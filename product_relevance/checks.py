@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from product_relevance.defects import EMPTY, FATAL, ROW, Defect, show
-from product_relevance.sources import ABSENT, RawTable
+from product_relevance.tables import ABSENT, RawTable
 
 UNREADABLE = re.compile("[\0\ud800-\udfff]")
 # Blanks, controls and the zero-width marks that make a text look empty.

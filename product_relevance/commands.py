@@ -140,13 +140,15 @@ def review(arguments) -> None:
 
 def check(arguments) -> None:
     """Check a submission; exit code 1 on any defect."""
+    from product_relevance.defects import SHOWN_DEFECTS
     from product_relevance.submission import check_submission
 
     defects = check_submission(arguments.file, arguments.submission)
-    for defect in defects:
+    for defect in defects[:SHOWN_DEFECTS]:
         print(defect)
     if defects:
-        sys.exit(f"{arguments.submission}: {len(defects)} defects")
+        first = f", of which the first {SHOWN_DEFECTS} are above" if len(defects) > SHOWN_DEFECTS else ""
+        sys.exit(f"{arguments.submission}: {len(defects):,} defects{first}")
     print(f"{arguments.submission}: passed")
 
 

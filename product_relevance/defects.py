@@ -32,6 +32,7 @@ class Defect:
         reach: EMPTY, ROW or FATAL.
         row: 0-based position among the parsed rows; -1 where the line could not be parsed.
         raw: The line's text where it could not be parsed.
+        lines: How many physical lines were lost with it.
     """
 
     line: int
@@ -42,6 +43,7 @@ class Defect:
     reach: str = ROW
     row: int = -1
     raw: str | None = None
+    lines: int = 1
 
     @property
     def reason(self) -> str:
@@ -104,7 +106,7 @@ def write_rejects(path: str | os.PathLike, name: str, defects: Iterable[Defect],
         raw_rows: The parsed rows by position.
 
     Returns:
-        How many rows were rejected.
+        How many rows were rejected; of what could not be parsed, each line counts.
     """
     by_row: dict[tuple[int, int], list[Defect]] = {}
     for defect in sorted(defects, key=lambda defect: (defect.line, defect.row)):
@@ -115,5 +117,6 @@ def write_rejects(path: str | os.PathLike, name: str, defects: Iterable[Defect],
             row = {"file": name, "line": first.line, "field": first.field, "found": first.found}
             row |= {"expected": first.expected, "reason": "; ".join(defect.reason for defect in found)}
             file.write(json_line(row | {"raw": raw_rows.get(first.row, first.raw)}))
-    logger.warning("%s: %s bad rows left out; see %s", name, f"{len(by_row):,}", path)
-    return len(by_row)
+    lost = sum(found[0].lines for found in by_row.values())
+    logger.warning("%s: %s bad rows left out; see %s", name, f"{lost:,}", path)
+    return lost

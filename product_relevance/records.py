@@ -20,7 +20,8 @@ from product_relevance.checks import (
     usable_text,
 )
 from product_relevance.defects import EMPTY, FATAL, Defect, RecordError, fail, show, write_rejects
-from product_relevance.sources import ABSENT, RawTable, read_table
+from product_relevance.sources import read_table
+from product_relevance.tables import ABSENT, RawTable
 
 __all__ = ["ROLES", "TARGET_FIELD", "TASKS", "RecordError", "read_records", "source_record"]
 
@@ -65,7 +66,7 @@ def read_records(
         (str, as given), label (Int8; only if the source has labels), defect ("" if fine), other source fields
         (`source_<name>` where a name is taken), original (JSON of the fields that had to be replaced, "" if none;
         see `source_record`) and line (1-based; row number for binary sources). Attributes: source, sha256, task,
-        role, rejected (rows left out), contradictory_rows, rows_per_second.
+        role, rejected (rows left out, and lines that are no row), contradictory_rows, rows_per_second.
 
     Raises:
         RecordError: A defect under "error", a source that cannot be read at all, or no usable row.
@@ -84,7 +85,7 @@ def read_records(
     dropped = set() if role == "test" else _leave_out(table, defects, rejects_path)
     kept = [row for row in range(len(table.lines)) if row not in dropped]
     frame = _frame(table, task, kept, _reasons(defects) if role == "test" else {})
-    rows = len(table.lines) + len(table.defects)
+    rows = len(table.lines) + sum(defect.lines for defect in table.defects)
     frame.attrs |= {"source": table.name, "sha256": table.sha256, "task": task, "role": role}
     frame.attrs |= {"rejected": rows - len(kept), "contradictory_rows": clashes}
     frame.attrs["rows_per_second"] = round(rows / max(time.perf_counter() - started, 1e-9))

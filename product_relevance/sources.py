@@ -1,57 +1,20 @@
 """Bring any kind of source into one table of raw values, with the defects of what could not be parsed."""
 
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from product_relevance.defects import FATAL, Defect, RecordError, show
+from product_relevance.delimited import read_delimited
 from product_relevance.files import json_line, sha256_of
+from product_relevance.tables import RawTable, raw_lines, refuse_foreign, usable_name
 
-ABSENT = type("Absent", (), {"__repr__": lambda self: "nothing"})()
-BOM = b"\xef\xbb\xbf"
 CHUNK = 10_000
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Python integers beyond 18 digits do not fit a 64-bit column, and "007" is not the number 7.
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-
-
-@dataclass
-class RawTable:
-    """A source's rows as they were given, column by column.
-
-    Attributes:
-        name: The source, as the caller named it.
-        columns: Field name to values, all of one length; ABSENT where a row has no such field.
-        lines: 1-based line numbers of a text file, row numbers of a binary source.
-        defects: Lines that could not be parsed; they are not in `columns`.
-        sha256: Fingerprint of the content.
-    """
-
-    name: str
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    lines: list[int] = field(default_factory=list)
-    defects: list[Defect] = field(default_factory=list)
-    sha256: str = ""
-
-    def row(self, position: int) -> dict[str, Any]:
-        """One row as it was given, without the fields it does not have."""
-        row = {name: values[position] for name, values in self.columns.items()}
-        return {name: value for name, value in row.items() if value is not ABSENT}
-
-    def extend(self, rows: list[dict[str, Any]], lines: list[int]) -> None:
-        """Append rows; a field that is new is ABSENT in all rows before."""
-        for name in dict.fromkeys(chain.from_iterable(rows)):
-            self.columns.setdefault(name, [ABSENT] * len(self.lines))
-        for name, values in self.columns.items():
-            values.extend([row.get(name, ABSENT) for row in rows])
-        self.lines.extend(lines)
 
 
 def read_table(source: str | os.PathLike, *, split: str | None = None, revision: str | None = None) -> RawTable:
@@ -99,13 +62,19 @@ def read_json_lines(name: str) -> RawTable:
 
     Returns:
         The rows, with a defect for each line that is not one JSON object in UTF-8 without NUL.
+
+    Raises:
+        RecordError: The whole file is something else.
     """
+    refuse_foreign(name)
     table = RawTable(name, sha256=sha256_of(name))
     parse = _row_parser()
     rows, lines = [], []
-    for line, raw in _raw_lines(name):
+    for line, raw in raw_lines(name):
         if not raw.strip():
             continue
+        if not (table.lines or rows or table.defects):
+            _refuse_whole(name, raw.strip())
         try:
             rows.append(parse(raw))
             lines.append(line)
@@ -118,10 +87,12 @@ def read_json_lines(name: str) -> RawTable:
     return table
 
 
-def _raw_lines(name: str) -> Iterator[tuple[int, bytes]]:
-    with open(name, "rb") as file:
-        for line, raw in enumerate(file, start=1):
-            yield line, raw.removeprefix(BOM) if line == 1 else raw
+def _refuse_whole(name: str, first: bytes) -> None:
+    """Raise one error for a file of JSON that is not JSON lines, by its first line that is not blank."""
+    kind = "a JSON array" if first.startswith(b"[") else "a JSON object over several lines" if first == b"{" else None
+    if kind:
+        jq = "jq -c '.[]'" if first.startswith(b"[") else "jq -c ."
+        raise RecordError(f"{name}: found {kind}, expected JSON lines, one object a line; convert it: {jq} {name}")
 
 
 def _row_parser() -> Callable[[bytes], dict[str, Any]]:
@@ -143,16 +114,12 @@ def _row_parser() -> Callable[[bytes], dict[str, Any]]:
         if not isinstance(row, dict):
             raise RecordError(f"a JSON {type(row).__name__}, {show(row)}")
         if not row.keys() <= known:
-            known.update(filter(_usable_name, row))
+            known.update(filter(usable_name, row))
             if not row.keys() <= known:
                 raise ValueError("a field whose name is empty or not text")
         return row
 
     return parse
-
-
-def _usable_name(name: str) -> bool:
-    return bool(name.strip()) and not re.search("[\0\ud800-\udfff]", name)
 
 
 def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
@@ -168,61 +135,11 @@ def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
     return Defect(line, "", found, expected, advice, FATAL, raw=text)
 
 
-def _read_delimited(name: str, delimiter: str) -> RawTable:
-    table = RawTable(name, sha256=sha256_of(name))
-    rows = _delimited_rows(table, delimiter)
-    _, header = next(rows, (0, []))
-    body = list(rows)
-    table.lines = [line for line, _ in body]
-    columns = zip(*(row for _, row in body), strict=True) if body else ([] for _ in header)
-    table.columns = {column: list(values) for column, values in zip(header, columns, strict=True)}
-    ids = table.columns.get("id", [])
-    if ids and all(map(INTEGER.fullmatch, ids)):
-        table.columns["id"] = [int(value) for value in ids]
-    return table
-
-
-def _delimited_rows(table: RawTable, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    # Bad bytes become lone surrogates here, so that the check of the fields can name the field they are in.
-    text_lines = (raw.decode("utf-8", "surrogateescape") for _, raw in _raw_lines(table.name))
-    reader = csv.reader(text_lines, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            table.defects.append(_column_defect(line, f"a row that does not parse ({error})", header))
-            continue
-        if not row:
-            continue
-        header = header or _checked_header(table.name, line, row)
-        if len(row) == len(header):
-            yield line, row
-        else:
-            table.defects.append(_column_defect(line, f"{len(row)} columns", header, delimiter.join(row)))
-
-
-def _checked_header(name: str, line: int, header: list[str]) -> list[str]:
-    bad = [column for column in header if not _usable_name(column) or header.count(column) > 1]
-    if bad:
-        found = f"the column name {show(bad[0])}{' twice' if _usable_name(bad[0]) else ''}"
-        raise RecordError(f"{name}:{line}: found {found}, expected a header of distinct names; correct the header")
-    return header
-
-
-def _column_defect(line: int, found: str, header: list[str], raw: str | None = None) -> Defect:
-    expected = f"{len(header)} columns as in the header" if header else "a header"
-    advice = "put a text that holds the delimiter, a quote or a newline in quotes, and double the quotes in it"
-    return Defect(line, "", found, expected, advice, FATAL, raw=raw)
-
-
 def _read_parquet(name: str) -> RawTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    refuse_foreign(name)
     try:
         # Not pq.read_table: that one invents columns from folder names such as `fold=0/`.
         with pq.ParquetFile(name) as file:
@@ -275,7 +192,7 @@ def _pick_split(name: str, data: Any, split: str | None) -> Any:
 
 def _from_arrow(name: str, data: Any, sha256: str) -> RawTable:
     names = [column for column in data.column_names if not re.fullmatch(r"__index_level_\d+__", column)]
-    if bad := [column for column in names if not _usable_name(column) or names.count(column) > 1]:
+    if bad := [column for column in names if not usable_name(column) or names.count(column) > 1]:
         raise RecordError(f"{name}: found the column {show(bad[0])}, expected distinct names; rename it")
     columns = {column: data.column(column).to_pylist() for column in names}
     return RawTable(name, columns, list(range(1, data.num_rows + 1)), sha256=sha256)
@@ -292,7 +209,7 @@ READERS: dict[str, Callable[[str], RawTable]] = {
     ".txt": read_json_lines,
     ".jsonl": read_json_lines,
     ".json": read_json_lines,
-    ".csv": lambda name: _read_delimited(name, ","),
-    ".tsv": lambda name: _read_delimited(name, "\t"),
+    ".csv": lambda name: read_delimited(name, ","),
+    ".tsv": lambda name: read_delimited(name, "\t"),
     ".parquet": _read_parquet,
 }

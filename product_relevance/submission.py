@@ -13,10 +13,13 @@ from product_relevance.checks import is_missing
 from product_relevance.defects import RecordError, show
 from product_relevance.files import atomic_write, json_line
 from product_relevance.records import TASKS, read_records, source_record
-from product_relevance.sources import BOM, read_json_lines
+from product_relevance.sources import read_json_lines
+from product_relevance.tables import BOM
 
 SUBMISSION_FILES = tuple(f"submit_{task}.txt" for task in TASKS)
 SHOWN_IDS = 5
+LINES = (".txt", ".jsonl", ".json")
+DELIMITERS = {".csv": b",", ".tsv": b"\t"}
 
 
 def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: str | os.PathLike) -> Path:
@@ -75,8 +78,12 @@ def check_submission(source_file: str | os.PathLike, submission_file: str | os.P
     name = os.fspath(submission_file)
     if not os.path.isfile(name):
         return [f"{name}: found no such file, expected a submission"]
-    table = read_json_lines(name)
-    told = _layout_defects(name) + [(defect.line, defect.tell(name)) for defect in table.defects]
+    try:
+        table = read_json_lines(name)
+    except RecordError as error:
+        return [str(error)]
+    told = [(0, text) for text in _uncounted_rows(os.fspath(source_file), len(records))]
+    told += _layout_defects(name) + [(defect.line, defect.tell(name)) for defect in table.defects]
     first_lines: dict[str, int] = {}
     for position, line in enumerate(table.lines):
         row = table.row(position)
@@ -90,6 +97,21 @@ def check_submission(source_file: str | os.PathLike, submission_file: str | os.P
         some = ", ".join(lost[:SHOWN_IDS]) + (", ..." if len(lost) > SHOWN_IDS else "")
         told.append((0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}"))
     return [text for _, text in sorted(told, key=lambda item: item[0])]
+
+
+def _uncounted_rows(name: str, records: int) -> list[str]:
+    """Count the rows of a text file without its reader: a line with as many delimiters as the header is one."""
+    suffix = Path(name).suffix.lower()
+    if not os.path.isfile(name) or suffix not in (*LINES, *DELIMITERS):
+        return []
+    with open(name, "rb") as file:
+        delimiter = DELIMITERS.get(suffix)
+        width = next(file, b"").count(delimiter) if delimiter else 0
+        looks = (lambda line: line.count(delimiter) >= width) if delimiter else (lambda line: line.strip(BOM).strip())
+        rows = sum(bool(looks(line)) for line in file)
+    if rows <= records:
+        return []
+    return [f"{name}: found {rows:,} lines that look like rows, expected {records:,}, as many as were read as records"]
 
 
 def _layout_defects(name: str) -> list[tuple[int, str]]:

@@ -8,7 +8,8 @@ from conftest import ROOT
 LAYERS = [
     {"files", "nearest", "batcher", "flags", "tasks"},
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
-    {"sources"},
+    {"tables"},
+    {"sources", "delimited"},
     {"checks"},
     {"records", "cleaning", "metrics", "figures", "bundle", "calibration", "thresholds", "prompt_tokens"},
     {"checkpoints", "converted", "translation_cache"},
@@ -32,7 +33,7 @@ LAYERS = [
     {"commands"},
     {"cli"},
 ]
-WITHOUT_TORCH = LAYERS[:12]
+WITHOUT_TORCH = LAYERS[:13]
 PACKAGE = ROOT / "product_relevance"
 
 

@@ -120,6 +120,10 @@ def write_all_forms(folder, rows):
     return [folder / name for name in ("pandas.jsonl", "escaped.txt", "a.csv", "a.tsv", "a.parquet", "saved")]
 
 
+def both_texts(rows):
+    return [text for row in rows for text in row.values() if isinstance(text, str)]
+
+
 @FUZZ
 @given(RECORDS, st.sampled_from(["QC", "QI"]), st.booleans())
 def test_every_form_gives_back_what_was_written(tmp_path_factory, generated, task, text_ids):
@@ -137,6 +141,11 @@ def test_every_form_gives_back_what_was_written(tmp_path_factory, generated, tas
         for number, row in enumerate(generated)
     ]
     for path in write_all_forms(tmp_path_factory.mktemp("forms"), rows):
+        delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix, "\n")
+        if any("\n" in text and delimiter in text for text in both_texts(rows)) and delimiter != "\n":
+            with pytest.raises(RecordError, match="take JSON lines or Parquet"):
+                read_records(path, role="any")
+            continue
         records = read_records(path, role="any")
         assert [source_record(row) for row in records.to_dict("records")] == [
             {name: row[name] for name in list(row)[:5]} for row in rows

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from product_relevance.cli import main
 from product_relevance.records import RecordError, read_records
 from product_relevance.submission import check_submission, compare_submissions, write_submission, zip_submission
 
@@ -135,6 +136,13 @@ def test_a_title_put_in_where_there_was_none_is_caught(source, submission):
 def test_each_damage_to_the_file_is_caught(source, submission, mutate, told):
     submission.write_bytes(mutate(submission.read_bytes()))
     assert any(told in defect for defect in check_submission(source, submission))
+
+
+def test_the_command_shows_ten_defects_and_their_number(source, submission, tmp_path, capsys):
+    rewrite(submission, [{"id": number} for number in range(100, 140)])
+    with pytest.raises(SystemExit, match="41 defects, of which the first 10 are above"):
+        main(["check", str(source), str(submission)])
+    assert len(capsys.readouterr().out.splitlines()) == 10
 
 
 def test_a_submission_that_is_not_there_is_a_defect_and_a_bad_source_an_error(source, tmp_path):
