@@ -3,6 +3,7 @@
 from dataclasses import MISSING, dataclass, field
 
 from product_relevance import tasks
+from product_relevance.language_codes import normal_codes
 
 
 def option(default, help, choices=None):
@@ -159,7 +160,7 @@ class DataArguments:
     group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
     prefix_levels: int = option(2, "levels of the path that make a prefix group")
     fold_seed: int = option(42, "seed of the fold assignment")
-    held_out_languages: list[str] = option([], "one split instead of folds: validate on these languages only")
+    held_out_languages: list[str] = option([], "one split instead of folds: validate on these alone, as de pt-BR")
     eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
     global_batch_size: int | None = option(
         None, "pairs a step over all processes; the gradient accumulation follows from it"
@@ -175,6 +176,7 @@ class DataArguments:
     overwrite: bool = option(False, "replace a finished fold in output_dir")
 
     def __post_init__(self):
+        self.held_out_languages = normal_codes(self.held_out_languages)
         if self.fold not in ("all", "full") and not self.fold.isdigit():
             raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
         if self.fold.isdigit() and int(self.fold) >= self.num_folds:

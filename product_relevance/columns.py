@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000
 # Raise it when a map function here gives other values than before: old cache files are then no longer found.
-VERSION = 1
+VERSION = 2
 
 Step = tuple[str, Callable[..., dict], dict]
 

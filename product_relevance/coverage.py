@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.cleaning import clean_text, normalise
-from product_relevance.languages import LANGUAGES
+from product_relevance.language_codes import UNDETERMINED, UNKNOWN, is_code, normal_code, normal_codes
 from product_relevance.provenance import ORIGINAL, append_rows, draw
 from product_relevance.sources import read_table
 from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, pick_column
@@ -19,9 +19,10 @@ TEXTS = ("english", "query")
 
 
 def missing_languages(frame: pd.DataFrame, evaluation: pd.DataFrame) -> list[str]:
-    """Return the known codes that the evaluation's rows have and these lack, sorted."""
-    given = [rows["given_language" if "given_language" in rows else "language"] for rows in (frame, evaluation)]
-    return sorted((set(given[1]) & set(LANGUAGES)) - set(given[0]))
+    """Return the codes of ISO 639 that the evaluation's rows have and these lack, sorted."""
+    sides = [rows["given_language" if "given_language" in rows else "language"] for rows in (frame, evaluation)]
+    own, others = (set(normal_codes(side.dropna())) for side in sides)
+    return sorted(code for code in others - own - {UNDETERMINED, UNKNOWN} if is_code(code))
 
 
 def add_languages(
@@ -152,9 +153,11 @@ def from_language_table(path: str | os.PathLike) -> Translator:
     known: dict[tuple[str, str], str] = {}
     for row in zip(*(columns[pick_column(path, columns, names)] for names in wanted), strict=True):
         if all(isinstance(value, str) and value.strip() for value in row):
-            known.setdefault((clean_text(row[0]), row[1]), row[2])
+            known.setdefault((clean_text(row[0]), normal_code(row[1])), row[2])
     logger.info("%s: %d translations", path, len(known))
-    return lambda texts, codes: [known.get((clean_text(t), code)) for t, code in zip(texts, codes, strict=True)]
+    return lambda texts, codes: [
+        known.get((clean_text(text), normal_code(code))) for text, code in zip(texts, codes, strict=True)
+    ]
 
 
 def _originals(frame: pd.DataFrame) -> np.ndarray:

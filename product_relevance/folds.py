@@ -9,6 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from product_relevance.cleaning import clean_path, normalise
+from product_relevance.language_codes import normal_codes
 from product_relevance.taxonomy import prefix
 
 GROUPINGS = ("query", "prefix", "query+prefix")
@@ -83,7 +84,7 @@ def leave_languages_out(frame: pd.DataFrame, languages: Iterable[str]) -> tuple[
 
     Args:
         frame: Records.
-        languages: Codes to hold out.
+        languages: Codes to hold out, in any form of `normal_code`.
 
     Returns:
         (training mask, validation mask), both (rows,).
@@ -91,12 +92,12 @@ def leave_languages_out(frame: pd.DataFrame, languages: Iterable[str]) -> tuple[
     Raises:
         ValueError: A language without rows, or none left to train on.
     """
-    languages = sorted(set(languages))
-    absent = sorted(set(languages) - set(frame["language"]))
+    languages, found = sorted(set(normal_codes(languages))), pd.Series(normal_codes(frame["language"]))
+    absent = sorted(set(languages) - set(found))
     if absent or not languages:
-        present = ", ".join(sorted(set(frame["language"].dropna())))
+        present = ", ".join(sorted(set(found.dropna())))
         raise ValueError(f"held-out languages: found {', '.join(absent) or 'none'}, expected some of {present}")
-    valid = frame["language"].isin(languages).to_numpy(dtype=bool)
+    valid = found.isin(languages).to_numpy(dtype=bool)
     train, _ = _purge(frame, valid)
     if not train.any():
         raise ValueError(f"held-out languages: no row is left to train on without {', '.join(languages)}")

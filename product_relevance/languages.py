@@ -1,26 +1,10 @@
-"""Language codes of the competition, and the rows labelled English that are not."""
+"""The language of a query, and the rows labelled English that are not."""
 
 import re
 from functools import lru_cache
 
-# The 13 codes of the competition's files (CIKM AnalytiCup 2025). Vietnamese is `vn` there, `vi` in ISO 639-1.
-LANGUAGES = {
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "pt": "Portuguese",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "de": "German",
-    "it": "Italian",
-    "pl": "Polish",
-    "ar": "Arabic",
-    "th": "Thai",
-    "vn": "Vietnamese",
-    "id": "Indonesian",
-}
-UNDETERMINED = "und"  # nothing to go by: digits, model codes, one letter
-UNKNOWN = "unk"  # not English, but which one is not known: the 1st team's code
+from product_relevance.language_codes import LANGUAGES, UNDETERMINED, UNKNOWN, from_iso, normal_codes, to_iso
+
 FIX_METHODS = ("none", "identify", "translation")
 
 # Log-likelihood (nats) by which a language must beat English over the whole query before a row labelled `en` is
@@ -30,8 +14,6 @@ FIX_METHODS = ("none", "identify", "translation")
 # The sum over letters beats the mean a letter: a short brand name may look like any language.
 MIN_EVIDENCE = 20.0
 
-_TO_ISO = {"vn": "vi"}
-_FROM_ISO = {iso: code for code, iso in _TO_ISO.items()}
 _SCRIPTS = {
     "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
     "th": re.compile("[\u0e00-\u0e7f]"),
@@ -41,16 +23,6 @@ _SCRIPTS = {
 }
 _LATIN = re.compile("[A-Za-z\xaa\xba\xc0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]")
 _KANA = re.compile("[\u3040-\u30ff\uff66-\uff9f]")
-
-
-def to_iso(code: str) -> str:
-    """Turn a code of the competition into ISO 639-1: `vn` becomes `vi`."""
-    return _TO_ISO.get(code, code)
-
-
-def from_iso(code: str) -> str:
-    """Turn an ISO 639-1 code into the competition's: `vi` becomes `vn`."""
-    return _FROM_ISO.get(code, code)
 
 
 def identify(texts: list[str]) -> list[str]:
@@ -88,9 +60,9 @@ def identify_with_evidence(texts: list[str]) -> list[tuple[str, float]]:
 def fix_language(batch: dict, method: str = "identify") -> dict:
     """Map function: correct the language of rows labelled `en` that are not English.
 
-    Only rows given as `en` change. "identify" gives them the identified code where the evidence is at least
-    `MIN_EVIDENCE`; "translation" gives them `unk` where their English translation differs from the query,
-    case-folded (the 1st team's rule, arXiv 2510.25428).
+    Codes are brought to one form first (`en_US` is `en`), and then only rows given as `en` change. "identify" gives
+    them the identified code where the evidence is at least `MIN_EVIDENCE`; "translation" gives them `unk` where their
+    English translation differs from the query, case-folded (the 1st team's rule, arXiv 2510.25428).
 
     Args:
         batch: Lists `language` (or, on a second pass, `given_language`) and `query` or else `origin_query`; for
@@ -98,14 +70,14 @@ def fix_language(batch: dict, method: str = "identify") -> dict:
         method: "identify", "translation" or "none".
 
     Returns:
-        {"given_language": the codes as given, "language": the corrected ones}.
+        {"given_language": the codes as given, in one form, "language": the corrected ones}.
 
     Raises:
         ValueError: Unknown method; no translations; langidentify is not installed.
     """
     if method not in FIX_METHODS:
         raise ValueError(f"language fix: found {method!r}, expected one of {', '.join(FIX_METHODS)}")
-    given = list(batch.get("given_language", batch["language"]))
+    given = normal_codes(batch.get("given_language", batch["language"]))
     queries = batch["query"] if "query" in batch else batch["origin_query"]
     if method == "none":
         fixed = given

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from product_relevance.language_codes import normal_code, normal_codes
 from product_relevance.outcomes import checked, checked_labels, possible_cuts, rates, ratio, refuse_nonfinite
 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.1
@@ -252,15 +253,16 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
 
 
 def _by_language(labels, scores, called, languages, seen_languages) -> dict[str, Any]:
-    codes = np.asarray([str(language) for language in languages], dtype=object)
+    codes = np.asarray([normal_code(str(language)) for language in languages], dtype=object)
     if len(codes) != len(labels):
         raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one a row")
     places = {code: codes == code for code in sorted(set(codes))}
     groups = {code: _group(labels[rows], scores[rows], called[rows]) for code, rows in places.items()}
     if seen_languages is None:
         return {"by_language": groups}
-    seen = np.asarray([code in seen_languages for code in codes])
-    parts = {"by_language": {code: group | {"seen": code in seen_languages} for code, group in groups.items()}}
+    known = set(normal_codes(seen_languages))
+    seen = np.asarray([code in known for code in codes])
+    parts = {"by_language": {code: group | {"seen": code in known} for code, group in groups.items()}}
     for name, rows in (("seen", seen), ("unseen", ~seen)):
         if rows.any():
             parts[name] = _group(labels[rows], scores[rows], called[rows])

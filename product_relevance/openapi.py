@@ -1,6 +1,6 @@
 """What the service's OpenAPI page says: the shapes that `payloads` accepts and gives."""
 
-from product_relevance.payloads import CODES, LABELS, Limits
+from product_relevance.payloads import LABELS, LANGUAGE, Limits
 
 ERRORS = {
     400: "the request is at fault; the error tells what was found and expected",
@@ -62,7 +62,9 @@ def _list(items: dict, most: int) -> dict:
 
 
 def _extras(limits: Limits) -> dict:
-    return {"language": {"type": "string", "enum": list(CODES)}, "translation": _text(limits)}
+    told = "a code of ISO 639, also with region or script: de, pt-BR, zh-Hans"
+    code = _text(limits) | {"pattern": LANGUAGE.pattern, "description": told}
+    return {"language": code, "translation": _text(limits)}
 
 
 def _parameters(limits: Limits, thresholds: dict) -> dict:

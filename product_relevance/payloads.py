@@ -2,13 +2,14 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from product_relevance.languages import LANGUAGES, UNDETERMINED, UNKNOWN
+from product_relevance.language_codes import code_pattern, normal_code
 
+LANGUAGE = re.compile(code_pattern())
 LABELS = ("irrelevant", "relevant")
-CODES = (*LANGUAGES, UNKNOWN, UNDETERMINED)
 SIDES = ("text", "text_pair")
 EXTRAS = ("language", "translation")  # of one pair, or as parameters of all pairs without their own
 PARAMETERS = (*EXTRAS, "threshold", "top_k")
@@ -202,8 +203,10 @@ def _row(value: object, where: str, limits: Limits) -> tuple[str, str, dict]:
 
 def _extras(values: dict, where: str, limits: Limits) -> dict:
     extras = {name: _text(values[name], f"{where}.{name}", limits) for name in EXTRAS if name in values}
-    if extras.get("language", UNKNOWN) not in CODES:
-        raise ValueError(f"{where}.language: found no known code, expected one of {', '.join(CODES)}")
+    if "language" in extras:
+        if not LANGUAGE.search(extras["language"]):
+            raise ValueError(f"{where}.language: found no code of ISO 639, expected one such as de, pt-BR or unk")
+        extras["language"] = normal_code(extras["language"])
     return extras
 
 

@@ -20,6 +20,7 @@ from product_relevance.checks import (
     usable_text,
 )
 from product_relevance.defects import EMPTY, FATAL, Defect, RecordError, fail, show, write_rejects
+from product_relevance.language_codes import is_code, normal_codes
 from product_relevance.sources import read_table
 from product_relevance.tables import ABSENT, RawTable
 
@@ -62,11 +63,13 @@ def read_records(
         revision: Of a Hub data set.
 
     Returns:
-        One row a record, in source order: id (int64; str if one is a text), task, language, origin_query, target
-        (str, as given), label (Int8; only if the source has labels), defect ("" if fine), other source fields
+        One row a record, in source order: id (int64; str if one is a text), task, language (see `normal_code`; a code
+        that was written in another way is in `original`), origin_query, target (str, as given), label (Int8; only if
+        the source has labels), defect ("" if fine), other source fields
         (`source_<name>` where a name is taken), original (JSON of the fields that had to be replaced, "" if none;
         see `source_record`) and line (1-based; row number for binary sources). Attributes: source, sha256, task,
-        role, rejected (rows left out, and lines that are no row), contradictory_rows, rows_per_second.
+        role, rejected (rows left out, and lines that are no row), contradictory_rows, unknown_languages (rows with
+        each code that is none of ISO 639), rows_per_second.
 
     Raises:
         RecordError: A defect under "error", a source that cannot be read at all, or no usable row.
@@ -88,6 +91,7 @@ def read_records(
     rows = len(table.lines) + sum(defect.lines for defect in table.defects)
     frame.attrs |= {"source": table.name, "sha256": table.sha256, "task": task, "role": role}
     frame.attrs |= {"rejected": rows - len(kept), "contradictory_rows": clashes}
+    frame.attrs["unknown_languages"] = _count_unknown(table.name, frame["language"])
     frame.attrs["rows_per_second"] = round(rows / max(time.perf_counter() - started, 1e-9))
     return frame
 
@@ -186,6 +190,7 @@ def _frame(table: RawTable, task: str, kept: list[int], reasons: dict[int, str])
     texts = {"language": "language", "origin_query": "origin_query", "target": TARGET_FIELD[task]}
     # Only test tables have reasons, and those are whole: a row's position is the same here as in the table.
     original = _mend(columns, TARGET_FIELD[task], reasons)
+    _use_one_form(columns["language"], original)
     frame = {"id": _ids(columns["id"], original)}
     frame["task"] = pd.Series(columns["task"], dtype="str")
     for name, field in texts.items():
@@ -201,6 +206,24 @@ def _frame(table: RawTable, task: str, kept: list[int], reasons: dict[int, str])
     frame["original"] = pd.Series([was.get(row, "") for row in range(len(kept))], dtype="str")
     frame["line"] = pd.Series([table.lines[row] for row in kept], dtype="int64")
     return pd.DataFrame(frame)
+
+
+def _use_one_form(languages: list[str], original: dict[int, dict[str, Any]]) -> None:
+    """Write each language in one form; note in `original` the codes that were written in another."""
+    for row, (code, given) in enumerate(zip(normal_codes(languages), languages, strict=True)):
+        if code != given:
+            original.setdefault(row, {}).setdefault("language", given)
+            languages[row] = code
+
+
+def _count_unknown(name: str, languages: pd.Series) -> dict[str, int]:
+    counts = languages.value_counts()
+    unknown = {code: int(n) for code, n in counts.items() if code and not is_code(code)}
+    if unknown:
+        found = ", ".join(f"{show(code)} {n:,}" for code, n in list(unknown.items())[:10])
+        message = "%s: field 'language': %s rows have codes that are none of ISO 639, each kept as a language: %s"
+        logger.warning(message, name, f"{sum(unknown.values()):,}", found)
+    return unknown
 
 
 def _ids(ids: list[int | str], original: dict[int, dict[str, Any]]) -> pd.Series:

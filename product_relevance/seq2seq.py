@@ -5,18 +5,30 @@ from functools import cached_property
 
 from product_relevance import checkpoints
 from product_relevance.converted import TYPES, Converted
-from product_relevance.languages import to_iso
+from product_relevance.language_codes import normal_code, to_iso
 
-# FLORES-200 codes (arXiv 2207.04672, table 1) and those of mBART-50 (arXiv 2008.00401), by competition code.
-NLLB_CODES = {
-    "en": "eng_Latn", "es": "spa_Latn", "fr": "fra_Latn", "pt": "por_Latn", "ja": "jpn_Jpan", "ko": "kor_Hang",
-    "de": "deu_Latn", "it": "ita_Latn", "pl": "pol_Latn", "ar": "arb_Arab", "th": "tha_Thai", "vn": "vie_Latn",
-    "id": "ind_Latn",
-}  # fmt: skip
-MBART_CODES = {
-    "en": "en_XX", "es": "es_XX", "fr": "fr_XX", "pt": "pt_XX", "ja": "ja_XX", "ko": "ko_KR", "de": "de_DE",
-    "it": "it_IT", "pl": "pl_PL", "ar": "ar_AR", "th": "th_TH", "vn": "vi_VN", "id": "id_ID",
-}  # fmt: skip
+# By code: FLORES-200 (arXiv 2207.04672, table 1), of each language its first script there, and mBART-50 (2008.00401).
+_NLLB = """
+    afr_Latn aka_Latn amh_Ethi arb_Arab asm_Beng ayr_Latn azj_Latn bak_Cyrl bam_Latn bel_Cyrl ben_Beng bod_Tibt
+    bos_Latn bul_Cyrl cat_Latn ceb_Latn ces_Latn ckb_Arab cym_Latn dan_Latn deu_Latn dzo_Tibt ell_Grek eng_Latn
+    epo_Latn est_Latn eus_Latn ewe_Latn fao_Latn fij_Latn fin_Latn fra_Latn gla_Latn gle_Latn glg_Latn grn_Latn
+    guj_Gujr hat_Latn hau_Latn heb_Hebr hin_Deva hrv_Latn hun_Latn hye_Armn ibo_Latn ilo_Latn ind_Latn isl_Latn
+    ita_Latn jav_Latn jpn_Jpan kan_Knda kat_Geor kaz_Cyrl khk_Cyrl khm_Khmr kik_Latn kin_Latn kir_Cyrl kor_Hang
+    lao_Laoo lij_Latn lim_Latn lin_Latn lit_Latn ltz_Latn lug_Latn lvs_Latn mal_Mlym mar_Deva mkd_Cyrl mlt_Latn
+    mri_Latn mya_Mymr nld_Latn nno_Latn nob_Latn npi_Deva nya_Latn oci_Latn ory_Orya pan_Guru pbt_Arab pes_Arab
+    plt_Latn pol_Latn por_Latn quy_Latn ron_Latn run_Latn rus_Cyrl sag_Latn san_Deva sin_Sinh slk_Latn slv_Latn
+    smo_Latn sna_Latn snd_Arab som_Latn sot_Latn spa_Latn als_Latn srd_Latn srp_Cyrl ssw_Latn sun_Latn swe_Latn
+    swh_Latn tam_Taml tat_Cyrl tel_Telu tgk_Cyrl tgl_Latn tha_Thai tir_Ethi tsn_Latn tso_Latn tuk_Latn tur_Latn
+    twi_Latn uig_Arab ukr_Cyrl urd_Arab uzn_Latn vie_Latn wol_Latn xho_Latn ydd_Hebr yor_Latn yue_Hant zho_Hans
+    zsm_Latn zul_Latn
+"""
+NLLB_CODES = {normal_code(code): code for code in _NLLB.split()} | {"no": "nob_Latn"}
+_MBART = """
+    af_ZA ar_AR az_AZ bn_IN cs_CZ de_DE en_XX es_XX et_EE fa_IR fi_FI fr_XX gl_ES gu_IN he_IL hi_IN hr_HR id_ID it_IT
+    ja_XX ka_GE kk_KZ km_KH ko_KR lt_LT lv_LV mk_MK ml_IN mn_MN mr_IN my_MM ne_NP nl_XX pl_PL ps_AF pt_XX ro_RO ru_RU
+    si_LK sl_SI sv_SE sw_KE ta_IN te_IN th_TH tl_XX tr_TR uk_UA ur_PK vi_VN xh_ZA zh_CN
+"""
+MBART_CODES = {normal_code(code): code for code in _MBART.split()}
 # Family -> the model types of its configs, and English's tag, by which its tokenizer shows it.
 FAMILIES = {
     "madlad": (("t5", "mt5", "umt5"), "<2en>"),

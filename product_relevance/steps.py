@@ -11,6 +11,7 @@ from product_relevance.checkpoints import asked_dtype
 from product_relevance.columns import fingerprint
 from product_relevance.files import sha256_of
 from product_relevance.filtering import Filter
+from product_relevance.language_codes import normal_code
 from product_relevance.sources import read_table
 
 ENGINES = ["seq2seq", "llm", "table"]
@@ -80,7 +81,7 @@ class Languages(_FromEnglish):
     def _given(self) -> dict[str, float]:
         pairs = [word.partition("=") for word in self.languages]
         try:
-            return {code: float(share) if share else self.share for code, _, share in pairs}
+            return {normal_code(code): float(share) if share else self.share for code, _, share in pairs}
         except ValueError:
             found = " ".join(self.languages)
             raise ValueError(f"languages: found {found}, expected codes, or as de=0.1") from None
@@ -103,6 +104,7 @@ class Back(_FromEnglish):
 
     def __post_init__(self):
         coverage.check_options("english", {"rows": self.share}, None)
+        self.pivot = self.pivot and normal_code(self.pivot)
         if bool(self.pivot) != bool(self.into_english):
             raise ValueError("give both pivot and into_english, or none: English queries go through another language")
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from product_relevance import calibration
+from product_relevance.language_codes import normal_code, normal_codes
 from product_relevance.metrics import best_threshold, expected_f1_threshold
 from product_relevance.outcomes import checked
 
@@ -80,8 +81,8 @@ def row_cuts(decision: Mapping[str, Any], languages: Sequence[str], kind: str = 
         languages: Code of each row, shape (n,).
         kind: f1, macro_f1 or expected_f1.
     """
-    own, whole = decision["languages"], decision["thresholds"]
-    return np.array([own.get(code, whole)[kind] for code in languages], dtype=np.float64)
+    own, whole = {normal_code(code): cuts for code, cuts in decision["languages"].items()}, decision["thresholds"]
+    return np.array([own.get(code, whole)[kind] for code in normal_codes(languages)], dtype=np.float64)
 
 
 def called(decision: Mapping[str, Any], scores: ArrayLike, languages: Sequence[str] | None, kind: str) -> np.ndarray:
@@ -211,7 +212,7 @@ def _cuts(labels: np.ndarray, scores: np.ndarray, fitted: dict[str, Any]) -> dic
 
 
 def _language_cuts(labels, scores, languages, fitted, whole, shrinkage) -> dict[str, dict[str, float]]:
-    codes, found = np.asarray(languages, dtype=object), {}
+    codes, found = np.asarray(normal_codes(languages), dtype=object), {}
     if codes.shape != labels.shape:
         raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one a row")
     for code in sorted(set(codes)):
