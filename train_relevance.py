@@ -57,7 +57,7 @@ def train(model_args, data_args, objective, training) -> str:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import additions, data, first_stage, prefix_batches, teacher, training_run
+    from product_relevance import additions, before_training, data, first_stage, prefix_batches, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
     from product_relevance.folds import query_groups
@@ -75,6 +75,9 @@ def train(model_args, data_args, objective, training) -> str:
     frame["query_group"] = query_groups(frame)
     logger.info("\n".join(split.report for split in splits))
 
+    before_training.check(frame, splits, data_args, objective, training)
+    weights = before_training.weights(frame)
+
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     taxonomy = data.make_taxonomy(frame)
@@ -84,6 +87,7 @@ def train(model_args, data_args, objective, training) -> str:
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
+    shared |= {"weights": weights}
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)

@@ -218,6 +218,13 @@ class DataArguments:
         return dict(zip(known, found, strict=True))
 
 
+def metric_names(task: str) -> list[str]:
+    """Return what `--metric_for_best_model` may be: figures of the watched rows, of both tasks also by task."""
+    figures = ["f1", "macro_f1", "f1_at_half", "auc"]
+    by_task = [f"{name}_{one}" for name in figures for one in tasks.names(task)] if task == tasks.BOTH else []
+    return [*figures, *by_task, "loss"]
+
+
 def accumulation(pairs: int, per_device: int, processes: int) -> int:
     """Return how many batches of a device make its share of a step of `--global_batch_size` pairs.
 

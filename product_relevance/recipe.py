@@ -5,7 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments, help_line
+from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments, help_line, metric_names
 from product_relevance.flags import require_known
 
 # What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
@@ -19,7 +19,6 @@ TRAINING_DEFAULTS = {
     "save_total_limit": 2,
     "load_best_model_at_end": True,
     "metric_for_best_model": "f1",
-    "greater_is_better": True,
     "logging_steps": 10,
     "per_device_eval_batch_size": 64,
     "report_to": "none",
@@ -52,6 +51,7 @@ def parse_arguments(argv: list[str] | None = None):
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
+    _check_metric(parsed[1], parsed[-1])
     return parsed
 
 
@@ -76,6 +76,24 @@ def _check_precision(model_args: ModelArguments, training) -> None:
         raise ValueError(
             f"--dtype {model_args.dtype}: what is trained would be kept in 16 bits, where small updates round to "
             "nothing; leave --dtype out and give --bf16 true"
+        )
+
+
+def _check_metric(data_args: DataArguments, training) -> None:
+    """Refuse a metric that no evaluation gives, one that is read the wrong way round, and stopping by none."""
+    if training.metric_for_best_model is not None:
+        name = training.metric_for_best_model.removeprefix("eval_")
+        if name not in (known := metric_names(data_args.task)):
+            raise ValueError(f"--metric_for_best_model {name}: expected one of {', '.join(known)}")
+        if training.greater_is_better != (name != "loss"):
+            raise ValueError(
+                f"--greater_is_better {training.greater_is_better}: found it with --metric_for_best_model {name}, "
+                "which would keep the worst checkpoint; leave it out"
+            )
+    if data_args.early_stopping_patience is not None and training.eval_strategy == "no":
+        raise ValueError(
+            "--early_stopping_patience: nothing is scored under --eval_strategy no: give --eval_strategy steps, or "
+            "leave it out"
         )
 
 

@@ -196,10 +196,16 @@ def _trained(run: Mapping[str, Any]) -> str:
     facts |= {"template": _listed(run.get("template")), "data": _name(data.get("source"))}
     facts |= {"data sha256": data.get("sha256"), "rows": data.get("rows"), "positive share": data.get("positive")}
     facts["languages"] = ", ".join(map(str, data.get("languages") or [])) or None
+    facts["weights"] = weights_line(run["weights"]) if run.get("weights") else None
     facts["pairs a step"] = run.get("pairs_per_step")
     facts["training"] = _listed(_settings(run.get("arguments") or {}))
     lines = [{"what": key, "value": _cell(value)} for key, value in facts.items() if value not in (None, "")]
     return "## What was trained\n\n" + metrics_table(lines, {"what": "", "value": "value"})
+
+
+def weights_line(weights: Mapping[str, Any]) -> str:
+    """Say which field weighs the rows, and from what to what."""
+    return f"rows are weighted by the field {weights['field']}, {weights['min']:,.6g} to {weights['max']:,.6g}"
 
 
 def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:

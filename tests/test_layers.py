@@ -23,7 +23,7 @@ LAYERS = [
     {"modeling", "path_levels", "card_results", "card_form", "onnx_graph"},
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},
-    {"first_stage", "run_base", "trunk"},
+    {"first_stage", "run_base", "trunk", "before_training"},
     {"bases"},
     {"training_run", "ensemble"},
     {"prediction", "language_stage", "export", "handler", "server", "staging", "steps", "preparation"},
