@@ -101,7 +101,7 @@ def load(arguments, pairs: int, device: str, dtype: str):
 
 def in_bfloat16(model) -> bool:
     """Tell whether the model computes in bfloat16: on a GPU, and where its base is."""
-    base = next(model.parameters())
+    base = model.get_input_embeddings().weight
     return base.device.type == "cuda" or base.dtype == torch.bfloat16
 
 

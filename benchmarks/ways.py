@@ -77,7 +77,7 @@ def cross_encoder(scorer: Scorer) -> tuple[Callable, torch.nn.Module]:
     """
     from sentence_transformers import CrossEncoder
 
-    dtype = next(scorer.model.parameters()).dtype
+    dtype = scorer.model.get_input_embeddings().weight.dtype
     loaded = CrossEncoder(
         scorer.folder, device=scorer.device, max_length=scorer.max_length, model_kwargs={"dtype": dtype}
     )

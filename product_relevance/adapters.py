@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from product_relevance.arguments import ModelArguments
-from product_relevance.modeling import HEAD
+from product_relevance.heads import HEAD, base_dtype
 
 # Ends of the names of attention's own projections, by the architectures that are tested.
 ATTENTION = (
@@ -155,17 +155,43 @@ def fill_adapter(model, folder: Path):
     return model
 
 
+def score_in_dtype_of_base(model) -> None:
+    """Cast adapters that are not merged to the dtype of their base, in which autocast computed them in training too.
+
+    In float32 each adapted layer would cast its input and multiply in float32. DoRA stays in float32, where its norms
+    need to be. The head is no part of this.
+    """
+    if any(config.use_dora for config in model.peft_config.values()):
+        return
+    dtype = base_dtype(model)
+    for layer in _adapted(model):
+        layer.lora_A.to(dtype)
+        layer.lora_B.to(dtype)
+
+
+def leave_casts_to_autocast(model) -> None:
+    """Keep PEFT from casting each adapted layer's input to float32, which autocast casts back to 16 bits at once.
+
+    The products are the same. DoRA keeps the casts, since it computes its norms in the dtype of the input.
+    """
+    if not any(config.use_dora for config in getattr(model, "peft_config", {}).values()):
+        for layer in _adapted(model):
+            layer.cast_input_dtype_enabled = False
+
+
+def _adapted(model) -> list:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
 def merge_in_place(model) -> None:
     """Add the active adapter to the weights of its base, which then costs no more than the base alone.
 
     The sum is made in float32 and rounded once to the base's dtype. A base in 4 bits is left as it is. The head and
     the names of the modules stay, so the model is still a PeftModel, with that adapter only.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for module in model.modules():
-        if not isinstance(module, BaseTunerLayer):
-            continue
+    for module in _adapted(model):
         base = module.get_base_layer()
         dtype = base.weight.dtype
         if dtype.is_floating_point:

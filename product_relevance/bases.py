@@ -80,7 +80,8 @@ class Bases:
             model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
         if (self.training.bf16 or self.training.fp16) and stage < 3:
             for weight in (p for p in model.parameters() if p.requires_grad):
-                weight.data = weight.data.float()  # a head in bf16 would round small updates away
+                weight.data = weight.data.float()  # weights in bf16 would round small updates away
+            adapters.leave_casts_to_autocast(model)
         return model
 
     def give_back(self, model) -> None:

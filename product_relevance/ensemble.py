@@ -11,6 +11,7 @@ import torch
 
 from product_relevance import adapters, canaries, data, merging, tasks, thresholds, trunk
 from product_relevance.batching import encode_pairs
+from product_relevance.heads import base_dtype
 from product_relevance.locate import locate
 from product_relevance.metrics import probabilities
 from product_relevance.predictor import predict_logits
@@ -221,9 +222,7 @@ class RelevanceEnsemble:
     @property
     def dtype(self) -> str:
         """Of the base's weights, as float32 or nf4."""
-        if is_quantized(self.model):
-            return "nf4"
-        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
 
     def rank(self, query: str, targets: Sequence[str], top_k=None, language=None, translation=None, task=None):
         """Order targets by relevance to one query.
@@ -244,6 +243,8 @@ class RelevanceEnsemble:
         if len(self.folds) == 1:
             self.select(next(iter(self.folds)))
             adapters.merge_in_place(self.model)
+        else:
+            adapters.score_in_dtype_of_base(self.model)
         self.shared_layers = trunk.depth(self.model)
 
     def _merge_weights(self, home: Path, exact: dict, limit: float) -> None:
@@ -280,6 +281,7 @@ class RelevanceEnsemble:
             self.model.set_adapter(name)
         else:
             self._put_on(str(self.folds[name]), name)
+            adapters.score_in_dtype_of_base(self.model)
         self._selected = name
 
     def _put_on(self, folder: str, name: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from product_relevance.heads import base_dtype
+
 KEPT = 0.9  # of what is free; the rest is for the allocator's gaps and the libraries' workspaces
 GIB = 2**30
 
@@ -47,7 +49,7 @@ def _kept_a_token(model, half: bool) -> tuple[int, int]:
     first = next(name for name, p in model.named_parameters() if p.requires_grad)
     block = re.match(r".*?\.\d+\.", first)  # gradients stop at the first layer that is trained
     reached, kept = block is None, 0
-    size = 2 if half else next(model.parameters()).element_size()
+    size = 2 if half else base_dtype(model).itemsize
     for name, module in model.named_modules():
         reached = reached or f"{name}.".startswith(block.group())
         if not reached or "lora_" in name or "original_module" in name:

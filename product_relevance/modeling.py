@@ -10,13 +10,13 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 from transformers.utils import logging
 
 from product_relevance import embedded
 from product_relevance.checkpoints import refuse_code
+from product_relevance.heads import HEAD, classifier_class, compute_in_float32
 from product_relevance.language_model import LanguageModel
 from product_relevance.pooling import PooledClassifier
 from product_relevance.prompt_tokens import Answers
@@ -27,8 +27,6 @@ from product_relevance.yes_no import YesNoModel, require_causal
 torch.backends.cuda.enable_cudnn_sdp(False)
 NUM_LABELS = 2
 LABELS = {0: "irrelevant", 1: "relevant"}
-# Modules that are new in a classifier: trained in full, and saved beside the adapter.
-HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 # Checkpoint parts that a text classifier has no use for: language-model heads, vision towers, position buffers.
 LEFT_OUT = re.compile(
     r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions)(\.|$)|^head\."
@@ -127,10 +125,11 @@ def load_classifier(
         options["attn_implementation"] = attn_implementation
     if config.model_type == "gemma3_text":
         options["key_mapping"] = GEMMA3_TEXT_KEYS
-    kind = AutoModelForSequenceClassification if pooling == "auto" else AutoModel
     if answers is not None or language:
         require_causal(name, config, "--stage language_model" if language else "--head yes_no")
         kind = AutoModelForCausalLM
+    else:
+        kind = classifier_class(config) if pooling == "auto" else AutoModel
     with _quiet():  # transformers warns of every new or dropped tensor; the check below is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
     _check_keys(name, model, info)
@@ -138,11 +137,9 @@ def load_classifier(
         return LanguageModel(model)
     if answers is not None:
         return YesNoModel(model, answers, writes)
-    return (
-        model
-        if pooling == "auto"
-        else PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
-    )
+    if pooling != "auto":
+        model = PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
+    return compute_in_float32(model)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from product_relevance.heads import Float32Linear
+
 
 class PooledClassifier(nn.Module):
     """A head on pooled token states of an encoder, for bases whose first token was never trained to sum up a text.
@@ -22,16 +24,15 @@ class PooledClassifier(nn.Module):
             backbone.pooler = None  # random in most checkpoints and not read here
         width = self.config.hidden_size
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels)
+        self.classifier = Float32Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, **_):
         """Return logits of shape (batch, 2) for token ids and mask of shape (batch, length)."""
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = self._pool(states, input_ids, attention_mask)
-        logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
-        loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
+        logits = self.classifier(self.dropout(self._pool(states.float(), input_ids, attention_mask)))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _pool(self, states, ids, mask):

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from product_relevance import memory, prefix_cache
 from product_relevance.batching import MAX_TOKENS, distinct, limits, pad_on
+from product_relevance.heads import base_dtype
 from product_relevance.modeling import evaluating
 from product_relevance.prefixes import batches, worth_sharing
 
@@ -63,7 +64,7 @@ def fitting_tokens(model, free: int) -> int:
     Returns:
         From 256 to as many as keep a GPU busy.
     """
-    config, size = model.config, next(model.parameters()).element_size()
+    config, size = model.config, base_dtype(model).itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kept = 2 * config.num_hidden_layers * heads * width

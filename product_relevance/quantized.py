@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from product_relevance.modeling import HEAD
+from product_relevance.heads import HEAD
 
 
 def require_bitsandbytes() -> None:

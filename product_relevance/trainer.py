@@ -13,7 +13,8 @@ from transformers import EarlyStoppingCallback, Trainer
 from product_relevance import distributed, memory, micro_batches, objectives, prefix_batches
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
-from product_relevance.modeling import HEAD, evaluating
+from product_relevance.heads import HEAD
+from product_relevance.modeling import evaluating
 
 
 class RelevanceTrainer(Trainer):

@@ -8,7 +8,8 @@ import torch
 
 from product_relevance.adapters import layer_stack
 from product_relevance.batching import pad_on
-from product_relevance.modeling import HEAD, evaluating
+from product_relevance.heads import HEAD
+from product_relevance.modeling import evaluating
 from product_relevance.predictor import budget, over_batches
 
 

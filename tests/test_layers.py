@@ -19,7 +19,7 @@ LAYERS = [
     {"explore", "drift", "explore_figures", "explore_report", "markdown"},
     {"leakage", "data", "ancestors", "run", "shards", "summary", "candidates", "manifest_form", "nested"},
     {"splits", "negatives", "decisions", "label_noise", "review", "manifest", "locate", "canaries"},
-    {"distributed", "batching", "pooling", "yes_no", "language_model", "card_facts", "filtering", "parts"},
+    {"distributed", "batching", "heads", "pooling", "yes_no", "language_model", "card_facts", "filtering", "parts"},
     {"modeling", "path_levels", "card_results", "card_form", "onnx_graph"},
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},

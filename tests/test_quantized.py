@@ -20,7 +20,7 @@ from product_relevance.arguments import ModelArguments
 from product_relevance.bases import Bases
 from product_relevance.batching import encode_pairs, pad
 from product_relevance.export import export
-from product_relevance.modeling import HEAD
+from product_relevance.heads import HEAD, Float32Linear
 from product_relevance.prompt_tokens import use_prompt
 from product_relevance.quantized import is_quantized, quantize
 
@@ -52,7 +52,7 @@ def test_all_linear_layers_but_the_head_are_in_four_bits(kind, base_of):
     quantize(model, "cpu")
     found = linear_kinds(model)
     assert {kind for name, kind in found.items() if not HEAD.search(name)} == {bitsandbytes.nn.Linear4bit}
-    assert {kind for name, kind in found.items() if HEAD.search(name)} == {nn.Linear}
+    assert {kind for name, kind in found.items() if HEAD.search(name)} == {Float32Linear}
     kept = 0
     for name, weight in model.named_parameters():
         if isinstance(weight, bitsandbytes.nn.Params4bit):
@@ -66,7 +66,7 @@ def test_all_linear_layers_but_the_head_are_in_four_bits(kind, base_of):
 
 def test_a_pooled_head_and_the_answers_of_yes_no_stay_whole(base_of):
     model, _ = bare(base_of("xlm-roberta"), pooling="pair")
-    assert type(quantize(model, "cpu").classifier) is nn.Linear
+    assert type(quantize(model, "cpu").classifier) is Float32Linear
     tokenizer = modeling.load_tokenizer(str(base_of("qwen3")))
     answers = use_prompt(tokenizer, PROMPT, "QC", 96)
     model, _ = bare(base_of("qwen3"), answers=answers)
@@ -91,7 +91,7 @@ def test_four_bits_stay_close_to_the_base_and_pass_gradients_on(base_of):
         }
         with torch.no_grad():
             adapted.eval()(**batch)
-    assert set(linear_kinds(adapters.take_off(adapted)).values()) == {bitsandbytes.nn.Linear4bit, nn.Linear}
+    assert set(linear_kinds(adapters.take_off(adapted)).values()) == {bitsandbytes.nn.Linear4bit, Float32Linear}
 
 
 def test_a_run_says_so_and_knows_the_base_by_its_whole_weights(run, base_of):
