@@ -174,6 +174,9 @@ class DataArguments:
     )
     keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
+    resume_allow: list[str] = option(
+        [], "arguments that may differ from those of the checkpoint that --resume_from_checkpoint goes on from"
+    )
 
     def __post_init__(self):
         self.held_out_languages = normal_codes(self.held_out_languages)

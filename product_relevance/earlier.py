@@ -79,7 +79,8 @@ class EarlierRun:
         data = {key: self.content["data"][key] for key in ("source", "sha256", "rows")}
         found = {"name": self.name, "task": self.content["task"], "folds": sorted(self.folds), "data": data}
         files = {task: _data(self.content, task)["sha256"] for task in names(self.content["task"])}
-        return found | {"folds_by": self.folds_by, "files": files, "parents": parents(self.content)}
+        found |= {"finished": self.content.get("finished"), "folds_by": self.folds_by, "files": files}
+        return found | {"parents": parents(self.content)}
 
 
 def parents(content: dict) -> list[dict]:

@@ -28,7 +28,11 @@ def run_lines(run: dict[str, Any]) -> list[str]:
         lines.append(f"stage       {run['stage']}: a first stage without a head, for --init_adapter")
     for task in names(run["task"]) if "thresholds" in run else ():
         lines += _measured(of_task(run, task), f"{task}: " if run["task"] == BOTH else "")
-    return [*lines, f"trained     {run['seconds'] / 60:.1f} minutes on {run['device']}, finished {run['finished']}"]
+    return [*lines, f"trained     {_duration(run['seconds'])} on {run['device']}, finished {run['finished']}"]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
 
 
 def _measured(run: dict[str, Any], task: str) -> list[str]:

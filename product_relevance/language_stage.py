@@ -8,14 +8,13 @@ they do.
 import logging
 import math
 import shutil
-import time
 from pathlib import Path
 
 import pandas as pd
-from transformers import Trainer
 
-from product_relevance import data, distributed, modeling, run, training_run
+from product_relevance import data, distributed, modeling, resume, run, shaping, training_run
 from product_relevance.bases import Bases
+from product_relevance.checkpoint_record import ResumableTrainer
 from product_relevance.checkpoints import resolve_revision
 from product_relevance.language_model import TextCollator, encode_texts
 from product_relevance.splits import make_splits
@@ -93,18 +92,20 @@ def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, tra
     args = training_run.fold_arguments(training, work, [])
     args.label_smoothing_factor = 0.0  # a recipe's smoothing is that of two labels, not of a vocabulary
     collator = TextCollator(tokenizer.pad_token_id)
-    fitter = Trainer(model=model, args=args, train_dataset=rows, data_collator=collator, processing_class=tokenizer)
-    checkpoint, started = training_run.checkpoint_of(training, work), time.monotonic()
+    kept = {"model": model, "args": args, "processing_class": tokenizer}
+    fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
+    settings = shaping.settings(shared, split.name, bases.fingerprint)
+    checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow)
     loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
     if not math.isfinite(loss):
         raise FloatingPointError(f"{split.name}: the loss is {loss}: lower --learning_rate, or train in float32")
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
     if training.process_index == 0:
         content = {"name": split.name, "stage": shared["stage"], "train_rows": len(split.train), "valid_rows": 0}
-        content |= {"texts": len(rows), "loss": loss, "seconds": round(time.monotonic() - started, 1)}
+        content |= {"texts": len(rows), "loss": loss, "seconds": round(record.totals()["seconds"], 1)}
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "history": fitter.state.log_history}
-        content |= {"shared": run.shared_part(shared)}
+        content |= record.described() | {"shared": run.shared_part(shared)}
         save = training_run.save_fold
         run.publish_fold(folder, split.name, lambda path: save(path, fitter.model, state, None, shared, content, None))
         if not data_args.keep_checkpoints:

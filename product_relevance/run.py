@@ -23,6 +23,8 @@ PACKAGES = (
     "tokenizers",
     "huggingface_hub",
 )
+# Of fold.json alone.
+PRIVATE = ("history", "shared", "settings")
 # What folds of one run must share: otherwise their mean would be of unlike things.
 SHARED = (
     "task",
@@ -124,7 +126,7 @@ def read_folds(run: Path, names: list[str]) -> list[dict]:
 
 def of_folds(folds: list[dict]) -> dict:
     """Return what `run.json` tells of its finished folds together: when, each, their base, seconds of all."""
-    told = [{key: value for key, value in fold.items() if key not in ("history", "shared")} for fold in folds]
+    told = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
     return {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
 

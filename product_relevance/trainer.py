@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback
 
 from product_relevance import distributed, memory, micro_batches, objectives, prefix_batches
 from product_relevance.arguments import ObjectiveArguments
 from product_relevance.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
+from product_relevance.checkpoint_record import ResumableTrainer
 from product_relevance.heads import HEAD
 from product_relevance.modeling import evaluating
 
 
-class RelevanceTrainer(Trainer):
+class RelevanceTrainer(ResumableTrainer):
     """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
 
     def __init__(
@@ -35,6 +36,11 @@ class RelevanceTrainer(Trainer):
         self.class_weights = self._class_weights()
         self.known = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the pairs and tokens of this training on all processes, which have batches of one size."""
+        mine = {"pairs": self.pairs, "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
+        return {name: number * self.args.world_size for name, number in mine.items()}
 
     def _class_weights(self) -> torch.Tensor | None:
         if not self.objective.class_weights:
@@ -229,17 +235,18 @@ def last_usable_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def speed(trainer: RelevanceTrainer, seconds: float) -> dict:
+def speed(totals: dict[str, float]) -> dict:
     """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training.
 
-    Rates are those of this process times the number of processes, which have batches of one size.
+    Args:
+        totals: of `CheckpointRecord.totals`, over all processes and resumes.
     """
-    real, processes = max(1, trainer.real_tokens), trainer.args.world_size
+    seconds, real = totals["seconds"], max(1, totals["real_tokens"])
     return {
         "seconds": round(seconds, 1),
-        "pairs_per_second": round(processes * trainer.pairs / seconds, 2),
-        "tokens_per_second": round(processes * trainer.real_tokens / seconds, 1),
-        "padding_ratio": round(trainer.padded_tokens / real, 3),
+        "pairs_per_second": round(totals["pairs"] / seconds, 2),
+        "tokens_per_second": round(totals["real_tokens"] / seconds, 1),
+        "padding_ratio": round(totals["padded_tokens"] / real, 3),
     }
 
 

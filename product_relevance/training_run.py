@@ -4,14 +4,25 @@ import copy
 import logging
 import math
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from product_relevance import adapters, data, distributed, metrics, modeling, predictor, run, summary, trainer
+from product_relevance import (
+    adapters,
+    data,
+    distributed,
+    metrics,
+    modeling,
+    predictor,
+    resume,
+    run,
+    shaping,
+    summary,
+    trainer,
+)
 from product_relevance.batching import PairDataset, encode_pairs
 from product_relevance.earlier import teacher_column
 from product_relevance.files import sha256_of
@@ -43,7 +54,7 @@ def describe(model_args, data_args, objective, training, frame, template, splits
         for k, v in vars(model_args).items()
         if k.startswith(("lora_", "use_", "init_", "quantization"))
     }
-    training_arguments = {k: v for k, v in training.to_dict().items() if "token" not in k or k.startswith("include")}
+    training_arguments = {k: v for k, v in training.to_dict().items() if not k.endswith("_token")}
     return {
         "format": run.FORMAT,
         "task": data_args.task,
@@ -97,7 +108,10 @@ def claim(training, data_args, shared: dict, splits, taxonomy=None) -> list:
     kept = [] if data_args.overwrite else [s.name for s in splits if run.finished(training.output_dir, s.name)]
     if kept:
         logger.info("%s: finished before, kept", ", ".join(kept))
-    return [split for split in splits if split.name not in kept]
+    todo = [split for split in splits if split.name not in kept]
+    if not data_args.overwrite:
+        resume.check(training, data_args.resume_allow, shared, [split.name for split in todo])
+    return todo
 
 
 def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:
@@ -151,10 +165,10 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
     fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, **split_by)
     if not training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
-    checkpoint = checkpoint_of(training, run.work_folder(folder, split.name))
-    started = time.monotonic()
+    settings = shaping.settings(shared, split.name, bases.fingerprint)
+    checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow, fitter.counts)
     fitter.train(resume_from_checkpoint=checkpoint)
-    speed = trainer.speed(fitter, time.monotonic() - started)
+    speed = trainer.speed(record.totals())
     oof = _score_fold(fitter, frame, tokens, split, tokenizer)
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
     if training.process_index == 0:
@@ -162,7 +176,10 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
         content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
-        content |= {"shared": run.shared_part(shared), "unlabelled_rows": len(train_set) - len(split.train)}
+        content |= record.described() | {
+            "shared": run.shared_part(shared),
+            "unlabelled_rows": len(train_set) - len(split.train),
+        }
         if shared["task"] == BOTH:
             content["tasks"] = shares(frame["task"].iloc[split.train], data_args.task_mixing)
         run.publish_fold(
@@ -180,6 +197,7 @@ def fold_arguments(training, folder: Path, valid):
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
     args.remove_unused_columns = False  # it would drop the weights, which no model's forward knows
+    args.restore_callback_states_from_checkpoint = False  # the Trainer would make them anew: see resume.start
     if training.deepspeed:
         from accelerate.state import AcceleratorState
         from accelerate.utils import DeepSpeedPlugin
@@ -216,18 +234,6 @@ def _finite(history: list[dict]) -> list[dict]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [{key: checked(value) for key, value in row.items()} for row in history]
-
-
-def checkpoint_of(training, folder: Path) -> str | None:
-    """Return the checkpoint of a fold that `--resume_from_checkpoint` asks for; None to start anew."""
-    wanted = training.resume_from_checkpoint
-    if not wanted:
-        return None
-    found = trainer.last_usable_checkpoint(folder) if wanted in (True, "true", "True", "last") else Path(wanted)
-    if found and folder.resolve() not in found.resolve().parents:
-        raise ValueError(f"{found} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
-    logger.info("resuming from %s", found or "the start: no whole checkpoint yet")
-    return str(found) if found else None
 
 
 def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:

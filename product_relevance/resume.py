@@ -1,0 +1,77 @@
+"""Go on with a fold from its last whole checkpoint, if that was trained with the same settings."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import EarlyStoppingCallback
+
+from product_relevance import run, shaping, trainer
+from product_relevance.checkpoint_record import CheckpointRecord, read
+
+logger = logging.getLogger(__name__)
+
+
+def check(training, allowed: list[str], shared: dict, names: list[str]) -> None:
+    """Refuse, before anything is trained, to go on from a checkpoint that was trained otherwise.
+
+    Args:
+        training: TrainingArguments of the run.
+        allowed: of `--resume_allow`.
+        shared: as in `shaping.settings`.
+        names: of the folds to train.
+
+    Raises:
+        ValueError: it says in what, with both values, and the way out.
+    """
+    shaping.check_names(allowed)
+    for name in names:
+        if checkpoint := checkpoint_of(training, run.work_folder(training.output_dir, name)):
+            known = read(Path(checkpoint))[1].get("settings", {})
+            changed = shaping.differences(known, shaping.settings(shared, name))
+            shaping.require_allowed(changed, allowed, checkpoint)
+
+
+def start(fitter, settings: dict, training, allowed: list[str], counts: Callable[[], dict] = dict):
+    """Find the checkpoint that a fold goes on from, and keep a record of what it is trained with.
+
+    Args:
+        fitter: the Trainer of the fold; its `output_dir` is that of its checkpoints.
+        settings: of `shaping.settings`, with the base's weights.
+        training: TrainingArguments of the run.
+        allowed: of `--resume_allow`.
+        counts: see `CheckpointRecord.attach`.
+
+    Returns:
+        (checkpoint or None, CheckpointRecord)
+
+    Raises:
+        ValueError: the checkpoint was trained otherwise.
+    """
+    checkpoint, record = checkpoint_of(training, Path(fitter.args.output_dir)), CheckpointRecord(settings)
+    record.go_on(checkpoint, allowed)
+    record.attach(fitter, counts)
+    if checkpoint:
+        _keep_patience(fitter, Path(checkpoint))
+    if training.resume_from_checkpoint:
+        logger.info("resuming from %s", checkpoint or "the start: no whole checkpoint yet")
+    return checkpoint, record
+
+
+def _keep_patience(fitter, checkpoint: Path) -> None:
+    """Let early stopping count on: the Trainer would start its patience anew, and a resumed run would stop later."""
+    for callback in fitter.callback_handler.callbacks:
+        if isinstance(callback, EarlyStoppingCallback):
+            known = read(checkpoint, EarlyStoppingCallback)[1]
+            callback.early_stopping_patience_counter = known.get("early_stopping_patience_counter", 0)
+
+
+def checkpoint_of(training, folder: Path) -> str | None:
+    """Return the checkpoint of a fold that `--resume_from_checkpoint` asks for; None to start anew."""
+    wanted = training.resume_from_checkpoint
+    if not wanted:
+        return None
+    found = trainer.last_usable_checkpoint(folder) if wanted in (True, "true", "True", "last") else Path(wanted)
+    if found and folder.resolve() not in found.resolve().parents:
+        raise ValueError(f"{found} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
+    return str(found) if found else None
