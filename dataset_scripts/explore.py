@@ -9,8 +9,11 @@ import sys
 
 def make_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
+    from product_relevance.flags import add_source_flags
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
+    add_source_flags(parser, "files")
     parser.add_argument("--output", required=True, help="folder for report.html and figures/")
     parser.add_argument("--language_fix", default="identify", choices=["none", "identify"])
     return parser
@@ -35,12 +38,14 @@ def explore_files(arguments) -> None:
 
     from product_relevance import data, explore, explore_report
     from product_relevance.records import read_records
+    from product_relevance.tables import Source
 
     folder, tasks = Path(arguments.output), {}
     folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(arguments.files):
         rejects = folder / f"{Path(file).stem}.rejects.jsonl"
-        frame = read_records(file, role="any", on_bad_rows="skip", rejects_path=rejects)
+        source = Source(file, arguments.split, arguments.data_revision)
+        frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
         frame = explore.measure(data.add_all(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})

@@ -13,11 +13,12 @@ import sys
 def make_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
     from product_relevance.filtering import Filter
-    from product_relevance.flags import add_flags
+    from product_relevance.flags import add_flags, add_source_flags
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run folder with trained folds")
     parser.add_argument("records", help="the records that the run was trained on, raw or prepared")
+    add_source_flags(parser, "records")
     parser.add_argument("--output", required=True, help="review table to write (Parquet)")
     add_flags(parser, Filter, without=("run", "output"))
     parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"])
@@ -44,11 +45,13 @@ def filter_rows(arguments) -> None:
     from product_relevance.filtering import Filter
     from product_relevance.flags import build
     from product_relevance.records import read_records
+    from product_relevance.tables import Source
 
     step = build(Filter, vars(arguments), "filter")
     if bool(step.apply) != bool(arguments.filtered):
         raise ValueError("--apply and --filtered go together: what to do, and the file for the result")
-    frame = read_records(arguments.records, role="train", on_bad_rows=arguments.on_bad_rows)
+    source = Source(arguments.records, arguments.split, arguments.data_revision)
+    frame = read_records(source, role="train", on_bad_rows=arguments.on_bad_rows)
     scored = step.scored(frame)
     table = step.listed(scored)
     write_table(table, arguments.output)

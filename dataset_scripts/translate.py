@@ -12,11 +12,12 @@ import sys
 
 def make_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_flags
+    from product_relevance.flags import add_flags, add_source_flags
     from product_relevance.steps import Translate
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
+    add_source_flags(parser, "file")
     add_flags(parser, Translate)
     parser.add_argument(
         "--output", required=True, help="Parquet: query (for targets: text), language, translation, status"
@@ -74,9 +75,11 @@ def _texts(arguments):
     from product_relevance.cleaning import clean
     from product_relevance.columns import add_columns
     from product_relevance.records import read_records
+    from product_relevance.tables import Source
 
     # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
-    frame = read_records(arguments.file, task=arguments.task, role="test", on_bad_rows="skip")
+    source = Source(arguments.file, arguments.split, arguments.data_revision)
+    frame = read_records(source, task=arguments.task, role="test", on_bad_rows="skip")
     frame = add_columns(frame, [("clean", clean, {"lowercase": arguments.lowercase})])
     if arguments.field == "query":
         table = frame[["query", "language"]]

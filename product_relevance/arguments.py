@@ -139,6 +139,8 @@ class DataArguments:
     task: str = field(
         metadata={"help": "QC (category path), QI (item title), or one model for both", "choices": [*tasks.CHOICES]}
     )
+    split: str | None = option(None, "of records that have several: a saved data set, or one of the Hub")
+    data_revision: str | None = option(None, "commit, tag or branch of records on the Hub")
     task_mixing: str = option(
         "proportional", "of QC,QI: shares of the loss: proportional to the rows, equal, or a temperature from 1 up"
     )

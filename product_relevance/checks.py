@@ -23,7 +23,7 @@ def find_defects(table: RawTable, task: str, target_field: str, role: str) -> It
         table: As read; it has all the fields that the role needs.
         task: "QC" or "QI".
         target_field: `category_path` or `item_title`.
-        role: "train" asks for a label in each row; otherwise a label may be missing.
+        role: "train" asks for a label in each row; "any" lets it be missing; in a "test" file nobody reads it.
 
     Yields:
         The defects, field by field.
@@ -33,7 +33,8 @@ def find_defects(table: RawTable, task: str, target_field: str, role: str) -> It
     yield from _text_defects(table, "language", ROW)
     yield from _text_defects(table, "origin_query", EMPTY)
     yield from _text_defects(table, target_field, EMPTY, is_target=True)
-    yield from _label_defects(table, role)
+    if role != "test":
+        yield from _label_defects(table, role)
     own = ("id", "task", "language", "origin_query", target_field, "label")
     for field in [field for field in table.columns if field not in own]:
         yield from _extra_defects(table, field)

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from product_relevance import commands as run
+from product_relevance.flags import add_source_flags
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     check = _add(
         commands, "check", run.check, "check a submission against the file it answers; exit code 1 on any defect"
     )
-    check.add_argument("file", help="the competition's dev or test file")
+    _add_records(check, "the competition's dev or test file")
     check.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
     compare = _add(commands, "compare", run.compare, "share and examples of predictions that differ")
     compare.add_argument("a")
@@ -76,6 +77,11 @@ def _add_scoring(parser) -> None:
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
 
 
+def _add_records(parser, text: str) -> None:
+    parser.add_argument("file", help=text)
+    add_source_flags(parser, "file")
+
+
 def _add_limit(parser) -> None:
     parser.add_argument(
         "--max_disagreement",
@@ -88,7 +94,7 @@ def _add_limit(parser) -> None:
 def _add_predict(commands) -> None:
     predict = _add(commands, "predict", run.predict, "score a file with the ensemble and write a submission")
     _add_scoring(predict)
-    predict.add_argument("file", help="records with or without labels; each id gets a prediction")
+    _add_records(predict, "records; labels in it are not read, each id gets a prediction")
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
     predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")
@@ -104,7 +110,7 @@ def _add_predict(commands) -> None:
 def _add_evaluate(commands) -> None:
     evaluate = _add(commands, "evaluate", run.evaluate, "measure folds and ensemble on a labelled file")
     _add_scoring(evaluate)
-    evaluate.add_argument("file", help="labelled records")
+    _add_records(evaluate, "labelled records")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
 
 

@@ -16,6 +16,12 @@ def _load(arguments):
     return _score(arguments).load()
 
 
+def _source(arguments):
+    from product_relevance.tables import Source
+
+    return Source(arguments.file, arguments.split, arguments.data_revision)
+
+
 def decide(arguments) -> None:
     """Choose calibration and cuts of a run."""
     from product_relevance import nested
@@ -56,7 +62,7 @@ def predict(arguments) -> None:
         return _predict_shards(arguments)
     written = predict_file(
         _load(arguments),
-        arguments.file,
+        _source(arguments),
         arguments.output,
         vote=arguments.vote,
         threshold=arguments.threshold,
@@ -71,6 +77,8 @@ def predict(arguments) -> None:
 def _predict_shards(arguments) -> None:
     from product_relevance import shard_jobs
 
+    if arguments.split or arguments.data_revision:
+        raise ValueError("--shards, --workers: only files are cut; leave --split and --data_revision out")
     if arguments.consistent_ancestors:
         raise ValueError("--consistent_ancestors: the pairs of a query may lie in different shards; leave one out")
     number = arguments.workers if arguments.shards is None else arguments.shards
@@ -86,7 +94,7 @@ def evaluate(arguments) -> None:
 
     figures = evaluate_file(
         _load(arguments),
-        arguments.file,
+        _source(arguments),
         vote=arguments.vote,
         threshold=arguments.threshold,
         translation=arguments.translation,
@@ -143,7 +151,7 @@ def check(arguments) -> None:
     from product_relevance.defects import SHOWN_DEFECTS
     from product_relevance.submission import check_submission
 
-    defects = check_submission(arguments.file, arguments.submission)
+    defects = check_submission(_source(arguments), arguments.submission)
     for defect in defects[:SHOWN_DEFECTS]:
         print(defect)
     if defects:

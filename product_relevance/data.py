@@ -14,6 +14,7 @@ from product_relevance.embedded import cache_folder
 from product_relevance.prompt import KINDS, Prompt
 from product_relevance.provenance import ORIGINAL
 from product_relevance.records import read_records
+from product_relevance.tables import Source
 from product_relevance.tasks import BOTH
 from product_relevance.taxonomy import Taxonomy
 from product_relevance.templates import Template
@@ -40,7 +41,8 @@ def load_columns(
     if arguments.on_bad_rows == "skip" and rejects:
         os.makedirs(os.path.dirname(rejects) or ".", exist_ok=True)
     parts = {}
-    for task, file in arguments.files().items():
+    for task, name in arguments.files().items():
+        file = Source(name, arguments.split, arguments.data_revision)
         own = rejects if arguments.task != BOTH or not rejects else Path(rejects).with_stem(f"rejects_{task}")
         options = {"task": task, "on_bad_rows": arguments.on_bad_rows, "rejects_path": own}
         role = "train" if labelled or _has_labels(file, options) else "any"
@@ -50,7 +52,7 @@ def load_columns(
     return add_all(frame, arguments.lowercase, arguments.language_fix, arguments.translation)
 
 
-def _has_labels(file: str, options: dict) -> bool:
+def _has_labels(file: Source, options: dict) -> bool:
     frame = read_records(file, role="any", **options)
     return "label" in frame and bool(frame["label"].notna().all())
 

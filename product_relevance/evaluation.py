@@ -5,9 +5,10 @@ import numpy as np
 from product_relevance import metrics, thresholds
 from product_relevance.prediction import cut, cuts, read_for, score_records
 from product_relevance.report import metrics_table
+from product_relevance.tables import Source
 
 
-def evaluate_file(ensemble, file: str, *, vote=None, threshold="f1", translation=None) -> dict:
+def evaluate_file(ensemble, file: str | Source, *, vote=None, threshold="f1", translation=None) -> dict:
     """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
 
     Returns:

@@ -27,6 +27,12 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, without: Collection[s
         parser.add_argument(f"--{field.name}", **options, **_form(field))
 
 
+def add_source_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the flags --split and --data_revision, which belong to the records that the argument `what` names."""
+    parser.add_argument("--split", help=f"of {what}, if it has several: a saved data set, or one of the Hub")
+    parser.add_argument("--data_revision", help=f"commit, tag or branch of {what} on the Hub")
+
+
 def build(kind: type, values: Mapping[str, object], where: str):
     """Make a dataclass of what a program's parser or `parse` gave; other names are left out.
 

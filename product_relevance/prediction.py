@@ -15,12 +15,13 @@ from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
 from product_relevance.run import write_json
 from product_relevance.submission import write_submission
+from product_relevance.tables import Source
 from product_relevance.tasks import BOTH
 
 logger = logging.getLogger(__name__)
 
 
-def read_for(ensemble, file: str, role: str):
+def read_for(ensemble, file: str | Source, role: str):
     """Read records for an ensemble; for one of both tasks the file says which of them it is.
 
     Returns:
@@ -107,7 +108,7 @@ def scores_path(target: Path) -> Path:
 
 def predict_file(
     ensemble,
-    file: str,
+    file: str | Source,
     output: str,
     *,
     vote: str | None = None,

@@ -17,6 +17,7 @@ from product_relevance.parts import Parts
 from product_relevance.provenance import ORIGINAL, with_provenance, write_rows
 from product_relevance.recipe import load_recipe, split_recipe
 from product_relevance.records import read_records
+from product_relevance.tables import Source
 from product_relevance.taxonomy import Taxonomy
 
 TRANSLATE = "translate"
@@ -29,6 +30,8 @@ class Preparation:
     file: str = field(metadata={"help": "records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
     task: str = field(metadata={"help": "QC (category path) or QI (item title)", "choices": ["QC", "QI"]})
     output: str = field(metadata={"help": "Parquet to write; its card is written beside it"})
+    split: str | None = option(None, "of FILE, if it has several: a saved data set, or one of the Hub")
+    data_revision: str | None = option(None, "commit, tag or branch of FILE on the Hub")
     role: str = option("train", "test rows are never dropped and get no folds", ["train", "test"])
     on_bad_rows: str = option("error", "stop, or put them aside as rejects", ["error", "skip"])
     lowercase: bool = option(False, "lower-case both texts")
@@ -61,6 +64,8 @@ class Preparation:
             raise ValueError(f"--role test: found the steps {', '.join(names)}, expected translate only, or none")
         if self.shards and self.role != "test":
             raise ValueError("--shards: folds and most steps look at all rows at once; give --role test")
+        if self.shards and (self.split or self.data_revision):
+            raise ValueError("--shards: only files are cut; leave --split and --data_revision out")
         if self.shards and self.taxonomy_of:
             raise ValueError("--taxonomy_of counts over all rows: leave it out with --shards")
         if no_deed := [step for name, step in self.steps if name == "filter" and not step.apply]:
@@ -164,9 +169,19 @@ def _stages(asked: Preparation) -> list[Stage]:
 
 
 def _asked_of_columns(asked: Preparation, translate) -> dict:
-    names = ("file", "task", "role", "on_bad_rows", "lowercase", "language_fix", "translation")
+    names = (
+        "file",
+        "split",
+        "data_revision",
+        "task",
+        "role",
+        "on_bad_rows",
+        "lowercase",
+        "language_fix",
+        "translation",
+    )
     options = {name: _file_name(getattr(asked, name)) for name in names}
-    contents = {"file": steps.content_of("file", asked.file)}
+    contents = {"file": steps.content_of("file", _source(asked))}
     if asked.translation not in ("none", "column"):
         contents["translation"] = steps.content_of("translation", asked.translation)
     if translate:
@@ -192,8 +207,12 @@ def _facts(asked: Preparation, columns: Stage) -> dict:
     return facts | {"sha256": columns.asked["contents"]["file"], "version": version("product-relevance")}
 
 
+def _source(asked: Preparation) -> Source:
+    return Source(asked.file, asked.split, asked.data_revision)
+
+
 def _columns(asked: Preparation, translate) -> pd.DataFrame:
-    frame = read_records(asked.file, task=asked.task, role=asked.role, on_bad_rows=asked.on_bad_rows)
+    frame = read_records(_source(asked), task=asked.task, role=asked.role, on_bad_rows=asked.on_bad_rows)
     source = translate.load() if translate else asked.translation
     frame = data.add_all(frame, asked.lowercase, asked.language_fix, source)
     if asked.taxonomy_of:

@@ -22,7 +22,7 @@ from product_relevance.checks import (
 from product_relevance.defects import EMPTY, FATAL, Defect, RecordError, fail, show, write_rejects
 from product_relevance.language_codes import is_code, normal_codes
 from product_relevance.sources import read_table
-from product_relevance.tables import ABSENT, RawTable
+from product_relevance.tables import ABSENT, RawTable, Source
 
 __all__ = ["ROLES", "TARGET_FIELD", "TASKS", "RecordError", "read_records", "source_record"]
 
@@ -35,7 +35,7 @@ OWN_COLUMNS = ("id", "task", "language", "origin_query", "target", "label", "def
 
 
 def read_records(
-    source: str | os.PathLike,
+    source: str | os.PathLike | Source,
     *,
     task: str | None = None,
     role: str = "train",
@@ -52,9 +52,10 @@ def read_records(
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder written by
-            `datasets.save_to_disk`, or (if nothing here has this name) a Hub data set id `org/name`.
+            `datasets.save_to_disk`, or (if nothing here has this name) a Hub data set id `org/name`; a `Source` brings
+            its own split and revision.
         task: "QC" or "QI"; None takes the task that most rows name.
-        role: "train" (labels required, contradictory ones are defects), "test" (labels optional, no row dropped)
+        role: "train" (labels required, contradictory ones are defects), "test" (labels of no interest, no row dropped)
             or "any" (labels optional, as in evaluation files).
         on_bad_rows: "error" raises with the first ten defects; "skip" leaves bad rows out and writes each of them
             with its reason to `rejects_path`.
@@ -82,6 +83,7 @@ def read_records(
     table = read_table(source, split=split, revision=revision)
     _require_rows(table)
     task = task or _main_task(table)
+    _refuse_other_task(table, task)
     _require_fields(table, task, role)
     defects, clashes = _find_all(table, task, role)
     _settle(table.name, defects, role, on_bad_rows)
@@ -131,12 +133,26 @@ def _main_task(table: RawTable) -> str:
     raise RecordError(f"{table.name}: field 'task': found {found}, expected QC or QI in each row; add or correct it")
 
 
+def _refuse_other_task(table: RawTable, task: str) -> None:
+    """Raise one error for a whole file of the other task."""
+    other = next(name for name in TASKS if name != task)
+    own, other_field = TARGET_FIELD[task], TARGET_FIELD[other]
+    named = Counter(value for value in table.columns.get("task", ()) if isinstance(value, str))
+    lacks = own not in table.columns
+    if other_field in table.columns and (lacks or (named[other] and not named[task])):
+        found = f"the field {other_field!r}" if lacks else f"{other!r} in the field 'task' of all rows"
+        advice = f"it looks like a {other} file: take it for task {other}, or name a {task} file"
+        raise RecordError(f"{table.name}: found {found}, expected {own!r} and {task!r}; {advice}", table.defects)
+
+
 def _require_fields(table: RawTable, task: str, role: str) -> None:
     labels = ["label"] if role == "train" else []
     for field in ["id", "task", "language", "origin_query", TARGET_FIELD[task], *labels]:
         if field not in table.columns:
             names = ", ".join(table.columns) or "no field at all"
-            advice = "read it as a test file, or add the labels" if field == "label" else f"is it a {task} file?"
+            advice = (
+                "add the labels" if field == "label" else f"rename the field that holds it, if this is a {task} file"
+            )
             told = f"found no row that has it (there are: {show(names)}), expected it in each row"
             raise RecordError(f"{table.name}: field {field!r}: {told}; {advice}", table.defects)
 

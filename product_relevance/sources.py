@@ -11,17 +11,20 @@ from typing import Any
 from product_relevance.defects import FATAL, Defect, RecordError, show
 from product_relevance.delimited import read_delimited
 from product_relevance.files import json_line, sha256_of
-from product_relevance.tables import RawTable, raw_lines, refuse_foreign, usable_name
+from product_relevance.tables import RawTable, Source, raw_lines, refuse_foreign, usable_name
 
 CHUNK = 10_000
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def read_table(source: str | os.PathLike, *, split: str | None = None, revision: str | None = None) -> RawTable:
+def read_table(
+    source: str | os.PathLike | Source, *, split: str | None = None, revision: str | None = None
+) -> RawTable:
     """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name tells.
 
     Args:
-        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`.
+        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`; a
+            `Source` brings its own split and revision.
         split: Of a folder or Hub data set that has several.
         revision: Of a Hub data set: branch, tag or commit.
 
@@ -31,6 +34,8 @@ def read_table(source: str | os.PathLike, *, split: str | None = None, revision:
     Raises:
         RecordError: There is no such source, or it cannot be read at all.
     """
+    if isinstance(source, Source):
+        source, split, revision = source.name, source.split, source.revision
     name = os.fspath(source)
     if os.path.isdir(name):
         _refuse(name, revision=revision)
@@ -51,7 +56,8 @@ def _refuse(name: str, **options: str | None) -> None:
     for option, value in options.items():
         if value is not None:
             kinds = "a Hub data set" if option == "revision" else "a saved datasets folder or a Hub data set"
-            raise RecordError(f"{name}: found {option} {value!r}, expected one for {kinds} only; leave it out")
+            flag = "--data_revision" if option == "revision" else "--split"
+            raise RecordError(f"{name}: found {option} {value!r}, expected one for {kinds} only; leave {flag} out")
 
 
 def read_json_lines(name: str) -> RawTable:
@@ -155,12 +161,15 @@ def _read_folder(name: str, split: str | None) -> RawTable:
     import pyarrow as pa
 
     try:
-        data = _pick_split(name, datasets.load_from_disk(name), split)
-        return _from_arrow(name, data.with_format("arrow")[:], sha256_of(name))
+        data = datasets.load_from_disk(name)
+        several = isinstance(data, dict) and len(data) > 1
+        table = _from_arrow(name, _pick_split(name, data, split).with_format("arrow")[:], "")
+        table.sha256 = sha256_of(os.path.join(name, str(split)) if several else name)
     except RecordError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         raise _unreadable(name, error, "a folder written by datasets.save_to_disk") from error
+    return table
 
 
 def _read_hub(name: str, split: str | None, revision: str | None) -> RawTable:
@@ -185,8 +194,11 @@ def _pick_split(name: str, data: Any, split: str | None) -> Any:
     if split is None and len(data) == 1:
         return next(iter(data.values()))
     if split not in data:
-        found = "no split named" if split is None else f"split {split!r}"
-        raise RecordError(f"{name}: found {found}, expected one of {', '.join(data)}; choose a split")
+        found = "several splits" if split is None else f"no split {split!r}"
+        advice = "name one with --split"
+        if os.path.isdir(name):
+            advice += f", or give its own folder, {os.path.join(name, next(iter(data)))}"
+        raise RecordError(f"{name}: found {found}, expected one of {', '.join(data)}; {advice}")
     return data[split]
 
 

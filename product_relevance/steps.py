@@ -13,6 +13,7 @@ from product_relevance.files import sha256_of
 from product_relevance.filtering import Filter
 from product_relevance.language_codes import normal_code
 from product_relevance.sources import read_table
+from product_relevance.tables import Source
 
 ENGINES = ["seq2seq", "llm", "table"]
 
@@ -263,13 +264,13 @@ def contents(step: object, task: str) -> dict[str, str]:
     return found
 
 
-def content_of(option: str, name: str, revision: str | None = None) -> str:
+def content_of(option: str, name: str | Source, revision: str | None = None) -> str:
     """Fingerprint what an option names: the sha256 of a file, folder or embedded model, or the Hub's commit.
 
     Args:
         option: Its name. A `run` is known by its out-of-fold scores, a `veto` by the content of its ensemble; `file`
             and `like` are records, which may be a data set of the Hub.
-        name: File, folder or Hub id.
+        name: File, folder or Hub id; records may be a `Source`.
         revision: Of a Hub id.
 
     Raises:
@@ -278,7 +279,7 @@ def content_of(option: str, name: str, revision: str | None = None) -> str:
     from product_relevance import checkpoints, locate, manifest
 
     if option in RECORDS:
-        return sha256_of(name) if os.path.exists(name) else read_table(name).sha256
+        return sha256_of(name) if os.path.isfile(name) else read_table(name).sha256
     if option == "run":
         return fingerprint(label_noise.read_scores(name))
     if option == "veto":

@@ -14,7 +14,7 @@ from product_relevance.defects import RecordError, show
 from product_relevance.files import atomic_write, json_line
 from product_relevance.records import TASKS, read_records, source_record
 from product_relevance.sources import read_json_lines
-from product_relevance.tables import BOM
+from product_relevance.tables import BOM, Source
 
 SUBMISSION_FILES = tuple(f"submit_{task}.txt" for task in TASKS)
 SHOWN_IDS = 5
@@ -60,7 +60,7 @@ def _checked_predictions(predictions: Sequence[int], rows: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def check_submission(source_file: str | os.PathLike, submission_file: str | os.PathLike) -> list[str]:
+def check_submission(source_file: str | os.PathLike | Source, submission_file: str | os.PathLike) -> list[str]:
     """Compare a submission with the file it answers.
 
     Args:

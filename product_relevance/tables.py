@@ -23,6 +23,21 @@ SIGNATURES = {
 }
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file, folder or Hub data set by name, with the split and the revision to take of it."""
+
+    name: str
+    split: str | None = None
+    revision: str | None = None
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass
 class RawTable:
     """A source's rows as they were given, column by column.

@@ -84,10 +84,16 @@ def test_mixed_tasks_name_the_rows_of_the_rarer_one(tmp_path):
         read_records(write_lines(tmp_path / "a.txt", rows))
 
 
-def test_a_file_of_the_other_task_is_refused(tmp_path):
-    path = write_lines(tmp_path / "a.txt", rows_of({}, task="QI"))
-    with pytest.raises(RecordError, match="field 'category_path': found no row that has it.*is it a QC file"):
-        read_records(path, task="QC")
+@pytest.mark.parametrize(("task", "other"), [("QC", "QI"), ("QI", "QC")])
+@pytest.mark.parametrize("empty", [False, True], ids=["one target field", "both target fields"])
+def test_a_file_of_the_other_task_is_one_error_that_names_the_task(tmp_path, task, other, empty):
+    rows = rows_of({}, {}, task=other)
+    if empty:
+        rows = [row | {field: row.get(field) for field in ("category_path", "item_title")} for row in rows]
+    path = write_lines(tmp_path / "a.txt", rows)
+    with pytest.raises(RecordError, match=f"it looks like a {other} file: take it for task {other}") as error:
+        read_records(path, task=task)
+    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n\n", b"\xef\xbb\xbf"])

@@ -159,6 +159,17 @@ def test_predict_writes_a_submission_that_passes_and_every_id_gets_a_prediction(
         relevance(["predict", str(run), str(file), "--output", str(output)])
 
 
+def test_a_split_is_predicted_and_its_labels_are_not_read(run, tmp_path):
+    import datasets
+
+    rows = [row | {"label": "unknown"} for row in rows_of("test_QC.txt")[:9]]
+    splits = {"test": datasets.Dataset.from_list(rows), "more": datasets.Dataset.from_list(rows[:1])}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    words = ["predict", str(run), str(tmp_path / "saved"), "--split", "test", "--output", str(tmp_path / "out.txt")]
+    relevance([*words, "--device", "cpu"])
+    assert len((tmp_path / "out.txt").read_text().splitlines()) == 9
+
+
 def test_a_prediction_that_was_interrupted_goes_on_where_it_stopped(ensemble, tmp_path, monkeypatch):
     file = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:50])
     prediction.predict_file(ensemble, str(file), str(tmp_path / "whole.txt"), chunk_rows=10)

@@ -10,6 +10,7 @@ import pytest
 from record_rows import ROW, rows_of, without, write_lines
 
 from product_relevance.records import RecordError, read_records, source_record
+from product_relevance.tables import Source
 
 
 def test_a_competition_file_gives_the_stated_columns_and_attributes(tmp_path):
@@ -78,11 +79,21 @@ def test_a_data_set_with_splits_asks_which_one(tmp_path):
     splits = {"train": rows_of({}), "dev": rows_of({}, {})}
     data = datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()})
     data.save_to_disk(tmp_path / "saved")
-    with pytest.raises(RecordError, match="expected one of train, dev; choose a split"):
+    with pytest.raises(RecordError, match=r"found several splits, expected one of train, dev; name one with --split"):
         read_records(tmp_path / "saved")
     assert len(read_records(tmp_path / "saved", split="dev")) == 2
-    with pytest.raises(RecordError, match="split 'test'"):
+    with pytest.raises(RecordError, match="no split 'test'"):
         read_records(tmp_path / "saved", split="test")
+
+
+def test_a_split_has_the_fingerprint_of_its_own_folder_which_the_error_names(tmp_path):
+    splits = {"dev": rows_of({}, {}), "train": rows_of({})}
+    data = datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()})
+    data.save_to_disk(tmp_path / "saved")
+    with pytest.raises(RecordError, match=f"or give its own folder, {tmp_path}/saved/dev"):
+        read_records(tmp_path / "saved")
+    named, own = read_records(Source(str(tmp_path / "saved"), "dev")), read_records(tmp_path / "saved/dev")
+    assert named.attrs["sha256"] == own.attrs["sha256"] and len(named) == 2
 
 
 def test_a_hub_data_set_is_loaded_with_its_revision_and_no_remote_code(tmp_path, monkeypatch):
@@ -164,14 +175,19 @@ def test_a_test_row_without_query_or_title_is_kept_and_its_source_can_be_restore
 
 
 def test_other_defects_of_a_test_row_stop_the_reading_or_are_kept_by_skip(tmp_path):
-    changes = [{"origin_query": 12}, {"origin_query": "a\0b"}, {"label": 9}, {"language": ""}]
+    changes = [{"origin_query": 12}, {"origin_query": "a\0b"}, {"language": ""}]
     path = write_lines(tmp_path / "test.txt", rows_of({}, *changes))
-    with pytest.raises(RecordError, match="4 defects"):
+    with pytest.raises(RecordError, match="3 defects"):
         read_records(path, role="test")
     records = read_records(path, role="test", on_bad_rows="skip")
     assert records["origin_query"].tolist()[1:3] == ["", "ab"]
-    assert records["label"].isna().tolist() == [False, False, False, True, False]
     assert source_record(records.iloc[2].to_dict())["origin_query"] == "a\0b"
+
+
+@pytest.mark.parametrize("label", [9, "yes", "", None, True, [1], float("nan"), "a\0b"])
+def test_labels_of_a_test_file_are_not_read(tmp_path, label):
+    records = read_records(write_lines(tmp_path / "test.txt", rows_of({}, {"label": label})), role="test")
+    assert records["defect"].tolist() == ["", ""] and records["label"].isna().tolist() == [False, True]
 
 
 @pytest.mark.parametrize("bad", [b"{", b"\xff", {"id": None}, {"id": 1}, {"task": "QI"}])
