@@ -138,7 +138,8 @@ def read_study(path: str, data: str) -> Study:
     _require(path, set(limits) <= {"train_file", "evaluate"}, "rows_at_most", limits, "train_file, evaluate or both")
     title, evaluate = found.get("title", Path(path).stem), _file(data, found["evaluate"])
     held_out = found.get("held_out_languages", [])
-    _require(path, isinstance(held_out, list), "held_out_languages", held_out, "a list of codes")
+    codes = isinstance(held_out, list) and all(isinstance(code, str) for code in held_out)  # `no` unquoted is False
+    _require(path, codes, "held_out_languages", held_out, "a list of codes, 'no' in quotes")
     return Study(title, recipe, arguments, evaluate, seeds, baseline, rows, limits, held_out)
 
 

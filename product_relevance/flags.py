@@ -65,6 +65,7 @@ def parse(kind: type, options: Mapping[str, object], where: str) -> dict[str, ob
     known = [field.name for field in fields(kind)]
     for name in options:
         require_known(name, known, where)
+    require_no_truth_values(kind, options, where)
     parser = _Parser(prog=where, add_help=False, allow_abbrev=False)
     add_flags(parser, kind)
     return vars(parser.parse_args([word for name, value in options.items() for word in _words(name, value, where)]))
@@ -80,6 +81,23 @@ def require_known(name: object, known: Iterable[str], where: str, what: str = "n
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1)
         raise ValueError(f"{where}: unknown {what} {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+
+
+def require_no_truth_values(kind: type, options: Mapping[str, object], where: str) -> None:
+    """Refuse a truth value where a field has none: YAML reads no, off, yes and on, unless quoted, as False and True.
+
+    Raises:
+        ValueError: There is one, such as the language `no`.
+    """
+    for field in (field for field in fields(kind) if field.name in options and "bool" not in str(field.type)):
+        value = options[field.name]
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, bool):
+                words = "'yes' or 'on'" if part else "'no' or 'off'"
+                raise ValueError(
+                    f"{where}: {field.name}: found {part}, expected a text or a number; YAML reads {words} without "
+                    "quotes as a truth value: write it in quotes, or leave the key out"
+                )
 
 
 def _words(name: str, value: object, where: str) -> list[str]:

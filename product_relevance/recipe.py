@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments, help_line, metric_names
-from product_relevance.flags import require_known
+from product_relevance.flags import require_known, require_no_truth_values
 
 # What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
 TRAINING_DEFAULTS = {
@@ -121,7 +121,7 @@ def load_recipe(path: Path, types: tuple) -> dict:
     """Read a recipe and refuse keys that are no flag.
 
     Raises:
-        ValueError: not a YAML mapping, or an unknown key (with the nearest known one).
+        ValueError: not a YAML mapping, an unknown key (with the nearest known one), or a truth value where none goes.
     """
     import yaml
 
@@ -136,6 +136,8 @@ def load_recipe(path: Path, types: tuple) -> dict:
     known = [f.name for kind in types for f in fields(kind) if f.init]
     for key in recipe:
         require_known(key, known, str(path), "key")
+    for kind in types:
+        require_no_truth_values(kind, recipe, str(path))
     return recipe
 
 

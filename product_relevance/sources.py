@@ -16,6 +16,8 @@ from product_relevance.tables import RawTable, Source, raw_lines, refuse_foreign
 CHUNK = 10_000
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
+COLUMNS_OF_JSON = re.compile(rb'\{\s*"(id|task|language|origin_query|category_path|item_title|label)"\s*:\s*\{')
+
 
 def read_table(
     source: str | os.PathLike | Source, *, split: str | None = None, revision: str | None = None
@@ -95,10 +97,15 @@ def read_json_lines(name: str) -> RawTable:
 
 def _refuse_whole(name: str, first: bytes) -> None:
     """Raise one error for a file of JSON that is not JSON lines, by its first line that is not blank."""
-    kind = "a JSON array" if first.startswith(b"[") else "a JSON object over several lines" if first == b"{" else None
-    if kind:
-        jq = "jq -c '.[]'" if first.startswith(b"[") else "jq -c ."
-        raise RecordError(f"{name}: found {kind}, expected JSON lines, one object a line; convert it: {jq} {name}")
+    if first.startswith(b"["):
+        found, advice = "a JSON array", f"convert it: jq -c '.[]' {name}"
+    elif first == b"{":
+        found, advice = "a JSON object over several lines", f"convert it: jq -c . {name}"
+    elif COLUMNS_OF_JSON.match(first):
+        found, advice = "a JSON object of whole columns", "write it with to_json(..., orient='records', lines=True)"
+    else:
+        return
+    raise RecordError(f"{name}: found {found}, expected JSON lines, one object a line; {advice}")
 
 
 def _row_parser() -> Callable[[bytes], dict[str, Any]]:

@@ -127,6 +127,7 @@ def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys, m
         ({"baseline": "other"}, "baseline: found other, expected one of"),
         ({"evaluate": "none.txt"}, "--data FOLDER"),
         ({"held_out_languages": "ja"}, "expected a list of codes"),
+        ({"held_out_languages": ["ja", False]}, "'no' in quotes"),
         ({"rows": {"plain": {}, "a, b": {}, "a: b": {}}}, "one folder for a, b, a: b"),
         ({"arguments": {"train_file": "train.txt"}}, "arguments.task"),
         ({"recipe": "recipes/none.yaml"}, "expected a recipe"),

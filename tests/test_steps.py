@@ -71,6 +71,7 @@ def test_in_any_order_of_steps_no_made_row_crosses_its_fold(light, order, count)
         ([{"nois": {}}], "step 1: unknown name 'nois'; did you mean noise?"),
         ([{"noise": {"rat": 0.1}}], "noise: unknown name 'rat'; did you mean rate?"),
         ([{"noise": {"rate": "much"}}], "invalid float value: 'much'"),
+        ([{"languages": {"languages": ["de", False]}}], "found False, expected a text or a number; YAML reads 'no'"),
         ([{"noise": {"rate": 2}}], "found 2.0, expected a share from 0 to 1"),
         ([{"noise": {"kinds": ["smell"]}}], "kinds: found smell"),
         ([{"noise": {"rate": {"en": 1}}}], "found a mapping"),
@@ -108,6 +109,7 @@ def test_what_a_recipe_gets_wrong_is_told_before_anything_is_read(tmp_path, list
         ({"task": "QI", "group_by": "prefix"}, "no category prefix"),
         ({"language_fix": "guess"}, "invalid choice"),
         ({"output": None}, "found no output"),
+        ({"translation": False}, "translation: found False, expected a text or a number"),
     ],
 )
 def test_a_wrong_key_of_a_recipe_is_told(tmp_path, changes, told):

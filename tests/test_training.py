@@ -267,6 +267,14 @@ def test_flags_win_over_the_recipe_and_unknown_keys_are_refused(tmp_path):
         parse_arguments([str(recipe)])
 
 
+@pytest.mark.parametrize("line", ["held_out_languages: [de, no]", "eval_strategy: no", "attn_implementation: on"])
+def test_a_word_that_yaml_reads_as_a_truth_value_is_told_to_be_quoted(tmp_path, line):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"model_name_or_path: x\ntask: QC\ntrain_file: t\nbf16: no\n{line}\n")
+    with pytest.raises(ValueError, match=rf"{line.partition(':')[0]}: found (True|False), .*write it in quotes"):
+        parse_arguments([str(recipe)])
+
+
 def test_a_token_is_refused_as_an_argument():
     flags = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t"]
     with pytest.raises(ValueError, match="HF_TOKEN") as error:
