@@ -3,7 +3,7 @@
 import copy
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from product_relevance.batching import encode_pairs
 from product_relevance.heads import base_dtype
 from product_relevance.locate import locate
 from product_relevance.metrics import probabilities
+from product_relevance.pairs import read_pairs, read_targets
 from product_relevance.predictor import predict_logits
 from product_relevance.quantized import is_quantized
 from product_relevance.run_base import load_base
 from product_relevance.taxonomy import Taxonomy
-from product_relevance.templates import Template, both_sides
+from product_relevance.templates import Template
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,9 @@ class RelevanceEnsemble:
 
     def predict(
         self,
-        pairs: Sequence[tuple[str, str]],
-        languages: Sequence[str] | None = None,
-        translations: Sequence[str] | None = None,
+        pairs: Iterable,
+        languages: Iterable[str] | None = None,
+        translations: Iterable[str] | None = None,
         *,
         task: str | None = None,
         vote: str | None = None,
@@ -128,9 +129,9 @@ class RelevanceEnsemble:
         """Return the probability that each target is relevant to its query.
 
         Args:
-            pairs: n pairs (query, target); raw text, cleaned here as in training.
-            languages: n competition codes, read by templates with a language tag.
-            translations: n English translations, read by templates with a translation; the query itself if None.
+            pairs: n pairs (query, target), in any form of `pairs.read_pairs`; raw text, cleaned as in training.
+            languages: n competition codes, read by templates with a language tag; those of the dicts if None.
+            translations: n English translations, read by templates with one; else those of the dicts, or the query.
             task: QC or QI, where the run was trained on both.
             vote: `mean` of the folds' probabilities; `majority`, the share of folds whose probability reaches the
                 threshold; `weighted`, the same with folds weighted by their out-of-fold F1; as loaded if None.
@@ -140,7 +141,7 @@ class RelevanceEnsemble:
             Array of shape (n,) in [0, 1]. For votes the natural cut is 0.5.
 
         Raises:
-            ValueError: an unknown vote, a vote of merged weights, lists of unlike length, or a task that is missing.
+            ValueError: no pair, an unknown vote, a vote of merged weights, lists of unlike length, a missing task.
         """
         vote = self.checked_vote(vote)
         one = self.of_task(task)
@@ -193,8 +194,8 @@ class RelevanceEnsemble:
 
     def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""
-        queries, targets = both_sides(pairs)
-        sides = self.template.render(queries, targets, languages, translations, self.taxonomy, tasks)
+        given = read_pairs(pairs, languages, translations, self.template.task)
+        sides = self.template.render(*given, self.taxonomy, tasks)
         ids = encode_pairs(self.tokenizer, *sides, self.run["max_length"])
         return self._whole._score(ids, progress)
 
@@ -224,12 +225,16 @@ class RelevanceEnsemble:
         """Of the base's weights, as float32 or nf4."""
         return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
 
-    def rank(self, query: str, targets: Sequence[str], top_k=None, language=None, translation=None, task=None):
+    def rank(self, query: str, targets: Iterable[str], top_k=None, language=None, translation=None, task=None):
         """Order targets by relevance to one query.
 
         Returns:
             Dicts `index` (place in `targets`), `score`, `target`; best first, `top_k` of them (all if None).
+
+        Raises:
+            ValueError: one text in place of a list of targets, or a target that is no text.
         """
+        targets = read_targets(query, targets, top_k)
         languages = None if language is None else [language] * len(targets)
         translations = None if translation is None else [translation] * len(targets)
         scores = self.predict([(query, target) for target in targets], languages, translations, task=task)

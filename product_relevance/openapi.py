@@ -1,6 +1,7 @@
 """What the service's OpenAPI page says: the shapes that `payloads` accepts and gives."""
 
-from product_relevance.payloads import LABELS, LANGUAGE, Limits
+from product_relevance.pairs import forms
+from product_relevance.payloads import LABELS, LANGUAGE, OF_RECORDS, Limits
 
 ERRORS = {
     400: "the request is at fault; the error tells what was found and expected",
@@ -13,14 +14,15 @@ ERRORS = {
 }
 
 
-def describe(limits: Limits, thresholds: dict[str, float]) -> dict[str, dict]:
+def describe(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
     """Return FastAPI's keyword arguments of each endpoint.
 
     Args:
         limits: of one request.
         thresholds: of the ensemble; their names may be asked for.
+        task: of the ensemble; says which records it takes.
     """
-    pairs, ranking = _pairs(limits, thresholds), _ranking(limits, thresholds)
+    pairs, ranking = _pairs(limits, thresholds, task), _ranking(limits, thresholds)
     inner = _object({"inputs": _ranking_alone(limits)}, {"parameters": _parameters(limits, thresholds)})
     health = {200: _content(_object({"status": {"type": "string"}}), "ready"), 503: _failure("it has stopped")}
     return {
@@ -77,10 +79,11 @@ def _options() -> dict:
     return {"truncate": {"type": "boolean"}, "raw_scores": {"type": "boolean", "enum": [False]}}
 
 
-def _pairs(limits: Limits, thresholds: dict) -> dict:
-    named = _object({"text": _text(limits), "text_pair": _text(limits)}, _extras(limits))
+def _pairs(limits: Limits, thresholds: dict, task: str) -> dict:
+    more = _extras(limits) | {name: _text(limits) if name == "translated_query" else {} for name in OF_RECORDS}
+    named = [_object(dict.fromkeys(form, _text(limits)), more) for form in forms(task)]
     plain = {"type": "array", "items": _text(limits), "minItems": 2, "maxItems": 2}
-    pair = {"anyOf": [named, plain]}
+    pair = {"anyOf": [*named, plain]}
     inputs = {"anyOf": [pair, _list(pair, limits.pairs)]}
     return _object({"inputs": inputs}, {"parameters": _parameters(limits, thresholds), **_options()})
 

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from product_relevance.language_codes import code_pattern, normal_code
+from product_relevance.pairs import sides_of
 
 LANGUAGE = re.compile(code_pattern())
 LABELS = ("irrelevant", "relevant")
 SIDES = ("text", "text_pair")
 EXTRAS = ("language", "translation")  # of one pair, or as parameters of all pairs without their own
+# What a record of ours may hold beside query, target and language; of these only the translation is read.
+OF_RECORDS = ("translated_query", "id", "task", "label")
 PARAMETERS = (*EXTRAS, "threshold", "top_k")
 # text-embeddings-inference (TEI), the reference server, has the same two; `raw_scores` may only be false.
 OPTIONS = ("truncate", "raw_scores")
 RANKING = ("query", "texts", "return_text", *OPTIONS)
 SHAPES = (
-    '{"inputs": {"text": query, "text_pair": target}}, {"inputs": [query, target]}, a list of either, or '
-    '{"query": query, "texts": [target, ...]}'
+    '{"inputs": {"text": query, "text_pair": target}}, {"inputs": [query, target]}, a list of either (or of records '
+    'with origin_query and their target), or {"query": query, "texts": [target, ...]}'
 )
 
 
@@ -102,12 +105,12 @@ def parse(data: object, ensemble, limits: Limits) -> Question:
     if "inputs" not in data:
         return parse_ranking(data, ensemble, limits)
     inputs = data["inputs"]
-    if isinstance(inputs, dict) and {"query", "texts"} & inputs.keys():
+    if isinstance(inputs, dict) and "texts" in inputs:
         _check_keys("body", data, ("inputs", "parameters"))
         _check_keys("inputs", inputs, RANKING)
         return parse_ranking({**inputs, "parameters": data.get("parameters", {})}, ensemble, limits)
     _check_keys("body", data, ("inputs", "parameters", *OPTIONS))
-    return _question(_rows(inputs, limits), data, ensemble, limits)
+    return _question(_rows(inputs, ensemble.template.task, limits), data, ensemble, limits)
 
 
 def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
@@ -182,23 +185,26 @@ def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False)
     )
 
 
-def _rows(inputs: object, limits: Limits) -> list[tuple[str, str, dict]]:
+def _rows(inputs: object, task: str, limits: Limits) -> list[tuple[str, str, dict]]:
     if isinstance(inputs, str):
         raise ValueError(f"inputs: found a single string, expected a query and a target: {SHAPES}")
     if isinstance(inputs, dict) or _is_pair(inputs):
-        return [_row(inputs, "inputs", limits)]
-    return [_row(pair, f"inputs[{i}]", limits) for i, pair in enumerate(_list(inputs, "inputs", limits))]
+        return [_row(inputs, "inputs", task, limits)]
+    return [_row(pair, f"inputs[{i}]", task, limits) for i, pair in enumerate(_list(inputs, "inputs", limits))]
 
 
-def _row(value: object, where: str, limits: Limits) -> tuple[str, str, dict]:
+def _row(value: object, where: str, task: str, limits: Limits) -> tuple[str, str, dict]:
     """Return query, target, and the pair's own language and translation."""
     if _is_pair(value):
         return _text(value[0], f"{where}[0]", limits), _text(value[1], f"{where}[1]", limits), {}
     if not isinstance(value, dict):
         raise ValueError(f"{where}: found {_kind(value)}, expected a pair: {SHAPES}")
-    _check_keys(where, value, (*SIDES, *EXTRAS), needed=SIDES)
-    query, target = (_text(value[side], f"{where}.{side}", limits) for side in SIDES)
-    return query, target, _extras(value, where, limits)
+    sides = sides_of(value, task) or SIDES
+    _check_keys(where, value, (*sides, *EXTRAS, *OF_RECORDS), needed=sides)
+    query, target = (_text(value[side], f"{where}.{side}", limits) for side in sides)
+    name = "translated_query"
+    translated = {"translation": _text(value[name], f"{where}.{name}", limits)} if name in value else {}
+    return query, target, _extras(translated | value, where, limits)
 
 
 def _extras(values: dict, where: str, limits: Limits) -> dict:
@@ -211,7 +217,8 @@ def _extras(values: dict, where: str, limits: Limits) -> dict:
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, str) for side in value)
+    """Tell whether a list means one pair: two of anything but lists and objects, which would be pairs themselves."""
+    return isinstance(value, list) and len(value) == 2 and not any(isinstance(side, list | dict) for side in value)
 
 
 def _text(value: object, where: str, limits: Limits) -> str:

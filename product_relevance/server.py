@@ -169,7 +169,7 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
-    described = openapi.describe(service.settings.limits, service.ensemble.thresholds)
+    described = openapi.describe(service.settings.limits, service.ensemble.thresholds, service.ensemble.template.task)
 
     # `/` is where Inference Endpoints and InferenceClient post
     @app.post("/", include_in_schema=False)

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from product_relevance import nested, run, thresholds
 from product_relevance.calibration import to_logit
+from product_relevance.pairs import read_pairs
 from product_relevance.report import metrics_table
 from product_relevance.tasks import of_task
 
@@ -250,8 +251,25 @@ class RelevanceStack:
             raise ValueError("a stack has coefficients instead of votes: leave --vote and --merge vote out")
         return "mean"
 
+    def predict(
+        self,
+        pairs: Iterable,
+        languages: Iterable[str] | None = None,
+        translations: Iterable[str] | None = None,
+        *,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Return the probability of each pair, shape (n,); arguments and errors as in `RelevanceEnsemble.predict`."""
+        given = read_pairs(pairs, languages, translations, self.run["task"])
+        both = list(zip(given.queries, given.targets, strict=True))
+        extra = given.languages, given.translations
+        return self.combine(self._of_members(lambda member: member.predict(both, *extra, progress=progress)))
+
     def score_folds(self, frame: pd.DataFrame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the mean probabilities of each run for records, shape (n, members)."""
+        return self._of_members(lambda member: member.combine(member.score_folds(frame, translation, progress)))
+
+    def _of_members(self, score: Callable) -> np.ndarray:
         import torch
 
         from product_relevance.ensemble import RelevanceEnsemble
@@ -259,7 +277,7 @@ class RelevanceStack:
         columns = []
         for path in self.folds.values():
             member = RelevanceEnsemble.from_pretrained(path, **self.options)
-            columns.append(member.combine(member.score_folds(frame, translation, progress)))
+            columns.append(score(member))
             del member
             gc.collect()  # a model is full of cycles; the next base needs its memory
             if torch.cuda.is_available():

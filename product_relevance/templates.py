@@ -62,18 +62,6 @@ def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False) ->
     return {"text_pair": texts}
 
 
-def both_sides(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Take n pairs apart into n queries and n targets.
-
-    Raises:
-        ValueError: what is no pair of two strings.
-    """
-    for i, pair in enumerate(pairs):
-        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise ValueError(f"pair {i}: found {str(pair)[:80]!r}, expected (query, target), two strings")
-    return [query for query, _ in pairs], [target for _, target in pairs]
-
-
 @dataclass(frozen=True)
 class Template:
     """How raw (query, target) pairs become the model's text pairs; stored with a run for its ensemble.

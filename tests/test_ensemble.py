@@ -128,6 +128,24 @@ def test_bad_pairs_are_named(ensemble):
     assert ensemble.predict([]).shape == (0,)
 
 
+def test_pairs_as_dicts_or_from_an_iterator_have_the_scores_of_tuples(ensemble):
+    expected = ensemble.predict(PAIRS[:9])
+    queries, targets = zip(*PAIRS[:9], strict=True)
+    for pairs in (zip(queries, targets, strict=True), [{"text": q, "text_pair": t} for q, t in PAIRS[:9]]):
+        assert np.allclose(ensemble.predict(pairs), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("ask", [lambda e: e.predict(["手机", "鞋类"]), lambda e: e.rank("zapatos", "toys")])
+def test_texts_in_place_of_pairs_or_targets_are_refused(ensemble, ask):
+    with pytest.raises(ValueError, match="found the text '.*expected a list"):
+        ask(ensemble)
+
+
+def test_a_ranking_takes_any_iterable_of_targets(ensemble):
+    targets = [target for _, target in PAIRS[:5]]
+    assert ensemble.rank("red shoes", iter(targets)) == ensemble.rank("red shoes", targets)
+
+
 def test_another_base_of_the_same_shape_is_refused(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     other = save_base(tmp_path / "other", "qwen3", seed=5)

@@ -37,6 +37,7 @@ def test_every_shape_of_pairs_gets_the_scores_of_the_local_ensemble(handler):
     expected = handler.ensemble.predict(PAIRS[:6])
     shapes = [[named(p) for p in PAIRS[:6]], [list(p) for p in PAIRS[:6]]]
     shapes.append([named(p) if i % 2 else list(p) for i, p in enumerate(PAIRS[:6])])
+    shapes.append([{"id": 1, "task": "QC", "origin_query": q, "category_path": t} for q, t in PAIRS[:6]])
     for inputs in shapes:
         answer = handler({"inputs": inputs, "parameters": {}})
         assert np.allclose([labels[0]["probability"] for labels in answer], expected, atol=1e-5)
@@ -90,6 +91,8 @@ REFUSED = {
     "no inputs": {},
     "a list of strings": {"inputs": ["a", "b", "c"]},
     "half a pair": {"inputs": [{"text": "a"}]},
+    "a record of the other task": {"inputs": {"origin_query": "a", "item_title": SECRET}},
+    "a query with two targets": {"inputs": {"query": "a", "text": SECRET, "text_pair": SECRET}},
     "an unknown key of the body": {"inputs": PAIR, SECRET: 1},
     "an unknown key of a pair": {"inputs": {"text": "a", "text_pair": "b", SECRET: 1}},
     "an unknown parameter": {"inputs": PAIR, "parameters": {SECRET: 1}},
@@ -119,6 +122,26 @@ def test_a_bad_request_is_a_value_error_without_the_clients_text(handler, case):
     with pytest.raises(ValueError, match="found .*expected") as caught:
         handler(REFUSED[case])
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place"),
+    [
+        ([["zapatos", None]], r"inputs\[0\]\[1\]"),
+        (["zapatos", None], r"inputs\[1\]"),
+        ([["a", "b"], [None, "b"]], r"inputs\[1\]\[0\]"),
+        ([{"text": "zapatos", "text_pair": None}], r"inputs\[0\].text_pair"),
+        ([{"origin_query": "zapatos", "category_path": None}], r"inputs\[0\].category_path"),
+    ],
+)
+def test_a_null_is_named_with_its_place(handler, inputs, place):
+    with pytest.raises(ValueError, match=f"^{place}: found null, expected a string"):
+        handler({"inputs": inputs})
+
+
+def test_the_translation_of_a_record_is_that_of_its_pair(handler):
+    record = {"origin_query": "a", "category_path": "b", "translated_query": "c"}
+    assert payloads.parse({"inputs": record}, handler.ensemble, Limits()).translations == ["c"]
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)

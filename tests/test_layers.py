@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"files", "nearest", "batcher", "flags", "tasks", "language_codes"},
+    {"files", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs"},
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
     {"tables"},
     {"sources", "delimited"},

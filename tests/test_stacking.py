@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from product_relevance import RelevanceEnsemble, stacking, thresholds
 from product_relevance.calibration import to_logit
 from product_relevance.cli import main as relevance
+from product_relevance.records import read_records
 from product_relevance.submission import check_submission
 
 sys.path.insert(0, str(ROOT))
@@ -189,6 +190,15 @@ def test_a_stack_predicts_what_its_regression_says(trained, tmp_path, capsys):
         logits = logits + member["coefficient"] * np.log(mean / (1 - mean))
     assert np.allclose(found["score"], 1 / (1 + np.exp(-logits)), atol=1e-6)
     assert (found["prediction"] == (found["score"] >= content["thresholds"]["f1"])).all()
+
+
+def test_a_stack_scores_pairs_as_it_scores_a_frame_of_them(trained):
+    stack = stacking.RelevanceStack.from_pretrained(trained / "stack", device="cpu")
+    rows = rows_of("test_QC.txt")[:9]
+    frame = read_records(write_rows(trained / "nine_QC.txt", rows), task="QC", role="test")
+    expected = stack.combine(stack.score_folds(frame))
+    pairs = iter([(row["origin_query"], row["category_path"]) for row in rows])
+    assert np.allclose(stack.predict(pairs), expected, atol=1e-6)
 
 
 def test_a_stack_is_measured_beside_its_members(trained, tmp_path, capsys):
