@@ -10,7 +10,7 @@ import pandas as pd
 from product_relevance.cleaning import clean_text, normalise
 from product_relevance.language_codes import UNDETERMINED, UNKNOWN, is_code, normal_code, normal_codes
 from product_relevance.provenance import ORIGINAL, append_rows, draw
-from product_relevance.sources import read_table
+from product_relevance.sources import read_columns
 from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, pick_column
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def from_language_table(path: str | os.PathLike) -> Translator:
     Raises:
         ValueError: No such file, another format, or a column missing.
     """
-    columns = read_table(path).columns
+    columns = read_columns(path)
     wanted = (TEXT_COLUMNS, ("language",), TRANSLATION_COLUMNS)
     known: dict[tuple[str, str], str] = {}
     for row in zip(*(columns[pick_column(path, columns, names)] for names in wanted), strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from product_relevance.defects import FATAL, Defect, RecordError, show
+from product_relevance.defects import FATAL, Defect, RecordError, fail, show
 from product_relevance.delimited import read_delimited
 from product_relevance.files import json_line, sha256_of
 from product_relevance.tables import RawTable, Source, raw_lines, refuse_foreign, usable_name
@@ -52,6 +52,18 @@ def read_table(
     if isinstance(source, str) and HUB_ID.fullmatch(name) and suffix not in READERS:
         return _read_hub(name, split, revision)
     raise RecordError(f"{name}: found no such file or folder, expected {formats}; check the name")
+
+
+def read_columns(path: str | os.PathLike) -> dict[str, list[Any]]:
+    """Read a table that is no file of records, such as one of translations, column by column.
+
+    Raises:
+        RecordError: It cannot be read, or a line of it does not parse.
+    """
+    table = read_table(path)
+    if table.defects:
+        fail(table.name, table.defects, "Correct the table: what such a line says is lost.")
+    return table.columns
 
 
 def _refuse(name: str, **options: str | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from product_relevance.cleaning import clean_text
+from product_relevance.sources import read_columns
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def from_table(path: str | os.PathLike) -> Translator:
     for query, english in zip(table[text], table[translation], strict=True):
         if _present(query) and _present(english):
             known.setdefault(clean_text(query), english.strip())
-    logger.info("%s: %d rows, translations of %d distinct texts", path, len(table), len(known))
+    logger.info("%s: %d rows, translations of %d distinct texts", path, len(table[text]), len(known))
 
     def look_up(texts: list[str], languages: list[str]) -> list[str | None]:
         return [known.get(clean_text(text)) for text in texts]
@@ -113,16 +114,12 @@ def _from_column(frame: pd.DataFrame) -> pd.Series:
     return frame["translated_query"].astype("object")
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> dict[str, list]:
     if not path.is_file():
         raise ValueError(f"{path}: found no such file, expected a table of translations (.csv, .tsv, .parquet)")
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return pd.read_parquet(path)
-    if suffix not in (".csv", ".tsv"):
+    if (suffix := path.suffix.lower()) not in (".csv", ".tsv", ".parquet"):
         raise ValueError(f"{path}: found {suffix or 'no ending'}, expected .csv, .tsv or .parquet")
-    # `nan`, `null` and `NA` are queries people type, not missing values.
-    return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+    return read_columns(path)
 
 
 def pick_column(path: str | os.PathLike, table: Iterable[str], names: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from product_relevance.coverage import from_language_table
 from product_relevance.translation import add_translation, from_table
 
 
@@ -67,3 +68,11 @@ def test_a_column_is_used_as_it_is_and_asked_for():
     assert done["translated_query"].tolist() == ["bike", "rot"]
     with pytest.raises(ValueError, match="expected translated_query"):
         add_translation(frame(["rad"]), "column")
+
+
+@pytest.mark.parametrize("read", [from_table, from_language_table])
+def test_a_stray_quote_of_a_table_is_told_and_swallows_no_translation(tmp_path, read):
+    path = tmp_path / "english.tsv"
+    path.write_text('query\tlanguage\ttranslation\n"24 zoll\tde\tscreen\nrad\tde\tbicycle\n30"\tde\tdesk\n')
+    with pytest.raises(ValueError, match=r"english\.tsv:2: found a quote that is not closed"):
+        read(path)
