@@ -176,9 +176,9 @@ def _read_parquet(name: str) -> RawTable:
 
 
 def _read_folder(name: str, split: str | None) -> RawTable:
-    import datasets
     import pyarrow as pa
 
+    datasets = _import_datasets(name)
     try:
         data = datasets.load_from_disk(name)
         several = isinstance(data, dict) and len(data) > 1
@@ -191,10 +191,21 @@ def _read_folder(name: str, split: str | None) -> RawTable:
     return table
 
 
+def _import_datasets(name: str):
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise RecordError(
+            f"{name}: found no package {error.name}, expected it for folders and data sets of the Hub; pip install "
+            "datasets, or give a file"
+        ) from None
+    return datasets
+
+
 def _read_hub(name: str, split: str | None, revision: str | None) -> RawTable:
-    import datasets
     import pyarrow as pa
 
+    datasets = _import_datasets(name)
     try:
         data = _pick_split(name, datasets.load_dataset(name, split=split, revision=revision), split)
         table = _from_arrow(name, data.with_format("arrow")[:], "")

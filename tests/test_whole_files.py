@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -60,3 +61,12 @@ def test_a_file_that_cannot_be_read_is_one_error(tmp_path, suffix):
     (tmp_path / f"a{suffix}").symlink_to(broken)
     with pytest.raises(RecordError, match="expected a file that can be read"):
         read_records(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("name", ["saved", "org/name"])
+def test_a_data_set_without_its_package_is_one_error(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    with pytest.raises(RecordError, match="pip install datasets, or give a file"):
+        read_records(name)
