@@ -14,6 +14,9 @@ def option(default, help, choices=None):
     return field(default=default, metadata=metadata)
 
 
+MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
+MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
+
 # Functions of product_relevance/objectives.py, which imports torch.
 OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
 
@@ -150,6 +153,7 @@ class DataArguments:
         "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
     )
     translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
     input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
     language_tag: bool = option(False, "put the language in front of the query, as [de]")
     task_tag: bool | None = option(
@@ -202,6 +206,9 @@ class DataArguments:
             )
         if self.global_batch_size is not None and self.global_batch_size < 1:
             raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair a step")
+        if not 0 <= self.max_missing_translations <= 1:
+            found = self.max_missing_translations
+            raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")
         tasks.mixing_exponent(self.task_mixing)
         if self.task_mixing != "proportional" and self.task != tasks.BOTH:
             raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")

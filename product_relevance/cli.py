@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from product_relevance import commands as run
+from product_relevance.arguments import MAX_MISSING, MISSING_HELP
 from product_relevance.flags import add_source_flags
 
 
@@ -75,6 +76,8 @@ def _add_scoring(parser) -> None:
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
+    allowed = f"{MISSING_HELP} (default {MAX_MISSING})"
+    parser.add_argument("--max_missing_translations", type=float, default=MAX_MISSING, help=allowed)
 
 
 def _add_records(parser, text: str) -> None:

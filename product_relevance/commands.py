@@ -67,6 +67,7 @@ def predict(arguments) -> None:
         vote=arguments.vote,
         threshold=arguments.threshold,
         translation=arguments.translation,
+        max_missing_translations=arguments.max_missing_translations,
         chunk_rows=arguments.chunk_rows,
         consistent_ancestors=arguments.consistent_ancestors,
         overwrite=arguments.overwrite,
@@ -98,6 +99,7 @@ def evaluate(arguments) -> None:
         vote=arguments.vote,
         threshold=arguments.threshold,
         translation=arguments.translation,
+        max_missing_translations=arguments.max_missing_translations,
     )
     if not arguments.as_json:
         print(evaluation_table(figures))

@@ -11,7 +11,7 @@ from product_relevance.cleaning import clean_text, normalise
 from product_relevance.language_codes import UNDETERMINED, UNKNOWN, is_code, normal_code, normal_codes
 from product_relevance.provenance import ORIGINAL, append_rows, draw
 from product_relevance.sources import read_columns
-from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, pick_column
+from product_relevance.translation import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, lookup, pick_column
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +139,8 @@ def from_language_table(path: str | os.PathLike) -> Translator:
 
     Args:
         path: A CSV, TSV, Parquet or JSON-lines file with a column `query` (or `text`, `origin_query`), a column
-            `language` (the one translated into) and a column `translation`. Texts are compared after cleaning; of
-            several translations the first counts.
+            `language` (the one translated into) and a column `translation`. Texts are compared as
+            `translation.lookup` does; of several translations the first counts.
 
     Returns:
         The translator for `add_languages`; it answers None for what the table lacks.
@@ -150,14 +150,13 @@ def from_language_table(path: str | os.PathLike) -> Translator:
     """
     columns = read_columns(path)
     wanted = (TEXT_COLUMNS, ("language",), TRANSLATION_COLUMNS)
-    known: dict[tuple[str, str], str] = {}
+    known = []
     for row in zip(*(columns[pick_column(path, columns, names)] for names in wanted), strict=True):
         if all(isinstance(value, str) and value.strip() for value in row):
-            known.setdefault((clean_text(row[0]), normal_code(row[1])), row[2])
+            known.append((row[0], normal_code(row[1]), row[2]))
     logger.info("%s: %d translations", path, len(known))
-    return lambda texts, codes: [
-        known.get((clean_text(text), normal_code(code))) for text, code in zip(texts, codes, strict=True)
-    ]
+    find = lookup(known)
+    return lambda texts, codes: find(texts, normal_codes(codes))
 
 
 def _originals(frame: pd.DataFrame) -> np.ndarray:

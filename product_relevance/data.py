@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import cleaning, columns, languages, translation
-from product_relevance.arguments import DataArguments
+from product_relevance.arguments import MAX_MISSING, DataArguments
 from product_relevance.embedded import cache_folder
 from product_relevance.prompt import KINDS, Prompt
 from product_relevance.provenance import ORIGINAL
@@ -49,7 +49,8 @@ def load_columns(
         parts[task] = read_records(file, role=role, **options)
         _check_weights(parts[task])
     frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
-    return add_all(frame, arguments.lowercase, arguments.language_fix, arguments.translation)
+    options = arguments.lowercase, arguments.language_fix, arguments.translation, arguments.max_missing_translations
+    return add_all(frame, *options)
 
 
 def _has_labels(file: Source, options: dict) -> bool:
@@ -84,21 +85,25 @@ def _check_weights(frame: pd.DataFrame) -> None:
 
 
 def add_all(
-    frame: pd.DataFrame, lowercase: bool, language_fix: str, translations: "str | translation.Translator"
+    frame: pd.DataFrame,
+    lowercase: bool,
+    language_fix: str,
+    translations: "str | translation.Translator",
+    max_missing: float = MAX_MISSING,
 ) -> pd.DataFrame:
-    """Add every column, cached on disk by content: clean, then translated, then the language."""
+    """Add every column, cached on disk by content: clean, then translated (`add_translation`), then the language."""
     source = dict(frame.attrs)
     # Shards of a large source are read once: kept columns would only fill the disk.
     cache = None if frame.attrs.get("read_once") else cache_folder() / "columns"
     frame = columns.add_columns(frame, [("clean", cleaning.clean, {"lowercase": lowercase})], cache)
-    frame = translation.add_translation(frame, translations)
+    frame = translation.add_translation(frame, translations, max_missing)
     frame = columns.add_columns(frame, [("language", languages.fix_language, {"method": language_fix})], cache)
     frame.attrs = source
     return frame
 
 
 def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = None) -> pd.DataFrame:
-    """Add the columns as a run was trained with.
+    """Add the columns as a run was trained with; missing translations are counted, see `require_translations`.
 
     Args:
         frame: records to score.
@@ -109,15 +114,36 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
     Raises:
         ValueError: the run was trained with translations, and there are none here.
     """
-    options = run["columns"]
-    trained = options["translation"]
-    chosen = translations or (trained if trained in ("none", "column") else "column")
+    options, chosen = run["columns"], _source_of_translations(run, translations)
     if chosen == "column" and "translated_query" not in frame:
         raise ValueError(
             f"{frame.attrs.get('source', 'records')}: the run was trained with translations, but there is no field "
             "translated_query: give a table with --translation TABLE, or --translation none to go without"
         )
-    return add_all(frame, options["lowercase"], options["language_fix"], chosen)
+    return add_all(frame, options["lowercase"], options["language_fix"], chosen, max_missing=1)
+
+
+def require_translations(frame: pd.DataFrame, run: dict, translations: str | None, max_missing: float) -> None:
+    """Refuse records to score of which too many have no translation, before any is scored.
+
+    Args:
+        frame: records to score.
+        run: content of run.json, or of a stack's file, whose runs have columns of their own.
+        translations: as in `add_run_columns`.
+        max_missing: see `translation.add_translation`.
+
+    Raises:
+        ValueError: more missing than allowed, with examples.
+    """
+    chosen = _source_of_translations(run, translations)
+    if chosen == "none" or (chosen == "column" and "translated_query" not in frame):
+        return
+    translation.add_translation(frame, chosen, max_missing)
+
+
+def _source_of_translations(run: dict, given: str | None) -> str:
+    trained = run.get("columns", {}).get("translation", "none")
+    return given or (trained if trained in ("none", "column") else "column")
 
 
 def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Template:

@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from product_relevance import metrics, thresholds
+from product_relevance import data, metrics, thresholds
+from product_relevance.arguments import MAX_MISSING
 from product_relevance.prediction import cut, cuts, read_for, score_records
 from product_relevance.report import metrics_table
 from product_relevance.tables import Source
 
 
-def evaluate_file(ensemble, file: str | Source, *, vote=None, threshold="f1", translation=None) -> dict:
+def evaluate_file(
+    ensemble, file: str | Source, *, vote=None, threshold="f1", translation=None, max_missing_translations=MAX_MISSING
+) -> dict:
     """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
 
     Returns:
@@ -23,6 +26,7 @@ def evaluate_file(ensemble, file: str | Source, *, vote=None, threshold="f1", tr
     ensemble, frame = read_for(ensemble, file, "any")
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
+    data.require_translations(frame, ensemble.run, translation, max_missing_translations)
     labels, limit = frame["label"].to_numpy(int), cut(ensemble, threshold, vote)
     scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
     seen = ensemble.run["data"]["languages"]

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from product_relevance import ancestors, thresholds
+from product_relevance import ancestors, data, thresholds
+from product_relevance.arguments import MAX_MISSING
 from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
 from product_relevance.run import write_json
@@ -114,6 +115,7 @@ def predict_file(
     vote: str | None = None,
     threshold: str = "f1",
     translation: str | None = None,
+    max_missing_translations: float = MAX_MISSING,
     chunk_rows: int = 5000,
     consistent_ancestors: bool = False,
     overwrite: bool = False,
@@ -127,6 +129,7 @@ def predict_file(
         vote: how the folds' scores are combined.
         threshold: name of a cut of the run, or a number.
         translation: as in `score_records`.
+        max_missing_translations: see `translation.add_translation`.
         chunk_rows: rows between two safe points.
         consistent_ancestors: raise the score of a path to those of the paths below it, see `ancestors.consistent`.
         overwrite: replace the output.
@@ -142,6 +145,7 @@ def predict_file(
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)
     ensemble, frame = read_for(ensemble, file, "test")
+    data.require_translations(frame, ensemble.run, translation, max_missing_translations)
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     parts = Path(f"{output}.parts")
     key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import data, folds, steps
-from product_relevance.arguments import option
+from product_relevance.arguments import MAX_MISSING, MISSING_HELP, option
 from product_relevance.flags import build, parse
 from product_relevance.leakage import require_no_leak
 from product_relevance.parts import Parts
@@ -39,6 +39,7 @@ class Preparation:
         "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
     )
     translation: str = option("none", "none, column, or a CSV/TSV/Parquet of translations")
+    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
     num_folds: int = option(3, "folds")
     group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
     prefix_levels: int = option(2, "levels of the path that make a prefix group")
@@ -214,7 +215,7 @@ def _source(asked: Preparation) -> Source:
 def _columns(asked: Preparation, translate) -> pd.DataFrame:
     frame = read_records(_source(asked), task=asked.task, role=asked.role, on_bad_rows=asked.on_bad_rows)
     source = translate.load() if translate else asked.translation
-    frame = data.add_all(frame, asked.lowercase, asked.language_fix, source)
+    frame = data.add_all(frame, asked.lowercase, asked.language_fix, source, asked.max_missing_translations)
     if asked.taxonomy_of:
         print(_known_paths(asked.taxonomy_of, frame))
     return with_provenance(frame) if asked.steps else frame

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import data, prediction, shards, stacking, steps
+from product_relevance.arguments import MAX_MISSING
 from product_relevance.checkpoints import asked_dtype
 from product_relevance.files import atomic_write, sha256_of
 from product_relevance.locate import read_run
@@ -18,6 +19,8 @@ from product_relevance.provenance import as_source
 from product_relevance.records import read_records
 from product_relevance.run import finished_folds, read_json
 from product_relevance.submission import write_submission
+
+NO_KEY = ("model", "device", "max_missing_translations")  # they are not what the scores depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Score:
         merge, dtype, max_disagreement, reasoning_tokens: See `RelevanceEnsemble.from_pretrained`.
         compile: Compile the model, for all shapes at once; the first batches take minutes.
         device: None takes a GPU where there is one, and of several each worker its own.
-        vote, threshold, translation, chunk_rows: See `prediction.predict_file`.
+        vote, threshold, translation, chunk_rows, max_missing_translations: See `prediction.predict_file`.
     """
 
     model: str
@@ -45,6 +48,7 @@ class Score:
     threshold: str = "f1"
     translation: str | None = None
     chunk_rows: int = 5000
+    max_missing_translations: float = MAX_MISSING
 
     def __post_init__(self):
         object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
@@ -52,6 +56,7 @@ class Score:
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the table that `prediction.predict_frame` makes of the shard's records."""
         scorer, frame = prediction.read_for(_loaded(self), str(source), "test")
+        data.require_translations(frame, scorer.run, self.translation, self.max_missing_translations)
         frame.attrs["read_once"] = True
         options = {name: getattr(self, name) for name in ("vote", "threshold", "translation", "chunk_rows")}
         return prediction.predict_frame(scorer, frame, **options)
@@ -61,7 +66,7 @@ class Score:
         stack = stacking.is_stack(self.model)
         run = read_json(Path(self.model) / stacking.NAME) if stack else read_run(self.model, self.revision)
         named = json.dumps([run, finished_folds(Path(self.model))], sort_keys=True, default=str)
-        options = {name: value for name, value in asdict(self).items() if name not in ("model", "device")}
+        options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
         if not self.compile:
             del options["compile"]  # what was scored before there was such an option stays valid
         return {"job": "score", "run": hashlib.sha256(named.encode()).hexdigest(), "options": _with_content(options)}
@@ -121,7 +126,8 @@ class Columns:
     """Adds the columns of `prepare.py` to a shard of test records: clean texts, translations, languages.
 
     Attributes:
-        task, on_bad_rows, lowercase, language_fix, translation: See `preparation.Preparation`.
+        task, on_bad_rows, lowercase, language_fix, translation, max_missing_translations: See
+            `preparation.Preparation`.
         translate: Options of `steps.Translate` as JSON; None takes `translation`.
     """
 
@@ -130,6 +136,7 @@ class Columns:
     lowercase: bool = False
     language_fix: str = "identify"
     translation: str = "none"
+    max_missing_translations: float = MAX_MISSING
     translate: str | None = None
 
     def __call__(self, source: Path) -> pd.DataFrame:
@@ -137,11 +144,13 @@ class Columns:
         frame = read_records(source, task=self.task, role="test", on_bad_rows=self.on_bad_rows)
         frame.attrs["read_once"] = True
         translations = _translator(self.translate) if self.translate else self.translation
-        return as_source(data.add_all(frame, self.lowercase, self.language_fix, translations))
+        options = self.lowercase, self.language_fix, translations, self.max_missing_translations
+        return as_source(data.add_all(frame, *options))
 
     def key(self) -> dict:
         """Return what determines the columns, as JSON: the options, and the content of what they name."""
-        told = {"job": "prepare", "options": _with_content(asdict(self))}
+        options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
+        told = {"job": "prepare", "options": _with_content(options)}
         if self.translate:
             told["contents"] = steps.contents(steps.Translate(**json.loads(self.translate)), self.task)
         return told
@@ -171,7 +180,7 @@ def prepare_shards(asked) -> str:
     Raises:
         ValueError: See `shards.plan` and `shard_runner.run_local`.
     """
-    names = ("task", "on_bad_rows", "lowercase", "language_fix", "translation")
+    names = ("task", "on_bad_rows", "lowercase", "language_fix", "translation", "max_missing_translations")
     into_english = dict(asked.steps).get("translate")
     options = json.dumps(asdict(into_english), sort_keys=True) if into_english else None
     job = Columns(**{name: getattr(asked, name) for name in names}, translate=options)

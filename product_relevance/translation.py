@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from product_relevance.arguments import MAX_MISSING
 from product_relevance.cleaning import clean_text
 from product_relevance.sources import read_columns
 
@@ -30,7 +31,7 @@ def from_table(path: str | os.PathLike) -> Translator:
 
     Args:
         path: A table with a column `query` (or `text`, `origin_query`) and a column `translation` (or
-            `translated_query`). Texts are compared after cleaning; of several translations the first counts.
+            `translated_query`). Texts are compared as `lookup` does; of several translations the first counts.
 
     Returns:
         The translator; it answers None for a text that the table lacks.
@@ -41,33 +42,50 @@ def from_table(path: str | os.PathLike) -> Translator:
     table = _read_table(Path(path))
     text = pick_column(path, table, TEXT_COLUMNS)
     translation = pick_column(path, table, TRANSLATION_COLUMNS)
-    known = {}
-    for query, english in zip(table[text], table[translation], strict=True):
-        if _present(query) and _present(english):
-            known.setdefault(clean_text(query), english.strip())
-    logger.info("%s: %d rows, translations of %d distinct texts", path, len(table[text]), len(known))
-
-    def look_up(texts: list[str], languages: list[str]) -> list[str | None]:
-        return [known.get(clean_text(text)) for text in texts]
-
-    return look_up
+    rows = zip(table[text], table[translation], strict=True)
+    known = [(query, "", english.strip()) for query, english in rows if _present(query) and _present(english)]
+    logger.info("%s: %d rows, %d of them with a translation", path, len(table[text]), len(known))
+    find = lookup(known)
+    return lambda texts, languages: find(texts, [""] * len(texts))
 
 
-def add_translation(frame: pd.DataFrame, source: "str | os.PathLike | Translator" = "none") -> pd.DataFrame:
+def lookup(rows: Iterable[tuple[str, str, str]]) -> Translator:
+    """Make a translator out of (text, code, translation), where the first translation of a text and a code counts.
+
+    Texts are compared after cleaning: as they are written, else without regard to case, since `--lowercase` lowers the
+    queries and not the table.
+    """
+    known: dict[tuple[str, str], str] = {}
+    any_case: dict[tuple[str, str], str] = {}
+    for text, code, translation in rows:
+        known.setdefault((clean_text(text), code), translation)
+        any_case.setdefault((clean_text(text, True), code), translation)
+
+    def find(text: str, code: str) -> str | None:
+        return known.get((clean_text(text), code), any_case.get((clean_text(text, True), code)))
+
+    return lambda texts, codes: [find(text, code) for text, code in zip(texts, codes, strict=True)]
+
+
+def add_translation(
+    frame: pd.DataFrame, source: "str | os.PathLike | Translator" = "none", max_missing: float = MAX_MISSING
+) -> pd.DataFrame:
     """Add the column `translated_query`; what has no translation keeps its own text and is counted.
 
     Args:
         frame: Records with `language` and `query` (else `origin_query`).
         source: "none" (identity), "column" (`translated_query` is there already), the path of a table, or a
             translator; a translator is called once, with the distinct (query, language) pairs.
+        max_missing: Of a column or table: the greatest share of the distinct queries that are not given as English
+            and have no translation. What a translator cannot translate is its own affair.
 
     Returns:
         A copy of the frame with `translated_query` filled. `attrs["translation"]` holds the counts `distinct`
         (pairs), `missing` (pairs without a translation) and `missing_rows`.
 
     Raises:
-        ValueError: No column `translated_query` for "column", a table that cannot be used, or a translator that
-            returns another number of texts than it got.
+        ValueError: No column `translated_query` for "column", a table that cannot be used, more missing than allowed,
+            or a translator that returns another number of texts than it got.
     """
     frame = frame.copy()
     text_column = "query" if "query" in frame else "origin_query"
@@ -79,10 +97,27 @@ def add_translation(frame: pd.DataFrame, source: "str | os.PathLike | Translator
     counts = {"distinct": len(distinct), "missing": int(distinct.sum()), "missing_rows": int(missing.sum())}
     frame["translated_query"] = found.where(~missing, texts).astype(texts.dtype)
     frame.attrs["translation"] = counts
+    if not callable(source):
+        _require_most(frame.attrs.get("source", "records"), distinct, max_missing)
     if counts["missing"]:
         message = "%d of %d distinct queries (%d rows) have no translation and keep their own text"
         logger.warning(message, counts["missing"], counts["distinct"], counts["missing_rows"])
     return frame
+
+
+def _require_most(name: str, missing: pd.Series, limit: float) -> None:
+    """Refuse a share of missing translations that tells of the wrong table; `missing` is by (text, language)."""
+    texts, languages = (missing.index.get_level_values(level) for level in ("text", "language"))
+    asked = missing[(texts != "") & (languages != "en")]
+    lost = asked[asked]
+    if not len(lost) or len(lost) <= limit * len(asked):
+        return
+    examples = ", ".join(f"{text!r} ({code})" for text, code in lost.index[:3])
+    raise ValueError(
+        f"{name}: translations: {len(lost):,} of {len(asked):,} distinct queries that are not English have none "
+        f"({len(lost) / len(asked):.1%}), for example {examples}; expected at most {limit:.0%}: complete them, or let "
+        "these queries stand in with --max_missing_translations 1"
+    )
 
 
 def _translator(source: "str | os.PathLike | Translator") -> Translator:

@@ -90,4 +90,5 @@ def _records(file: str, arguments) -> pd.DataFrame:
     found.attrs = source
     if not len(found):
         raise ValueError(f"--unlabelled_file {file}: found no record with a query and a target")
-    return data.add_all(found, arguments.lowercase, arguments.language_fix, arguments.translation)
+    options = arguments.lowercase, arguments.language_fix, arguments.translation, arguments.max_missing_translations
+    return data.add_all(found, *options)

@@ -61,7 +61,8 @@ def test_prepared_shards_hold_what_one_piece_holds(tmp_path):
     source = write_rows(tmp_path / "test_QC.txt", [row | {"id": i} for i, row in enumerate(rows)])
     table = tmp_path / "table.csv"
     pd.DataFrame({"query": [rows[0]["origin_query"]], "translation": ["said in English"]}).to_csv(table, index=False)
-    arguments = [str(source), "--task", "QC", "--role", "test", "--translation", str(table), "--output"]
+    arguments = [str(source), "--task", "QC", "--role", "test", "--translation", str(table)]
+    arguments += ["--max_missing_translations", "1", "--output"]
     prepare.main([*arguments, str(tmp_path / "one.parquet")])
     prepare.main([*arguments, str(tmp_path / "parts"), "--shards", "4"])
     one = pd.read_parquet(tmp_path / "one.parquet")
