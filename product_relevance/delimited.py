@@ -154,6 +154,8 @@ def _lines_before(row: list[str], delimiter: str) -> int | None:
 def _checked_header(name: str, line: int, header: list[str], delimiter: str) -> list[str]:
     if others := [other for other in NAMES if len(header) == 1 and other in header[0]]:
         raise RecordError(f"{name}:{line}: {_other_delimiter(name, others[0], delimiter)}")
+    if header[0].startswith("{"):
+        raise RecordError(f"{name}:{line}: found JSON lines, expected a header; give the file the ending .jsonl")
     if not header[0]:
         raise RecordError(
             f"{name}:{line}: found a first column without a name, as pandas writes its index, expected a header of "

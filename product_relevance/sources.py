@@ -115,6 +115,8 @@ def _refuse_whole(name: str, first: bytes) -> None:
         found, advice = "a JSON object over several lines", f"convert it: jq -c . {name}"
     elif COLUMNS_OF_JSON.match(first):
         found, advice = "a JSON object of whole columns", "write it with to_json(..., orient='records', lines=True)"
+    elif b"origin_query" in first and not first.startswith(b"{"):
+        found, advice = "a header, as CSV and TSV have it", "give the file the ending .csv or .tsv"
     else:
         return
     raise RecordError(f"{name}: found {found}, expected JSON lines, one object a line; {advice}")

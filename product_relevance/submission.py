@@ -14,7 +14,7 @@ from product_relevance.defects import RecordError, show
 from product_relevance.files import atomic_write, json_line
 from product_relevance.records import TASKS, read_records, source_record
 from product_relevance.sources import read_json_lines
-from product_relevance.tables import BOM, Source
+from product_relevance.tables import BOM, RawTable, Source
 
 SUBMISSION_FILES = tuple(f"submit_{task}.txt" for task in TASKS)
 SHOWN_IDS = 5
@@ -82,6 +82,10 @@ def check_submission(source_file: str | os.PathLike | Source, submission_file: s
         table = read_json_lines(name)
     except RecordError as error:
         return [str(error)]
+    if other := _other_task(table, records.attrs["task"]):
+        return [
+            f"{name}: found a submission for {other}, expected one for {records.attrs['task']} as in {source_file}"
+        ]
     told = [(0, text) for text in _uncounted_rows(os.fspath(source_file), len(records))]
     told += _layout_defects(name) + [(defect.line, defect.tell(name)) for defect in table.defects]
     first_lines: dict[str, int] = {}
@@ -97,6 +101,11 @@ def check_submission(source_file: str | os.PathLike | Source, submission_file: s
         some = ", ".join(lost[:SHOWN_IDS]) + (", ..." if len(lost) > SHOWN_IDS else "")
         told.append((0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}"))
     return [text for _, text in sorted(told, key=lambda item: item[0])]
+
+
+def _other_task(table: RawTable, task: str) -> str | None:
+    tasks = {value for value in table.columns.get("task", ()) if isinstance(value, str)}
+    return next(iter(tasks)) if len(tasks) == 1 and tasks <= set(TASKS) - {task} else None
 
 
 def _uncounted_rows(name: str, records: int) -> list[str]:

@@ -138,6 +138,12 @@ def test_each_damage_to_the_file_is_caught(source, submission, mutate, told):
     assert any(told in defect for defect in check_submission(source, submission))
 
 
+def test_a_submission_for_the_other_task_is_one_defect_that_names_it(source, submission):
+    rows = [row | {"task": "QC", "category_path": row["item_title"]} for row in lines_of(submission)]
+    defects = check_submission(source, rewrite(submission, rows))
+    assert defects == [f"{submission}: found a submission for QC, expected one for QI as in {source}"]
+
+
 def test_the_command_shows_ten_defects_and_their_number(source, submission, tmp_path, capsys):
     rewrite(submission, [{"id": number} for number in range(100, 140)])
     with pytest.raises(SystemExit, match="41 defects, of which the first 10 are above"):

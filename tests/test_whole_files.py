@@ -30,6 +30,8 @@ FILES = {
     "an indented JSON array": ("a.json", json.dumps(ROWS, indent=1), "jq -c '.[]' "),
     "an array of one row a line": ("a.txt", "[\n" + LINES.replace("}\n", "},\n")[:-2] + "\n]", "a JSON array"),
     "indented objects": ("a.jsonl", json.dumps(ROWS[0], indent=1), "a JSON object over several lines"),
+    "CSV in a .txt": ("a.txt", FRAME.to_csv(index=False), "give the file the ending .csv or .tsv"),
+    "JSON lines in a .csv": ("a.csv", LINES, "found JSON lines, expected a header; give the file the ending .jsonl"),
     "columns of a data frame": ("a.json", FRAME.to_json(), "to_json(..., orient='records', lines=True)"),
     "UTF-16": ("a.txt", LINES.encode("utf-16"), "found UTF-16 text, expected UTF-8 text; save it as UTF-8"),
     "UTF-16, big end first": ("a.csv", FRAME.to_csv(index=False).encode("utf-16-be"), "found UTF-16 text"),
