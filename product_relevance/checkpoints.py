@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from product_relevance import embedded
+from product_relevance.base_faults import check_folder, opening, refuse_code
 from product_relevance.files import sha256_of
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -41,22 +42,11 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     from transformers import AutoConfig
 
     folder = embedded.resolve(name)
-    try:
+    check_folder(name, folder)
+    with opening(name, "config"):
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name}: expected a folder or Hub id of a model; {_first_line(error)}") from None
     refuse_code(name, config)
     return Checkpoint(name, folder, revision, config, identity(name, revision))
-
-
-def refuse_code(name: str, config) -> None:
-    """Refuse a config that asks for code from its repository.
-
-    Raises:
-        ValueError: It has `auto_map`.
-    """
-    if getattr(config, "auto_map", None):
-        raise ValueError(f"{name}: its config has auto_map, code from the repository; this package runs none")
 
 
 def resolve_revision(name: str, revision: str | None = None) -> str | None:
@@ -67,7 +57,9 @@ def resolve_revision(name: str, revision: str | None = None) -> str | None:
     if os.path.isdir(folder):
         return revision
     # configs no longer tell their commit (transformers 5.23); the client's cache does, by its folder's name
-    path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
+    check_folder(name, folder)
+    with opening(name, "config"):
+        path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
     found = re.search(r"/snapshots/([0-9a-f]{40})/", path)
     return found.group(1) if found else revision
 
@@ -82,13 +74,11 @@ def load_tokenizer(checkpoint: Checkpoint):
     from transformers.utils import has_file
 
     folder, revision = checkpoint.folder, checkpoint.revision
-    try:
+    with opening(checkpoint.name, "tokenizer"):
         # transformers 5 rebuilds some tokenizers from their vocabulary alone: MADLAD-400's then lacks the byte
         # fallback and reads an unknown letter as the end of the text. The plain class takes tokenizer.json as it is.
         kind = PreTrainedTokenizerFast if has_file(folder, "tokenizer.json", revision) else AutoTokenizer
         tokenizer = kind.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"{checkpoint.name}: its tokenizer cannot be loaded; {_first_line(error)}") from None
     tokenizer.split_special_tokens = True
     return tokenizer
 
@@ -105,7 +95,7 @@ def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
     Raises:
         ValueError: No safetensors, or weights that do not fill the model.
     """
-    try:
+    with opening(checkpoint.name, "weights"):
         model, info = auto_class.from_pretrained(
             checkpoint.folder,
             revision=checkpoint.revision,
@@ -114,11 +104,6 @@ def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except OSError as error:
-        raise ValueError(
-            f"{checkpoint.name}: found no weights in safetensors, and .bin files are not read, as they can run code; "
-            f"many Hub repositories have them on a branch: --revision refs/pr/N. {_first_line(error)}"
-        ) from None
     if info["missing_keys"]:
         raise ValueError(f"{checkpoint.name}: its file lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}")
     return model.to(device).eval()
@@ -184,7 +169,3 @@ def identity(name: str, revision: str | None = None) -> str:
     if os.path.isdir(folder):
         return sha256_of(folder)
     return resolve_revision(name, revision) or "main"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

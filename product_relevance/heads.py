@@ -9,6 +9,8 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.utils import can_return_tuple
 
+from product_relevance.base_faults import UnusableBaseError
+
 # Modules that are new in a classifier: trained in full, and saved beside the adapter.
 HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 
@@ -44,10 +46,14 @@ class _LastToken:
         )
 
 
-def classifier_class(config):
+def classifier_class(name: str, config):
     """Return transformers' classifier for a config; of the common decoders one that takes the last token first.
 
     The class keeps its name, which stands in the config of whatever it saves.
+
+    Args:
+        name: of the base, for the message.
+        config: of its text part.
 
     Raises:
         ValueError: no classifier of this architecture.
@@ -55,7 +61,8 @@ def classifier_class(config):
     try:
         known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     except KeyError:
-        raise ValueError(f"transformers has no text classifier on {config.model_type}") from None
+        why = f"transformers has no text classifier on {config.model_type}"
+        raise UnusableBaseError(name, why, "take another base") from None
     if not issubclass(known, GenericForSequenceClassification):
         return known
     return type(known.__name__, (_LastToken, known), {"__module__": known.__module__})

@@ -15,7 +15,7 @@ from transformers import (
 from transformers.utils import logging
 
 from product_relevance import embedded
-from product_relevance.checkpoints import refuse_code
+from product_relevance.base_faults import check_folder, check_model, check_tokens, opening, refuse_code
 from product_relevance.heads import HEAD, classifier_class, compute_in_float32
 from product_relevance.language_model import LanguageModel
 from product_relevance.pooling import PooledClassifier
@@ -52,10 +52,12 @@ def load_tokenizer(name: str, revision: str | None = None):
     and words such as `<pad>` inside a query are read as plain text.
 
     Raises:
-        ValueError: no usable pad token.
+        ValueError: a base that cannot be used, a tokenizer that does not belong to it, or no usable pad token.
     """
-    folder = embedded.resolve(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    config, folder = load_config(name, revision), embedded.resolve(name)
+    with opening(name, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    check_tokens(name, tokenizer, config)
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         spare = [t for t in ("<pad>", "<|fim_pad|>", "<|finetune_right_pad_id|>") if t in tokenizer.get_vocab()]
         if not spare:
@@ -70,9 +72,12 @@ def load_config(name: str, revision: str | None = None):
     """Load the config of a base, text part only, set for two labels.
 
     Raises:
-        ValueError: the config asks for code from the repository (`auto_map`).
+        ValueError: no model of its own, or a config that asks for code from the repository (`auto_map`).
     """
-    config = AutoConfig.from_pretrained(embedded.resolve(name), revision=revision, trust_remote_code=False)
+    folder = embedded.resolve(name)
+    check_folder(name, folder)
+    with opening(name, "config"):
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     refuse_code(name, config)
     text = getattr(config, "text_config", None)
     config = text if text is not None else config
@@ -120,7 +125,7 @@ def load_classifier(
         for key in DROPOUTS & config.to_dict().keys():
             setattr(config, key, dropout)
     options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
-    options |= {"trust_remote_code": False, "use_safetensors": True}
+    options |= {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}  # checked below
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
     if config.model_type == "gemma3_text":
@@ -129,9 +134,10 @@ def load_classifier(
         require_causal(name, config, "--stage language_model" if language else "--head yes_no")
         kind = AutoModelForCausalLM
     else:
-        kind = classifier_class(config) if pooling == "auto" else AutoModel
-    with _quiet():  # transformers warns of every new or dropped tensor; the check below is stricter
+        kind = classifier_class(name, config) if pooling == "auto" else AutoModel
+    with _quiet(), opening(name, "weights"):  # transformers warns of new or dropped tensors; the check is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
+    check_model(name, model)
     _check_keys(name, model, info)
     if language:
         return LanguageModel(model)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from product_relevance import checkpoints, modeling, quantized
+from product_relevance.base_faults import UnusableBaseError
 from product_relevance.locate import Located
 from product_relevance.manifest import config_sha256
 from product_relevance.prompt_tokens import use_prompt
@@ -48,11 +49,9 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         model = modeling.load_classifier(
             name, tokenizer, revision, pooling=run["pooling"], answers=answers, dtype=dtype, writes=writes
         )
-    except OSError as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {told[0]}"
-        ) from None
+    except UnusableBaseError as error:
+        told = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
+        raise ValueError(told) from None
     _check_base(found.folder, run, model)
     if in_four_bits:
         _require_adapters(found)

@@ -88,7 +88,7 @@ def test_an_architecture_without_a_classifier_is_refused():
     from transformers import CLIPConfig
 
     with pytest.raises(ValueError, match="no text classifier on clip"):
-        heads.classifier_class(CLIPConfig().text_config)
+        heads.classifier_class("a-base", CLIPConfig().text_config)
 
 
 def adapted(base, **options):

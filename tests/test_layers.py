@@ -8,7 +8,7 @@ from conftest import ROOT
 LAYERS = [
     {"files", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs"},
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
-    {"tables"},
+    {"tables", "base_faults"},
     {"sources", "delimited"},
     {"checks"},
     {"records", "cleaning", "metrics", "figures", "bundle", "calibration", "thresholds", "prompt_tokens"},

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import save_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,9 +105,8 @@ def test_an_order_that_does_not_tell_its_epoch_is_refused():
         short_paths(frame, 0.5, other, encode)
 
 
-def test_short_forms_are_rendered_and_tokenised_as_whole_paths_are(tmp_path):
-    save_tokenizer(tmp_path)
-    tokenizer = load_tokenizer(str(tmp_path))
+def test_short_forms_are_rendered_and_tokenised_as_whole_paths_are(base_of):
+    tokenizer = load_tokenizer(str(base_of("bert")))
     frame = pd.DataFrame({"id": [1, 2], "task": "QC", "target": ["a,b,c, d", "e"], "origin_query": "tea"})
     frame = frame.assign(given_language="en", translated_query="tea")
     template = Template(path_style="markers")

@@ -176,7 +176,7 @@ def test_unknown_engines_and_missing_models_are_told(tmp_path):
         load_translator("babelfish")
     with pytest.raises(ValueError, match="needs a model"):
         load_translator("seq2seq")
-    with pytest.raises(ValueError, match="expected a folder or Hub id"):
+    with pytest.raises(ValueError, match="no such folder; give a folder, or a Hub id"):
         load_translator("llm", str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="expected among english, codes"):
         load_translator("llm", "m", skip=["german"])
