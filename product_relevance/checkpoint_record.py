@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from product_relevance import shaping
+from product_relevance.safe_trainer import SafeTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(SafeTrainer):
     """Trainer that takes no step beyond the last one, also from a checkpoint that was saved after it."""
 
     def get_batch_samples(self, *args):
@@ -23,7 +24,7 @@ class ResumableTrainer(Trainer):
 
 
 class CheckpointRecord(TrainerCallback, ExportableState):
-    """Stands in the trainer_state.json of each checkpoint, which the Trainer writes last.
+    """Stands in the trainer_state.json of each checkpoint.
 
     Attributes:
         settings: of `shaping.settings`.

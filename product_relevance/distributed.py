@@ -85,13 +85,45 @@ def engine(model) -> str:
     return f"{name} zero{model.zero_optimization_stage()}" if hasattr(model, "zero_optimization_stage") else name
 
 
+def first_decides(decide):
+    """Let the first process decide and say the others what: what they see of a file system may differ.
+
+    Args:
+        decide: called on the first process alone; gives something that can be pickled.
+
+    Returns:
+        What it gave, on every process.
+
+    Raises:
+        ValueError: raised by `decide`; the other processes end without a word.
+    """
+    if not _several():
+        return decide()
+    found, error = [None, False], None
+    if torch.distributed.get_rank() == 0:
+        try:
+            found = [decide(), True]
+        except ValueError as raised:
+            error = raised
+    torch.distributed.broadcast_object_list(found, src=0)
+    if error is not None:
+        raise error
+    if not found[1]:
+        raise SystemExit(1)
+    return found[0]
+
+
+def _several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def wait() -> None:
     """Let every process reach this point."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _several():
         torch.distributed.barrier()
 
 
 def stop() -> None:
     """Take the process group down, so that launchers end without a warning."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _several():
         torch.distributed.destroy_process_group()

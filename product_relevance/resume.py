@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import EarlyStoppingCallback
 
-from product_relevance import run, shaping, trainer
+from product_relevance import distributed, run, safe_trainer, shaping
 from product_relevance.checkpoint_record import CheckpointRecord, read
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def check(training, allowed: list[str], shared: dict, names: list[str]) -> None:
     """
     shaping.check_names(allowed)
     for name in names:
-        if checkpoint := checkpoint_of(training, run.work_folder(training.output_dir, name)):
+        if checkpoint := find_checkpoint(training, run.work_folder(training.output_dir, name)):
             known = read(Path(checkpoint))[1].get("settings", {})
             changed = shaping.differences(known, shaping.settings(shared, name))
             shaping.require_allowed(changed, allowed, checkpoint)
@@ -48,7 +48,8 @@ def start(fitter, settings: dict, training, allowed: list[str], counts: Callable
     Raises:
         ValueError: the checkpoint was trained otherwise.
     """
-    checkpoint, record = checkpoint_of(training, Path(fitter.args.output_dir)), CheckpointRecord(settings)
+    folder, record = Path(fitter.args.output_dir), CheckpointRecord(settings)
+    checkpoint = distributed.first_decides(lambda: find_checkpoint(training, folder))
     record.go_on(checkpoint, allowed)
     record.attach(fitter, counts)
     if checkpoint:
@@ -66,12 +67,20 @@ def _keep_patience(fitter, checkpoint: Path) -> None:
             callback.early_stopping_patience_counter = known.get("early_stopping_patience_counter", 0)
 
 
-def checkpoint_of(training, folder: Path) -> str | None:
-    """Return the checkpoint of a fold that `--resume_from_checkpoint` asks for; None to start anew."""
+def find_checkpoint(training, folder: Path) -> str | None:
+    """Return the checkpoint of a fold that `--resume_from_checkpoint` asks for; None to start anew.
+
+    Raises:
+        ValueError: one of another fold, or one that was not written to its end.
+    """
     wanted = training.resume_from_checkpoint
     if not wanted:
         return None
-    found = trainer.last_usable_checkpoint(folder) if wanted in (True, "true", "True", "last") else Path(wanted)
-    if found and folder.resolve() not in found.resolve().parents:
-        raise ValueError(f"{found} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
-    return str(found) if found else None
+    if wanted in (True, "true", "True", "last"):
+        found = safe_trainer.last_whole_checkpoint(folder)
+        return found and str(found)
+    if folder.resolve() not in Path(wanted).resolve().parents:
+        raise ValueError(f"{wanted} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
+    if missing := safe_trainer.what_is_missing(Path(wanted)):
+        raise ValueError(f"{wanted} is not whole ({missing}): use --resume_from_checkpoint last")
+    return str(wanted)

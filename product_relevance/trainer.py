@@ -1,10 +1,8 @@
-"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, safe checkpoints, fixed evaluation rows."""
+"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, fixed evaluation rows."""
 
 import hashlib
-import json
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -219,20 +217,6 @@ def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
     order = np.argsort(keys, kind="stable")
     last = keys[order[limit - 1]]
     return np.sort(rows[order[keys[order] <= last]])
-
-
-def last_usable_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; one cut off while it was written is passed over.
-
-    The Trainer writes trainer_state.json last, so a checkpoint with a readable one is whole.
-    """
-    found = []
-    for state in folder.glob("checkpoint-*/trainer_state.json"):
-        try:
-            found.append((json.loads(state.read_text(encoding="utf-8"))["global_step"], state.parent))
-        except (ValueError, KeyError):
-            continue
-    return max(found)[1] if found else None
 
 
 def speed(totals: dict[str, float]) -> dict:

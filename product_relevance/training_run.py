@@ -100,18 +100,21 @@ def claim(training, data_args, shared: dict, splits, taxonomy=None) -> list:
     Raises:
         ValueError: with the way out: `--overwrite`, `--resume_from_checkpoint`, or another folder.
     """
-    if training.process_index == 0:
-        _claim(Path(training.output_dir), training, data_args, shared, [split.name for split in splits])
+    folder, names = Path(training.output_dir), [split.name for split in splits]
+
+    def decide() -> list[str]:
+        _claim(folder, training, data_args, shared, names)
         if taxonomy is not None:
-            taxonomy.save(Path(training.output_dir) / "taxonomy.json")
-    distributed.wait()
-    kept = [] if data_args.overwrite else [s.name for s in splits if run.finished(training.output_dir, s.name)]
-    if kept:
+            taxonomy.save(folder / "taxonomy.json")
+        todo = [name for name in names if data_args.overwrite or not run.finished(folder, name)]
+        if not data_args.overwrite:
+            resume.check(training, data_args.resume_allow, shared, todo)
+        return todo
+
+    todo = distributed.first_decides(decide)
+    if kept := [name for name in names if name not in todo]:
         logger.info("%s: finished before, kept", ", ".join(kept))
-    todo = [split for split in splits if split.name not in kept]
-    if not data_args.overwrite:
-        resume.check(training, data_args.resume_allow, shared, [split.name for split in todo])
-    return todo
+    return [split for split in splits if split.name in todo]
 
 
 def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"leakage", "data", "ancestors", "run", "shaping", "shards", "summary", "candidates", "manifest_form", "nested"},
     {"splits", "negatives", "decisions", "label_noise", "review", "manifest", "locate", "canaries"},
     {"distributed", "batching", "heads", "pooling", "yes_no", "language_model", "card_facts", "filtering", "parts"},
-    {"modeling", "path_levels", "card_results", "card_form", "onnx_graph"},
+    {"modeling", "safe_trainer", "path_levels", "card_results", "card_form", "onnx_graph"},
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
     {"checkpoint_record"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},

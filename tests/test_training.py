@@ -19,7 +19,8 @@ from product_relevance.batching import PairCollator, PairDataset, encode_pairs
 from product_relevance.modeling import load_classifier, load_tokenizer
 from product_relevance.recipe import parse_arguments
 from product_relevance.run import load_run
-from product_relevance.trainer import RelevanceTrainer, evaluation_rows, last_usable_checkpoint
+from product_relevance.safe_trainer import MARKER, STATE, last_whole_checkpoint
+from product_relevance.trainer import RelevanceTrainer, evaluation_rows
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -76,7 +77,7 @@ def test_killed_in_training_and_resumed_equals_uninterrupted(whole_run, base_of,
     flags = arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run")
     command = [sys.executable, str(ROOT / "train_relevance.py"), *flags]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = tmp_path / "run/checkpoints/fold-0/checkpoint-6/trainer_state.json"
+    first = tmp_path / "run/checkpoints/fold-0/checkpoint-6" / MARKER
     deadline = time.monotonic() + 120
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -87,14 +88,35 @@ def test_killed_in_training_and_resumed_equals_uninterrupted(whole_run, base_of,
     assert_equal_weights(whole_run / "run", tmp_path / "run")
 
 
-def test_a_checkpoint_cut_off_while_it_was_saved_is_passed_over(whole_run, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "kept", "told"),
+    [
+        (STATE, 50, f"{STATE} is missing or cut off"),
+        (STATE, None, f"{STATE} is missing or cut off"),
+        (MARKER, None, f"no {MARKER}"),  # killed before another process had written its files
+        ("rng_state.pth", None, "rng_state.pth is missing or cut off"),
+        ("adapter_model.safetensors", 900, "adapter_model.safetensors is missing or cut off"),
+    ],
+)
+def test_a_checkpoint_cut_off_while_it_was_saved_is_passed_over(name, kept, told, whole_run, tmp_path, caplog):
     shutil.copytree(whole_run / "run/checkpoints/fold-0", tmp_path / "fold-0")
-    assert last_usable_checkpoint(tmp_path / "fold-0").name == "checkpoint-12"
-    state = tmp_path / "fold-0/checkpoint-12/trainer_state.json"
-    state.write_text(state.read_text()[:50])
-    assert last_usable_checkpoint(tmp_path / "fold-0").name == "checkpoint-6"
-    state.unlink()
-    assert last_usable_checkpoint(tmp_path / "fold-0").name == "checkpoint-6"
+    assert last_whole_checkpoint(tmp_path / "fold-0").name == "checkpoint-12"
+    file = tmp_path / "fold-0/checkpoint-12" / name
+    content = file.read_bytes()
+    file.unlink()
+    if kept:
+        file.write_bytes(content[:kept])
+    assert last_whole_checkpoint(tmp_path / "fold-0").name == "checkpoint-6"
+    assert f"checkpoint-12 is not whole ({told}" in caplog.text
+
+
+def test_a_checkpoint_that_is_asked_for_but_not_whole_is_refused(whole_run, base_of, tmp_path):
+    kept = tmp_path / "run/checkpoints/fold-0/checkpoint-6"
+    shutil.copytree(whole_run / "run/checkpoints/fold-0/checkpoint-6", kept)
+    (kept / MARKER).unlink()
+    more = ["--resume_from_checkpoint", str(kept)]
+    with pytest.raises(SystemExit, match=r"checkpoint-6 is not whole .*--resume_from_checkpoint last"):
+        train_relevance.main(arguments(base_of("qwen3"), whole_run / "train_QC.txt", tmp_path / "run", *more))
 
 
 def test_accumulated_batches_equal_one_large_batch(whole_run, base_of, tmp_path):
