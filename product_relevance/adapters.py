@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from product_relevance import weights
+from product_relevance.adapter_fit import check_fit
+from product_relevance.adapter_form import WEIGHTS
 from product_relevance.arguments import ModelArguments
 from product_relevance.heads import HEAD, base_dtype
 
@@ -110,11 +113,11 @@ def load_adapter(model, folder: str, name: str, *, config=None):
         The PeftModel.
 
     Raises:
-        ValueError: missing, unexpected or wrongly shaped tensors: the adapter belongs to another base.
+        ValueError: from `check_fit`, before anything is built; or tensors that PEFT names otherwise.
     """
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
 
+    check_fit(model, folder)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Could not find a config file")  # an embedded base is no Hub id
@@ -125,9 +128,9 @@ def load_adapter(model, folder: str, name: str, *, config=None):
                 model = PeftModel.from_pretrained(model, folder, name, is_trainable=trained, config=config)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}: this adapter does not fit the base: {str(error)[:300]}") from None
-    with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:
-        found = set(file.keys())
-    expected = set(get_peft_model_state_dict(model, adapter_name=name))
+    found = set(weights.read_header(f"{folder}/{WEIGHTS}"))
+    # save_embedding_layers: by default PEFT asks the Hub for whatever base the adapter's config names
+    expected = set(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
     if found != expected:
         one = sorted(found ^ expected)[0]
         raise ValueError(
@@ -144,9 +147,8 @@ def fill_adapter(model, folder: Path):
         ValueError: missing or unexpected tensors.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    found = load_file(folder / "adapter_model.safetensors")
+    found = weights.load_weights(folder / WEIGHTS)
     fresh = get_peft_model_state_dict(model)
     expected = {name for name in fresh if "lora_" in name}
     if differing := sorted(found.keys() ^ expected):

@@ -16,7 +16,7 @@ def option(default, help, choices=None):
 
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
 MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
-
+MAX_LENGTH = 32_768  # tokens of a pair; no query, title or path comes near
 # Functions of product_relevance/objectives.py, which imports torch.
 OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
 
@@ -57,8 +57,8 @@ class ModelArguments:
     init_adapter: str | None = option(None, "run whose adapters and heads this one continues from (two stages)")
 
     def __post_init__(self):
-        if self.max_length < 8:
-            raise ValueError(f"--max_length {self.max_length}: expected at least 8 tokens")
+        if not 8 <= self.max_length <= MAX_LENGTH:
+            raise ValueError(f"--max_length {self.max_length}: expected at least 8 tokens, at most {MAX_LENGTH}")
         if self.base_dropout is not None and not 0 <= self.base_dropout < 1:
             raise ValueError(f"--base_dropout {self.base_dropout}: expected from 0 up to, not including, 1")
         if self.head == "yes_no" and self.pooling != "auto":

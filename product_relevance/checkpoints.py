@@ -110,10 +110,25 @@ def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
 
 
 def choose_device(device: str | None = None) -> str:
-    """Return the device asked for, else a GPU when there is one, else the CPU."""
+    """Return the device asked for, else a GPU when there is one, else the CPU.
+
+    Raises:
+        ValueError: no name of a device, or a GPU that is not there.
+    """
     import torch
 
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        asked = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:1") from None
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {device}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here: leave it out, "
+            "or give --device cpu"
+        )
+    return device
 
 
 def asked_dtype(dtype: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from product_relevance import adapters, canaries, data, merging, tasks, thresholds, trunk
+from product_relevance.adapter_fit import load_whole
 from product_relevance.batching import encode_pairs
 from product_relevance.heads import base_dtype
 from product_relevance.locate import locate
@@ -85,9 +86,8 @@ class RelevanceEnsemble:
         found = locate(name, revision)
         if merge == "weights":
             tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
+        taxonomy = Taxonomy.load(found.taxonomy) if found.taxonomy else None
         tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
-        tree = found.folder / "taxonomy.json"
-        taxonomy = Taxonomy.load(tree) if tree.is_file() else None
         ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
         ensemble.manifest, ensemble.vote = found.manifest, "majority" if merge == "vote" else "mean"
         if found.run["adapter"] is not None and merge != "weights":
@@ -279,9 +279,7 @@ class RelevanceEnsemble:
         if name == self._selected:
             return
         if self.run["adapter"] is None:
-            from safetensors.torch import load_file
-
-            self.model.load_state_dict(load_file(self.folds[name] / "model.safetensors"))
+            load_whole(self.model, self.folds[name] / "model.safetensors")
         elif name in getattr(self.model, "peft_config", {}):
             self.model.set_adapter(name)
         else:

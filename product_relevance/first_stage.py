@@ -4,10 +4,11 @@ The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st 
 other task first, then the folds of this one.
 """
 
-import json
 from pathlib import Path
 
 from product_relevance import adapters, earlier, run
+from product_relevance.adapter_fit import load_whole
+from product_relevance.adapter_form import read_config
 from product_relevance.earlier import EarlierRun
 
 # What decides how an adapter's tensors act on a base; a second stage that changed one would start somewhere else.
@@ -71,9 +72,7 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk
             f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
         )
     if arguments.adapter == "none":
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        load_whole(model, folder / "model.safetensors")
         return model
     if arguments.init_lora_weights != "default":
         raise ValueError("--init_adapter and --init_lora_weights both say where the adapter starts: give one of them")
@@ -85,7 +84,7 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk
 
 
 def _require_same_form(folder: Path, config) -> None:
-    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    saved = read_config(folder)
     for key in ADAPTER_SETTINGS:
         theirs, ours = saved[key], getattr(config, key)
         if theirs != ours:

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from product_relevance import manifest
+from product_relevance import adapter_form, manifest
+from product_relevance.files import sha256_of
 from product_relevance.hub import explained
-from product_relevance.manifest_form import is_repo_id
-from product_relevance.run import finished_folds, fold_folder, load_run
+from product_relevance.manifest_form import ADAPTER_FILES, MODEL_FILES, check_run_file, is_repo_id
+from product_relevance.reading import read_json
+from product_relevance.run import MAX_HISTORY, finished_folds, fold_folder, load_run
+from product_relevance.weights import read_header
+
+TAXONOMY, FOLD = "taxonomy.json", "fold.json"
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,14 @@ class Located:
         run: content of run.json, or its public part.
         folds: folder of each fold's adapter, or of its model after full fine-tuning.
         manifest: content of ensemble.json; None for a run.
+        taxonomy: file of the known category paths; None where there is none.
     """
 
     folder: Path
     run: dict
     folds: dict[str, Path]
     manifest: dict | None
+    taxonomy: Path | None = None
 
 
 def locate(name: str, revision: str | None = None) -> Located:
@@ -40,16 +47,48 @@ def locate(name: str, revision: str | None = None) -> Located:
     """
     folder, found = find(name, revision)
     if found is None:
-        names = finished_folds(folder)
-        if not names:
-            raise ValueError(f"{folder}: no finished fold; expected fold-0/fold.json and the like")
-        return Located(folder, load_run(folder), {n: fold_folder(folder, n) for n in names}, None)
+        return _run_folder(folder)
     inside = [fold for fold in found["folds"] if fold["repo_id"] is None]
     if not Path(name).is_dir():  # the manifest came from the Hub: its commit is the folder's name in the cache
         files = [*found["files"], manifest.NAME, *(file for fold in inside for file in _paths(fold))]
         _download(name, folder.name, files)
     manifest.check_files(folder, found["files"])
-    return Located(folder, found["run"], {f["name"]: _fold_folder(folder, f) for f in found["folds"]}, found)
+    folds = {fold["name"]: _fold_folder(folder, fold) for fold in found["folds"]}
+    return Located(folder, found["run"], folds, found, folder / TAXONOMY if TAXONOMY in found["files"] else None)
+
+
+def _run_folder(folder: Path) -> Located:
+    """Check the files of a run folder; a fold of run.json that is not there would be left out of the mean."""
+    run, there = load_run(folder), finished_folds(folder)
+    if not there:
+        raise ValueError(f"{folder}: no finished fold; expected fold-0/fold.json and the like")
+    if "stage" not in run:
+        try:
+            check_run_file(run)
+        except ValueError as error:
+            raise ValueError(f"{folder}/run.json: {error}") from None
+    names = [fold["name"] for fold in run["folds"]]
+    if missing := [name for name in names if name not in there]:
+        raise ValueError(
+            f"{folder}: run.json lists {', '.join(names)}, but {', '.join(missing)} is not there: put its folder "
+            "back, or train it again with --resume_from_checkpoint last"
+        )
+    folds = {name: fold_folder(folder, name) for name in names}
+    for path in folds.values():
+        for file in MODEL_FILES if run["adapter"] is None else ADAPTER_FILES:
+            adapter_form.read_config(path) if file == adapter_form.CONFIG else read_header(path / file)
+    return Located(folder, run, folds, None, _taxonomy_of(folder, run))
+
+
+def _taxonomy_of(folder: Path, run: dict) -> Path | None:
+    path, expected = folder / TAXONOMY, run.get("taxonomy_sha256")
+    found = sha256_of(path) if path.is_file() else None
+    if expected not in (None, found):  # runs of older versions do not say
+        raise ValueError(
+            f"{path}: found {found and found[:12]}, run.json has {expected[:12]}: the taxonomy of another run, or "
+            "changed: put the one of this run back"
+        )
+    return path if found else None
 
 
 def find(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
@@ -72,6 +111,7 @@ def find(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
         raise ValueError(f"{name} is a folder: a revision applies to an ensemble on the Hub only")
     elif not (folder / manifest.NAME).is_file():
         if not (folder / "run.json").is_file():
+            _refuse_one_fold(str(name), folder / FOLD)
             raise ValueError(f"{name}: found neither run.json (a run) nor {manifest.NAME} (a published ensemble)")
         return folder, None
     return folder, manifest.read(folder)
@@ -92,7 +132,35 @@ def _download_manifest(name: str, revision: str | None) -> Path:
         with explained():
             return Path(hf_hub_download(name, manifest.NAME, revision=revision)).parent
     except ValueError as error:
+        _refuse_one_fold(name, _fold_file(name, revision))
         raise ValueError(f"{name}: no folder of that name here, and from the Hub: {error}") from None
+
+
+def _fold_file(name: str, revision: str | None) -> Path | None:
+    """Return the fold.json of a repository on the Hub, None where it has none."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with explained():
+            return Path(hf_hub_download(name, FOLD, revision=revision))
+    except ValueError:
+        return None  # the caller says why nothing was found
+
+
+def _refuse_one_fold(name: str, file: Path | None) -> None:
+    """Say how a fold is loaded that was given in place of its ensemble."""
+    if file is None or not file.is_file():
+        return
+    fold = read_json(file, limit=MAX_HISTORY)
+    ensemble, base = fold.get("ensemble"), fold.get("base")
+    if ensemble is None:
+        raise ValueError(f"{name}: one fold of a run, which has no threshold of its own: give {Path(name).parent}")
+    known = isinstance(base, dict) and base.get("name")
+    alone = f", on the base {base['name']} at revision {base.get('revision')}" if known else ""
+    raise ValueError(
+        f"{name}: one fold of the ensemble {ensemble}, without thresholds of its own: load {ensemble}; or this fold "
+        f'alone by PEFT{alone}: PeftModel.from_pretrained(base, "{name}"), as its card shows'
+    )
 
 
 def _download(repo_id: str, commit: str, files: list[str]) -> Path:

@@ -2,23 +2,25 @@
 
 import hashlib
 import json
-import math
 import re
 from pathlib import Path, PurePath
 
+from product_relevance import adapter_form
 from product_relevance.files import sha256_of
 from product_relevance.manifest_form import (
     BASE_KEYS,
     FORMAT,
     KIND,
     OPTIONAL_RUN_KEYS,
-    PICKLES,
     RUN_KEYS,
     check,
     check_name,
+    is_pickle,
     is_public_base,
 )
+from product_relevance.reading import check_plain, read_json
 from product_relevance.run import write_json
+from product_relevance.weights import read_header
 
 NAME = "ensemble.json"
 # Arguments that shape the weights; what names files, folders, accounts or machines stays at home.
@@ -37,8 +39,7 @@ ARCHITECTURE = (
     *("num_key_value_heads", "head_dim", "max_position_embeddings", "type_vocab_size", "layer_norm_eps"),
     "rms_norm_eps",
 )
-MAX_HEADER = 100_000_000  # bytes of a safetensors header; the limit of the format's own library
-MAX_MANIFEST = 20_000_000  # bytes
+MAX_MANIFEST = 5_000_000  # bytes
 
 
 def build(name: str, run: dict, folds: list[dict], files: dict[str, str], canaries: dict) -> dict:
@@ -73,14 +74,12 @@ def read(folder) -> dict:
         ValueError: no manifest, or one with a defect: it says which key, what was found and what was expected.
     """
     path = Path(folder) / NAME
+    if not path.exists():
+        raise ValueError(f"{path}: not found; expected the folder of a published ensemble")
+    manifest = read_json(path, limit=MAX_MANIFEST)
     try:
-        if path.stat().st_size > MAX_MANIFEST:
-            raise ValueError(f"{path.stat().st_size} bytes, expected at most {MAX_MANIFEST}")
-        manifest = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
         check(manifest, pinned=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: not found; expected the folder of a published ensemble") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return manifest
 
@@ -128,47 +127,36 @@ def check_files(folder, files: dict[str, str]) -> None:
 
     Raises:
         ValueError: a file is missing or changed, is or hides a pickle, has a safetensors header that does not fit,
-            or a config that asks for code from the repository.
+            or an adapter's config that this package does not write.
     """
     for name, expected in files.items():
         check_name(name)
         path = Path(folder) / name
-        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLES)
-        if pickles:
-            raise ValueError(f"{path.parent}: found {pickles[0]}, a pickle; weights are loaded from safetensors only")
-        if not path.is_file():
+        check_no_pickle(path.parent)
+        if not path.exists():
             raise ValueError(f"{path}: missing, though the manifest names it; download the repository again")
+        check_plain(path)
         if path.suffix == ".safetensors":
-            _check_header(path)
+            read_header(path)
         found = sha256_of(path)
         if found != expected:
             raise ValueError(
                 f"{path}: sha256 {found[:12]}..., the manifest has {expected[:12]}...: the file was changed or "
                 "swapped; download it again, or publish anew"
             )
-        if path.name.endswith("config.json"):
-            _check_no_code(path)
+        if path.name == adapter_form.CONFIG:
+            adapter_form.read_config(path.parent)
 
 
-def _check_header(path: Path) -> None:
-    with open(path, "rb") as file:
-        start = file.read(8)
-    length, size = int.from_bytes(start, "little"), path.stat().st_size
-    if len(start) < 8 or length > min(MAX_HEADER, size - 8):
-        raise ValueError(f"{path}: a safetensors header of {length} bytes in a file of {size}; the file is broken")
+def check_no_pickle(folder: Path) -> None:
+    """Refuse a folder that holds a pickle.
 
-
-def _check_no_code(path: Path) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
-    found = [key for key in ("auto_map", "auto_mapping") if isinstance(config, dict) and config.get(key)]
-    if found:
-        raise ValueError(f"{path}: has {found[0]}, code from a repository; this package runs none")
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise ValueError(f"found {text}, expected finite numbers")
-    return float(text)
+    Raises:
+        ValueError: with its name.
+    """
+    pickles = sorted(path.name for path in folder.glob("*") if is_pickle(path.name))
+    if pickles:
+        raise ValueError(f"{folder}: found {pickles[0]}, a pickle; weights are loaded from safetensors only")
 
 
 def _last_parts(value):

@@ -5,7 +5,9 @@ import re
 from pathlib import PurePath
 
 from product_relevance import thresholds
+from product_relevance.arguments import MAX_LENGTH
 from product_relevance.embedded import is_embedded
+from product_relevance.tasks import BOTH, CHOICES, names
 from product_relevance.templates import Template
 
 FORMAT, KIND = 1, "relevance-ensemble"
@@ -16,14 +18,18 @@ RUN_KEYS = (
     "finished",
 )
 # Of runs that have them; a manifest without is read as before.
-OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher")
+OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher", "taxonomy_sha256")
+# What loading reads of a run.json, whatever its version.
+LOADED_KEYS = ("task", "base", "adapter", "pooling", "max_length", "template", "labels", "thresholds", "folds")
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
 FOLD_KEYS = ("name", "repo_id", "revision", "path", "files")
 CANARY_KEYS = ("pairs", "scores", "folds", "dtype")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = ("model.safetensors",)
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+PICKLES = {".bin", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
+MAX_CANARIES, MAX_TEXT = 100, 1000  # pairs, and characters of each text: they are scored at every load
 _SHA256, _COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+_FOLD = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 # No dot in front, no backslash, none of the characters that a download pattern would read as a wildcard.
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
@@ -46,6 +52,8 @@ def check(manifest, pinned: bool) -> None:
     _check_run(manifest["run"])
     names = _check_folds(manifest["folds"], manifest["run"], pinned)
     _hashes(manifest["files"], "files")
+    trained, lies = manifest["run"].get("taxonomy_sha256"), manifest["files"].get("taxonomy.json")
+    _need(trained in (None, lies), "files.taxonomy.json", lies, f"{trained}, the taxonomy of this run")
     _check_canaries(manifest["canaries"], names)
 
 
@@ -57,25 +65,68 @@ def _check_run(run) -> None:
     if not is_embedded(base["name"]):
         _need_commit(base["revision"], "run.base.revision")
     for key in ("fingerprint", "config_sha256"):
-        optional = key == "fingerprint" and base[key] is None  # not taken under ZeRO-3
-        _need(optional or _matches(_SHA256, base[key]), f"run.base.{key}", base[key], "64 hexadecimal digits")
+        _need(_matches(_SHA256, base[key]), f"run.base.{key}", base[key], "64 hexadecimal digits")
+    for key in ("columns", "data", "recipe"):
+        _need(isinstance(run[key], dict), f"run.{key}", run[key], "a dict")
+    _probabilities(run["data"].get("positive"), "run.data.positive")
+    _need(run["task"] != BOTH, "run.task", run["task"], "one task: `relevance take` takes it out of a run of both")
+    _check_loaded(run)
+    _check_recipe(run)
+
+
+def check_run_file(run: dict) -> None:
+    """Refuse a run.json whose parts that loading reads have a defect; those of older versions pass.
+
+    Args:
+        run: content of run.json.
+
+    Raises:
+        ValueError: the key, what was found, what was expected.
+    """
+    missing = [key for key in LOADED_KEYS if key not in run]
+    _need(not missing, "run", f"no {missing[0] if missing else ''}", f"the keys {', '.join(LOADED_KEYS)}")
+    base = run["base"]
+    named = isinstance(base, dict) and isinstance(base.get("name"), str)
+    _need(named and _is_text(base.get("revision")), "base", base, "name and revision")
+    for key in ("fingerprint", "config_sha256"):  # ZeRO-3 takes no fingerprint
+        _need(_is_text(base.get(key)), f"base.{key}", base.get(key), "64 hexadecimal digits")
+    _check_loaded(run)
+    folds = run["folds"]
+    good = isinstance(folds, list) and folds and all(isinstance(fold, dict) for fold in folds)
+    _need(good and all(_matches(_FOLD, fold.get("name")) for fold in folds), "folds", folds, "folds with their names")
+
+
+def _check_loaded(run: dict) -> None:
+    """Check what loading reads of a run, be it published or not."""
+    _need(run["task"] in CHOICES, "run.task", run["task"], f"one of {', '.join(CHOICES)}")
     length = run["max_length"]
-    _need(type(length) is int and 8 <= length <= 1_000_000, "run.max_length", length, "8 tokens or more")
+    good = type(length) is int and 8 <= length <= MAX_LENGTH
+    _need(good, "run.max_length", length, f"from 8 to {MAX_LENGTH} tokens")
     _need(run["adapter"] is None or isinstance(run["adapter"], dict), "run.adapter", run["adapter"], "a dict or null")
     _need(run["pooling"] in ("auto", "mean", "pair"), "run.pooling", run["pooling"], "auto, mean or pair")
-    for key in ("template", "columns", "data", "thresholds", "recipe", "labels"):
+    for key in ("template", "thresholds", "labels"):
         _need(isinstance(run[key], dict), f"run.{key}", run[key], "a dict")
-    _need({"f1", "macro_f1"} <= run["thresholds"].keys(), "run.thresholds", run["thresholds"], "f1 and macro_f1")
-    _probabilities(run["thresholds"], "run.thresholds")
-    _probabilities(run["data"].get("positive"), "run.data.positive")
+    of_tasks = run["thresholds"] if run["task"] == BOTH else {run["task"]: run["thresholds"]}
+    _need(of_tasks.keys() == set(names(run["task"])), "run.thresholds", of_tasks, f"those of {run['task']}")
+    for chosen in of_tasks.values():
+        good = isinstance(chosen, dict) and {"f1", "macro_f1"} <= chosen.keys()
+        _need(good, "run.thresholds", chosen, "f1 and macro_f1")
+        for kind, value in chosen.items():
+            good = thresholds.is_threshold(kind, value)
+            _need(good, f"run.thresholds.{kind}", value, "a number from 0 to 1, without the two")
     if "decision" in run:
         thresholds.check(run["decision"])
-    _check_template(run)
-
-
-def _check_template(run: dict) -> None:
+    tree = run.get("taxonomy_sha256")
+    _need(tree is None or _matches(_SHA256, tree), "run.taxonomy_sha256", tree, "64 hexadecimal digits")
     template = Template.from_dict(run["template"])
+    for key in ("language_tag", "lowercase", "task_tag"):
+        value = getattr(template, key)
+        _need(type(value) is bool, f"run.template.{key}", value, "true or false")
     _need(template.task == run["task"], "run.template.task", template.task, run["task"])
+
+
+def _check_recipe(run: dict) -> None:
+    template = Template.from_dict(run["template"])
     for key in ("input_style", "language_tag", "path_style", "lowercase"):
         trained = run["recipe"].get(key, getattr(template, key))
         _need(
@@ -88,7 +139,7 @@ def _check_folds(folds, run: dict, pinned: bool) -> list[str]:
     wanted = set(MODEL_FILES if run["adapter"] is None else ADAPTER_FILES)
     for fold in folds:
         _keys(fold, FOLD_KEYS, "fold")
-        _need(_matches(re.compile(r"[A-Za-z0-9_-]{1,80}"), fold["name"]), "fold name", fold["name"], "as fold-0")
+        _need(_matches(_FOLD, fold["name"]), "fold name", fold["name"], "as fold-0")
         where = f"fold {fold['name']}"
         if fold["repo_id"] is None:
             _need(fold["revision"] is None, f"{where}: revision", fold["revision"], "null, as repo_id is")
@@ -110,10 +161,12 @@ def _check_folds(folds, run: dict, pinned: bool) -> list[str]:
 def _check_canaries(canaries, names: list[str]) -> None:
     _keys(canaries, CANARY_KEYS, "canaries")
     pairs, scores, folds = canaries["pairs"], canaries["scores"], canaries["folds"]
-    _need(isinstance(pairs, list) and 0 < len(pairs) <= 1000, "canaries.pairs", pairs, "a list of 1 to 1000")
+    few = isinstance(pairs, list) and 0 < len(pairs) <= MAX_CANARIES
+    _need(few, "canaries.pairs", pairs, f"a list of 1 to {MAX_CANARIES}")
     for pair in pairs:
         good = isinstance(pair, list) and len(pair) == 3 and all(isinstance(text, str) for text in pair)
-        _need(good, "canaries.pairs", pair, "[query, target, language]")
+        good = good and all(len(text) <= MAX_TEXT for text in pair)
+        _need(good, "canaries.pairs", pair, f"[query, target, language] of at most {MAX_TEXT} characters each")
     _keys(folds, names, "canaries.folds")
     for key, values in ({"scores": scores} | folds).items():
         _need(
@@ -134,6 +187,10 @@ def _keys(found, expected, what: str, optional=()) -> None:
     missing, unknown = sorted(set(expected) - found.keys()), sorted(found.keys() - {*expected, *optional})
     _need(not missing, what, f"no {missing[0] if missing else ''}", f"the keys {', '.join(expected)}")
     _need(not unknown, what, unknown[0] if unknown else "", "no such key; was it written by a newer version?")
+
+
+def _is_text(value) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def _matches(pattern: re.Pattern, value) -> bool:
@@ -162,7 +219,12 @@ def check_name(name) -> None:
     """Refuse a file name that is no plain relative path, or that is a pickle's."""
     good = _matches(_FILE, name) and len(name) < 300
     _need(good, "file name", name, "a plain relative path: no .., no backslash, no wildcard")
-    _need(PurePath(name).suffix not in PICKLES, "file name", name, "safetensors, not a pickle")
+    _need(not is_pickle(name), "file name", name, "safetensors, not a pickle")
+
+
+def is_pickle(name: str) -> bool:
+    """Tell whether a file's name is that of a pickle, in any case, also compressed."""
+    return not PICKLES.isdisjoint(suffix.lower() for suffix in PurePath(name).suffixes[-2:])
 
 
 def _hashes(files, what: str) -> None:

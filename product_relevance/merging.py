@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from product_relevance import adapters
+from product_relevance.adapter_form import CONFIG, WEIGHTS, read_config
+from product_relevance.weights import load_weights
 
 # What must agree for the sum of updates to be an update of the same kind.
 _ALIKE = ("peft_type", "r", "lora_alpha", "use_rslora", "fan_in_fan_out", "bias", "target_modules", "modules_to_save")
@@ -24,10 +26,10 @@ def mean_adapter(folders: Sequence[Path], out: Path) -> None:
     Raises:
         ValueError: adapters of unlike kind, or of a kind whose mean is no such adapter (DoRA).
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     config = _common_config(folders)
-    states = [load_file(Path(folder) / "adapter_model.safetensors") for folder in folders]
+    states = [load_weights(Path(folder) / WEIGHTS) for folder in folders]
     if any(state.keys() != states[0].keys() for state in states):
         raise ValueError("merge weights: the folds' adapters hold unlike tensors; they are not of one run")
     tensors = {}
@@ -41,13 +43,13 @@ def mean_adapter(folders: Sequence[Path], out: Path) -> None:
             raise ValueError(f"merge weights: {name}: the mean of this kind of adapter is none of its kind")
         else:  # the head, which is trained in full
             tensors[name] = torch.stack(parts).mean(dim=0)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "adapter_model.safetensors", {"format": "pt"})
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / WEIGHTS, {"format": "pt"})
     grown = adapters.grown(config, len(states))
-    (out / "adapter_config.json").write_text(json.dumps(grown, indent=2), encoding="utf-8")
+    (out / CONFIG).write_text(json.dumps(grown, indent=2), encoding="utf-8")
 
 
 def _common_config(folders: Sequence[Path]) -> dict:
-    configs = [json.loads((Path(f) / "adapter_config.json").read_text(encoding="utf-8")) for f in folders]
+    configs = [read_config(folder) for folder in folders]
     for folder, config in zip(folders, configs, strict=True):
         if config.get("use_dora"):
             raise ValueError(
@@ -55,9 +57,8 @@ def _common_config(folders: Sequence[Path]) -> dict:
                 "adapter; use merge probabilities"
             )
         unlike = [key for key in _ALIKE if _plain(config.get(key)) != _plain(configs[0].get(key))]
-        patterned = [key for key in ("rank_pattern", "alpha_pattern") if config.get(key)]
-        if unlike or patterned:
-            raise ValueError(f"merge weights: {folder}: {(unlike + patterned)[0]} differs between folds or layers")
+        if unlike:
+            raise ValueError(f"merge weights: {folder}: {unlike[0]} differs between folds")
     return configs[0]
 
 
@@ -71,13 +72,11 @@ def mean_state(files: Sequence[Path]) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: the files hold unlike tensors.
     """
-    from safetensors.torch import load_file
-
-    total = load_file(files[0])
+    total = load_weights(files[0])
     kinds = {name: value.dtype for name, value in total.items()}
     total = {name: value.float() if value.is_floating_point() else value for name, value in total.items()}
     for file in files[1:]:
-        state = load_file(file)
+        state = load_weights(file)
         if {name: value.shape for name, value in state.items()} != {n: value.shape for n, value in total.items()}:
             raise ValueError(f"merge weights: {file} holds other tensors than {files[0]}; they are not of one run")
         for name, value in total.items():

@@ -11,8 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from product_relevance.files import atomic_write
+from product_relevance.reading import MAX_BYTES
+from product_relevance.reading import read_json as read_checked
 
 FORMAT = 1
+MAX_HISTORY = 200_000_000  # bytes: fold.json holds a line for each logged step
 PACKAGES = (
     "torch",
     "transformers",
@@ -69,18 +72,15 @@ def write_json(path: Path, content: dict) -> None:
         file.write("\n")
 
 
-def read_json(path: Path) -> dict:
-    """Read JSON.
+def read_json(path: Path, limit: int = MAX_HISTORY) -> dict:
+    """Read a file of a run folder.
 
     Raises:
-        ValueError: the file is missing or no JSON.
+        ValueError: the file is missing, or from `reading.read_json`.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: not found; expected the folder of a finished run") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not Path(path).exists():
+        raise ValueError(f"{path}: not found; expected the folder of a finished run")
+    return read_checked(path, limit=limit)
 
 
 def load_run(folder: str | os.PathLike) -> dict:
@@ -89,7 +89,7 @@ def load_run(folder: str | os.PathLike) -> dict:
     Raises:
         ValueError: no run there, or a run of a newer format.
     """
-    run = read_json(Path(folder) / "run.json")
+    run = read_json(Path(folder) / "run.json", MAX_BYTES)
     if run.get("format") != FORMAT:
         raise ValueError(f"{folder}/run.json: format {run.get('format')!r}, this version reads {FORMAT}")
     return run

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from product_relevance import bundle, data_card, embedded, figures, manifest, model_card
+from product_relevance import adapter_form, bundle, data_card, embedded, figures, manifest, model_card
 from product_relevance.files import sha256_of
 from product_relevance.manifest_form import ADAPTER_FILES, MODEL_FILES, is_repo_id
 from product_relevance.run import finished_folds, fold_folder, load_run, read_json, read_oof, write_json
@@ -96,7 +96,8 @@ def stage(
             )
             parts.insert(0, metric)
             bundle.copy_metric(metric.folder, metric.repo_id)
-        run["base"]["config_sha256"], scores = _measure(run_folder)
+        measured, scores = _measure(run_folder, run["base"]["fingerprint"])
+        run["base"] |= measured
         folds = [
             _stage_fold(part, fold_folder(run_folder, part.folder.name), run, parts[-1], tag or branch)
             for part in parts
@@ -193,16 +194,28 @@ def _check_untouched(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out}: {by_hand[0]} was changed after staging: --overwrite replaces it, the change is lost")
 
 
-def _measure(run_folder) -> tuple[str, dict]:
-    """Load the run; return its base's config hash and the scores of the canaries."""
+def _measure(run_folder, fingerprint: str | None) -> tuple[dict, dict]:
+    """Load the run; return config hash and fingerprint of its base, and the scores of the canaries."""
     from product_relevance import canaries
     from product_relevance.ensemble import RelevanceEnsemble
 
+    if fingerprint is None:  # ZeRO-3 spreads the weights while training, so the run has none
+        fingerprint = _fingerprint_of(run_folder)
     ensemble = RelevanceEnsemble.from_pretrained(str(run_folder))
     scores = canaries.measure(ensemble)
     scores["scores"] = [round(score, DIGITS) for score in scores["scores"]]
     scores["folds"] = {name: [round(s, DIGITS) for s in column] for name, column in scores["folds"].items()}
-    return manifest.config_sha256(ensemble.model.config.to_dict()), scores
+    digest = manifest.config_sha256(ensemble.model.config.to_dict())
+    return {"config_sha256": digest, "fingerprint": fingerprint}, scores
+
+
+def _fingerprint_of(run_folder) -> str:
+    from product_relevance.locate import locate
+    from product_relevance.modeling import fingerprint
+    from product_relevance.run_base import load_base
+
+    _, model = load_base(locate(str(run_folder)), None, "auto")
+    return fingerprint(model)
 
 
 def _stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revision: str) -> dict:
@@ -212,7 +225,8 @@ def _stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revisi
     kept = MODEL_FILES if run["adapter"] is None else ADAPTER_FILES
     for file in kept:
         if file == "adapter_config.json":
-            config = read_json(source / file) | {"base_model_name_or_path": base["name"], "revision": base["revision"]}
+            config = adapter_form.own_part(adapter_form.read_config(source))
+            config |= {"base_model_name_or_path": base["name"], "revision": base["revision"]}
             write_json(folder / file, config)
         else:
             shutil.copyfile(source / file, folder / file)

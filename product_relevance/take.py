@@ -8,7 +8,7 @@ import pandas as pd
 from product_relevance import run, summary, training_run
 from product_relevance.tasks import of_task
 
-RESULTS = ("finished", "folds", "seconds", "thresholds", "thresholds_from", "metrics")
+RESULTS = ("finished", "folds", "seconds", "thresholds", "thresholds_from", "metrics", "taxonomy_sha256")
 
 
 def take(folder: str, task: str, output: str, overwrite: bool = False) -> str:

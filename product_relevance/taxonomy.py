@@ -5,14 +5,15 @@ import os
 import re
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
 from product_relevance.files import atomic_write
+from product_relevance.reading import read_json
 
 # Levels are joined by "," without a blank; a level's own name may hold ", " (the competition's training files).
 LEVEL_BREAK = re.compile(r",(?! )")
+MAX_LEVELS = 100  # of a path in taxonomy.json; each of them becomes a node
 PATH_STYLES = ("raw", "markers", "level_tags", "leaf_first")
 
 
@@ -35,8 +36,19 @@ class Taxonomy:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Taxonomy":
-        """Read a tree that `save` wrote."""
-        return cls(tuple(levels) for levels in json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a tree that `save` wrote.
+
+        Raises:
+            ValueError: no such tree.
+        """
+        paths = read_json(path, list)
+        for levels in paths:
+            good = isinstance(levels, list) and 0 < len(levels) <= MAX_LEVELS
+            if not good or not all(isinstance(level, str) for level in levels):
+                raise ValueError(
+                    f"{path}: found {str(levels)[:80]!r}, expected the names of 1 to {MAX_LEVELS} levels for each path"
+                )
+        return cls(map(tuple, paths))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the known paths as JSON lists of levels."""

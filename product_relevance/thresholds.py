@@ -200,8 +200,17 @@ def check(decision: Any) -> None:
 
 def _check_cuts(cuts: Any, where: str) -> None:
     good = isinstance(cuts, dict) and cuts.keys() == set(KINDS)
-    if not good or not all(type(cut) in (int, float) and 0 <= cut <= 1 for cut in cuts.values()):
-        raise ValueError(f"decision.{where}: found {str(cuts)[:120]!r}, expected {', '.join(KINDS)} from 0 to 1")
+    if not good or not all(is_threshold(kind, cut) for kind, cut in cuts.items()):
+        raise ValueError(f"decision.{where}: found {str(cuts)[:120]!r}, expected {', '.join(KINDS)} between 0 and 1")
+
+
+def is_threshold(kind: str, value: Any) -> bool:
+    """Tell whether a threshold can be one that was chosen: at 0 all pairs are relevant, above 1 none.
+
+    A searched one lies between two scores, or between a score and 0 or 1; expected_f1 may come out at the ends.
+    """
+    number = type(value) in (int, float) and bool(np.isfinite(value))
+    return number and (0 < value < 1 or (kind == "expected_f1" and 0 <= value <= 1))
 
 
 def _cuts(labels: np.ndarray, scores: np.ndarray, fitted: dict[str, Any]) -> dict[str, float]:

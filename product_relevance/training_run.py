@@ -287,6 +287,8 @@ def finish(folder: str, shared: dict) -> str:
     folds = run.read_folds(folder, names)
     oof = run.read_oof(folder, names)
     content = shared | run.of_folds(folds)
+    tree = Path(folder) / "taxonomy.json"
+    content |= {"taxonomy_sha256": sha256_of(tree)} if tree.is_file() else {}
     if oof is None:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
     else:

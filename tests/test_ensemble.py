@@ -40,12 +40,20 @@ def ensemble(run):
     return RelevanceEnsemble.from_pretrained(run, device="cpu")
 
 
+def keep_in_run_json(folder, name):
+    """Let run.json list one fold only."""
+    content = json.loads((folder / "run.json").read_text())
+    content["folds"] = [fold for fold in content["folds"] if fold["name"] == name]
+    (folder / "run.json").write_text(json.dumps(content))
+
+
 def test_the_ensemble_is_the_mean_of_its_folds_each_loaded_alone(run, ensemble, tmp_path):
     alone = []
     for k in range(3):
         shutil.copytree(run, tmp_path / str(k))
         for other in {0, 1, 2} - {k}:
             shutil.rmtree(tmp_path / str(k) / f"fold-{other}")
+        keep_in_run_json(tmp_path / str(k), f"fold-{k}")
         alone.append(RelevanceEnsemble.from_pretrained(tmp_path / str(k), device="cpu").predict(PAIRS))
     assert np.ptp(np.stack(alone), axis=0).max() > 1e-3  # the folds do differ
     assert np.allclose(ensemble.predict(PAIRS), np.mean(alone, axis=0), atol=1e-6)
@@ -259,7 +267,7 @@ def decided(run, tmp_path_factory):
     relevance(["decide", str(folder), "--calibration", "temperature", "--threshold_by", "language"])
     content = json.loads((folder / "run.json").read_text())
     kinds = ("f1", "macro_f1", "expected_f1")
-    content["decision"]["languages"] = {"es": dict.fromkeys(kinds, 0.0), "fr": dict.fromkeys(kinds, 1.0)}
+    content["decision"]["languages"] = {"es": dict.fromkeys(kinds, 1e-9), "fr": dict.fromkeys(kinds, 1 - 1e-9)}
     content["decision"]["spread"] = {"slope": 2.0, "offset": 0.0, "match": "folds", "rows": 9, "source": "x"}
     content["decision"]["thresholds"]["f1"] = 0.52
     (folder / "run.json").write_text(json.dumps(content))

@@ -179,6 +179,7 @@ def test_a_run_is_refused_for_what_the_runs_that_it_was_built_on_have_seen(stage
     grandparent = find(stages, parent, "fold-0").described()
     shutil.copytree(stages / "qi", tmp_path / "qc")
     child = parent | {"task": "QC", "data": parent["data"] | {"sha256": "qc"}, "first_stage": grandparent}
+    child["template"] = parent["template"] | {"task": "QC"}
     write_json(tmp_path / "qc/run.json", child)
     assert find(tmp_path, parent, "fold-0", "fold-1", name="qc")
     with pytest.raises(ValueError, match="qc, which was built on .*qi: fold-0 and fold-1 saw rows"):

@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"files", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs"},
+    {"files", "reading", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs"},
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
     {"tables", "base_faults"},
-    {"sources", "delimited"},
+    {"sources", "delimited", "adapter_form", "weights"},
     {"checks"},
     {"records", "cleaning", "metrics", "figures", "bundle", "calibration", "thresholds", "prompt_tokens"},
     {"checkpoints", "converted", "translation_cache"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"distributed", "batching", "heads", "pooling", "yes_no", "language_model", "card_facts", "filtering", "parts"},
     {"modeling", "safe_trainer", "path_levels", "card_results", "card_form", "onnx_graph"},
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
-    {"checkpoint_record"},
+    {"checkpoint_record", "adapter_fit"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},
     {"first_stage", "run_base", "trunk", "before_training", "resume"},
     {"bases"},

@@ -16,6 +16,8 @@ from product_relevance.manifest_form import RUN_KEYS, check, check_name, is_repo
 SHA, COMMIT = "a" * 64, "b" * 40
 TEMPLATE = {"task": "QC", "input_style": "both", "language_tag": False, "language_fix": "none"}
 TEMPLATE |= {"path_style": "raw", "lowercase": False}
+ADAPTER = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": 4, "lora_alpha": 8, "target_modules": ["query"]}
+ADAPTER |= {"use_rslora": False, "use_dora": False}
 ARGUMENTS = {
     "model": {"model_name_or_path": "/home/me/base", "model_revision": "main", "lora_r": 4},
     "data": {"train_file": "/home/me/secret.txt", "translation": "/home/me/table.csv", "input_style": "both"},
@@ -214,7 +216,7 @@ def files(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
-    (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+    (tmp_path / "adapter_config.json").write_text(json.dumps(ADAPTER))
     return tmp_path, {p.name: sha256_of(p) for p in tmp_path.iterdir()}
 
 
@@ -224,7 +226,7 @@ def test_files_as_published_pass(files):
 
 def test_a_changed_or_missing_file_is_refused(files):
     folder, hashes = files
-    (folder / "adapter_config.json").write_text('{"r": 5}')
+    (folder / "adapter_config.json").write_text(json.dumps(ADAPTER | {"r": 5}))
     with pytest.raises(ValueError, match="adapter_config.json: sha256.*changed or swapped"):
         manifest.check_files(folder, hashes)
     (folder / "adapter_config.json").unlink()

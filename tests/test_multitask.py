@@ -102,13 +102,14 @@ def with_cuts(both, folder, **cuts):
 
 
 def test_a_file_is_decided_by_the_cuts_of_its_own_task(both, tmp_path):
-    ensemble = with_cuts(both, tmp_path / "run", QC=0.0, QI=1.0)
+    ensemble = with_cuts(both, tmp_path / "run", QC=1e-9, QI=1 - 1e-9)
     for task, expected in (("QC", 1), ("QI", 0)):
         predict_file(ensemble, str(both / f"{task}.txt"), str(tmp_path / f"{task}.out"))
         table = pd.read_parquet(tmp_path / f"{task}.out.scores.parquet")
         assert (table["prediction"] == expected).all()
         figures = evaluate_file(ensemble, str(both / f"{task}.txt"))
-        assert figures["ensemble"]["threshold"] == 1 - expected and figures["ensemble"]["rows"] == len(table)
+        measured = figures["ensemble"]
+        assert measured["threshold"] == pytest.approx(1 - expected, abs=1e-6) and measured["rows"] == len(table)
 
 
 def test_pairs_need_a_task_and_views_of_both_share_one_model(both):

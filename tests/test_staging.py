@@ -205,7 +205,7 @@ def test_a_token_or_a_path_in_a_run_is_not_published(base, tmp_path):
     with_token = changed(base, tmp_path / "a", lambda run: run["metrics"].update(note="by hf_" + "a" * 34))
     with_path = changed(base, tmp_path / "b", lambda run: None)
     config = with_path / "fold-1/adapter_config.json"
-    write_json(config, read_json(config) | {"loftq_config": {"cache": f"{Path.home()}/rows"}})
+    write_json(config, read_json(config) | {"peft_version": f"{Path.home()}/rows"})
     for run in (with_token, with_path):
         with pytest.raises(ValueError, match="must not be published"):
             staging.stage(run, tmp_path / "hub", NAME, base=base_pin(base))

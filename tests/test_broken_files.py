@@ -1,0 +1,133 @@
+"""Broken files of a repository or a run folder: each is read or is a ValueError with its name, never anything else."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from test_manifest import RUN, SHA
+
+from product_relevance import adapters, manifest, modeling, thresholds
+from product_relevance.adapter_fit import check_fit
+from product_relevance.arguments import ModelArguments
+from product_relevance.files import sha256_of
+from product_relevance.locate import locate
+from product_relevance.taxonomy import Taxonomy
+from product_relevance.templates import Template
+
+CASES = 400  # of each of five files
+FOLD, HASHED = "fold-0", ("taxonomy.json", "fold-0/adapter_config.json", "fold-0/adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def bare(base_of):
+    """The base, with its head."""
+    folder = str(base_of("qwen3"))
+    return modeling.load_classifier(folder, modeling.load_tokenizer(folder))
+
+
+@pytest.fixture(scope="module")
+def folder(base_of, tmp_path_factory) -> Path:
+    """A folder that is a run and, by its ensemble.json, a published ensemble."""
+    home = tmp_path_factory.mktemp("fuzz")
+    base = str(base_of("qwen3"))
+    model = modeling.load_classifier(base, modeling.load_tokenizer(base))
+    arguments = ModelArguments(model_name_or_path=base, lora_r=2, lora_target_modules=["attention"])
+    adapters.add_adapter(model, arguments).save_pretrained(home / FOLD, save_embedding_layers=False)
+    Taxonomy.from_paths(["shoes,women's shoes", "shoes,men's shoes", "pet supplies"]).save(home / "taxonomy.json")
+    (home / FOLD / "fold.json").write_text(json.dumps({"name": FOLD}))
+    tree = sha256_of(home / "taxonomy.json")
+    (home / "run.json").write_text(json.dumps(RUN | {"taxonomy_sha256": tree}))
+    run = manifest.public_run(RUN)
+    run["base"]["config_sha256"] = SHA
+    files = {path.name: sha256_of(path) for path in sorted((home / FOLD).glob("adapter_*"))}
+    folds = [{"name": FOLD, "repo_id": None, "revision": None, "path": FOLD, "files": files}]
+    scores = {"pairs": [["q", "t", "en"]], "scores": [0.5], "folds": {FOLD: [0.5]}, "dtype": "float32"}
+    manifest.write(home, manifest.build("org/x", run, folds, {"taxonomy.json": tree}, scores))
+    return home
+
+
+def load(folder: Path, model) -> None:
+    """Read everything that loading reads, without the base."""
+    found = locate(folder)
+    if found.taxonomy:
+        Taxonomy.load(found.taxonomy)
+    check_fit(model, found.folds[FOLD])
+    Template.from_dict(found.run["template"])
+    thresholds.of_run(found.run)
+
+
+def broken(content: bytes, random: Random) -> bytes:
+    """One defect: a bit, a stretch of bytes, an end that is missing, or a value of another type."""
+    where = random.randrange(len(content))
+    kind = random.choice(["bit", "bytes", "cut", "type", "type"])
+    if kind == "type" and content[:1] in b"{[":
+        return retyped(json.loads(content), random)
+    if kind == "cut":
+        return content[:where]
+    if kind == "bytes":
+        return content[:where] + random.randbytes(random.randrange(1, 9)) + content[where + 1 :]
+    return content[:where] + bytes([content[where] ^ 1 << random.randrange(8)]) + content[where + 1 :]
+
+
+OTHERS = [None, True, 0, -1, 10**30, 0.5, "", "a", "../x", [], [[]], {}, {"a": {}}, [None], ["a", 1], [[1, "a"]]]
+
+
+def retyped(value, random: Random) -> bytes:
+    """The same JSON with another value at one place, a key that is missing, or one more."""
+    place = parent = value
+    while isinstance(place, dict | list) and place and random.random() < 0.8:
+        parent, key = place, random.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        place = parent[key]
+    if parent is place:
+        return json.dumps(random.choice(OTHERS)).encode()
+    way = random.randrange(6)
+    if way == 0 and isinstance(parent, dict):
+        del parent[key]
+    elif way == 1 and isinstance(parent, dict):
+        parent[f"{key}_"] = place
+    else:
+        parent[key] = random.choice(OTHERS)
+    return json.dumps(value).encode()
+
+
+def refusal(folder: Path, model) -> str | None:
+    """The message of the ValueError, None where all is read."""
+    try:
+        load(folder, model)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def rehash(folder: Path) -> None:
+    """Let ensemble.json agree with the broken file, as whoever wants to deceive would."""
+    content = json.loads((folder / "ensemble.json").read_text())
+    content["files"] = {"taxonomy.json": sha256_of(folder / "taxonomy.json")}
+    fold = content["folds"][0]
+    fold["files"] = {name: sha256_of(folder / FOLD / name) for name in fold["files"]}
+    (folder / "ensemble.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", [*HASHED, "ensemble.json", "run.json"])
+def test_whatever_a_file_holds_it_is_read_or_a_value_error_with_its_name(name, folder, bare):
+    published, path, random, refused = folder / "ensemble.json", folder / name, Random(name), 0
+    whole, kept = path.read_bytes(), published.read_bytes()
+    if name == "run.json":
+        published.unlink()  # the folder is a run then
+    try:
+        for _ in range(CASES):
+            path.write_bytes(broken(whole, random))
+            if name in HASHED:
+                rehash(folder)
+            told = refusal(folder, bare)
+            refused += told is not None
+            assert told is None or f"{folder}/" in told, told
+    finally:
+        path.write_bytes(whole)
+        published.write_bytes(kept)
+    assert refused > CASES / 5
+
+
+def test_the_folder_that_is_broken_there_is_whole(folder, bare):
+    load(folder, bare)
