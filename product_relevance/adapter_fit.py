@@ -6,7 +6,7 @@ from torch import nn
 
 from product_relevance import weights
 from product_relevance.adapter_form import WEIGHTS, read_config
-from product_relevance.modeling import HEAD
+from product_relevance.heads import HEAD
 
 # PEFT adds these to every list of a text classifier.
 _ADDED_BY_PEFT = {"classifier", "score"}
