@@ -180,6 +180,9 @@ class DataArguments:
     )
     keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
+    mixed_folds: bool = option(
+        False, "join folds of output_dir that were trained with other settings; run.json and report.md say which"
+    )
     resume_allow: list[str] = option(
         [], "arguments that may differ from those of the checkpoint that --resume_from_checkpoint goes on from"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from product_relevance import figures
+from product_relevance import figures, shaping
 from product_relevance.files import atomic_write
 from product_relevance.metrics import expected_f1_threshold, scores_report
 
@@ -74,7 +74,7 @@ def write_report(
     rows = _fold_rows(run, oof, whole) if whole else []
     table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
     pictures = figures.run_pictures(Path(folder) / "figures", oof, whole, histories or {})
-    parts = [_title(run), _headline(whole), _trained(run), "## Metrics", table]
+    parts = [_title(run), _headline(whole), _trained(run), *shaping.remarks(run), "## Metrics", table]
     parts += [
         *_thresholds(run, whole),
         *_decision(run),

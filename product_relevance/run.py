@@ -1,6 +1,7 @@
 """The run folder: fold adapters, out-of-fold scores, run.json, report; and the one place that knows its layout."""
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from product_relevance import shaping
 from product_relevance.files import atomic_write
 from product_relevance.reading import MAX_BYTES
 from product_relevance.reading import read_json as read_checked
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 MAX_HISTORY = 200_000_000  # bytes: fold.json holds a line for each logged step
 PACKAGES = (
@@ -128,7 +131,9 @@ def of_folds(folds: list[dict]) -> dict:
     """Return what `run.json` tells of its finished folds together: when, each, their base, seconds of all."""
     told = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
-    return {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+    mixed = shaping.unlike({fold["name"]: fold.get("settings", {}) for fold in folds})
+    found = {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+    return found | ({"mixed_folds": mixed} if mixed else {})
 
 
 def shared_part(content: dict) -> dict:
@@ -161,6 +166,38 @@ def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> N
                     f"{run}: {name} was trained with {key} {before.get(key)}, this run has {value}; folds of one run "
                     "must share it: choose another --output_dir, or delete that folder"
                 )
+
+
+def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]) -> None:
+    """Refuse to join folds that were trained with other settings, as another learning rate.
+
+    Args:
+        run: run folder.
+        shared: description of the folds to come.
+        names: of these folds.
+        replaced: folds that will be trained anew and need not fit.
+
+    Raises:
+        ValueError: a finished fold differs; it says in what, with both values.
+    """
+    kept = [name for name in finished_folds(run) if name not in replaced]
+    known = {fold["name"]: fold.get("settings") for fold in read_folds(run, kept)}
+    if older := [name for name, found in known.items() if found is None]:
+        told = (
+            "%s: trained by an older version, which does not say with what: make sure that it was with these settings"
+        )
+        logger.warning(told, ", ".join(older))
+    folds = {name: found for name, found in known.items() if found is not None}
+    planned = {"this run": shaping.settings(shared, names[0])} if names else {}
+    if found := shaping.unlike(folds | planned):
+        values = "; ".join(
+            f"{name} {', '.join(f'{value} in {fold}' for fold, value in by.items())}" for name, by in found.items()
+        )
+        raise ValueError(
+            f"{run}: its folds were trained with other settings: {values}; give the same ones, choose another "
+            "--output_dir, train all of them anew with --overwrite true, or join them as they are with --mixed_folds "
+            "true, which run.json and report.md then say"
+        )
 
 
 def _alike(before, now) -> bool:

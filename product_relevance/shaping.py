@@ -39,7 +39,7 @@ SHAPING = {
 }
 WITHOUT_EFFECT = {
     # ModelArguments, ObjectiveArguments, DataArguments: which folds, and how much of a batch goes through at once
-    *("on_bad_rows", "fold", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow"),
+    *("on_bad_rows", "fold", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow", "mixed_folds"),
     # The split of a batch: their product with the processes is `effective_batch`
     *("global_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps"),
     # TrainingArguments: places, logs, devices, transport, memory and speed
@@ -119,6 +119,32 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return {
         name: [before[name], now[name]] for name in sorted(before.keys() & now.keys()) if before[name] != now[name]
     }
+
+
+def unlike(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the settings in which folds differ, each with its value in every fold that knows it.
+
+    Args:
+        folds: names to `settings`; what a fold validates on is its own.
+    """
+    names = sorted({name for each in folds.values() for name in each} - {"validation_rows"})
+    values = {name: {fold: each[name] for fold, each in folds.items() if name in each} for name in names}
+    return {name: found for name, found in values.items() if len({digest(value) for value in found.values()}) > 1}
+
+
+def remarks(run: Mapping[str, Any]) -> list[str]:
+    """Say in Markdown, for a report, in what the folds of a run were not trained alike, or not as they began."""
+    parts = []
+    if mixed := run.get("mixed_folds"):
+        lines = [
+            f"- {name}: {', '.join(f'{_cut(v)} ({fold})' for fold, v in by.items())}" for name, by in mixed.items()
+        ]
+        parts.append("The folds were trained with unlike settings (`--mixed_folds`):\n\n" + "\n".join(lines))
+    for fold in run.get("folds") or []:
+        for change in fold.get("changes", ()):
+            what = told(change["settings"], ("before", "then"))
+            parts.append(f"{fold['name']} went on after step {change['step']} with other settings: {what}.")
+    return parts
 
 
 def told(found: Mapping[str, list], places: tuple[str, str] = ("there", "here")) -> str:

@@ -124,7 +124,10 @@ def _claim(folder: Path, training, data_args, shared: dict, names: list[str]) ->
             if data_args.overwrite and Path(name).resolve().is_relative_to(folder.resolve()):
                 told = f"--overwrite would replace {name}, which the new run needs: choose another --output_dir"
                 raise ValueError(told)
-    run.check_shared(folder, shared, set(names) if data_args.overwrite else set())
+    replaced = set(names) if data_args.overwrite else set()
+    run.check_shared(folder, shared, replaced)
+    if not data_args.mixed_folds:
+        run.check_settings(folder, shared, names, replaced)
     kept = [] if data_args.overwrite else names
     done = [name for name in kept if run.finished(folder, name)]
     started = [name for name in kept if run.work_folder(folder, name).is_dir()]

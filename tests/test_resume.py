@@ -14,7 +14,7 @@ from product_relevance import shaping
 from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments
 from product_relevance.checkpoint_record import read
 from product_relevance.info import run_lines
-from product_relevance.run import load_run, read_json
+from product_relevance.run import load_run, read_json, write_json
 
 sys.path.insert(0, str(ROOT))
 import train_relevance
@@ -96,6 +96,7 @@ def test_a_difference_that_is_allowed_by_name_is_recorded(whole, begun):
     changes = load_run(begun)["folds"][0]["changes"]
     known = {"early_stopping_patience": [9, None], "learning_rate": [0.001, 0.0001]}
     assert changes == [{"step": 2, "settings": known}]
+    assert "fold-0 went on after step 2 with other settings" in (begun / "report.md").read_text()
 
 
 def without_record(checkpoint) -> None:
@@ -146,6 +147,39 @@ def test_times_and_pairs_add_up_over_resumes(whole, again):
 
 def test_info_says_how_long_a_short_training_took(again):
     assert f"trained     {load_run(again)['seconds']:.1f} seconds" in run_lines(load_run(again))[-1]
+
+
+@pytest.fixture
+def joined(whole, tmp_path):
+    """A run with its first fold, to which another one may be added."""
+    shutil.copytree(whole[0] / "run/fold-0", tmp_path / "run/fold-0")
+    return tmp_path / "run"
+
+
+def test_a_fold_that_was_trained_otherwise_is_not_joined_unasked(whole, joined):
+    message = refused(whole[1], joined, "--fold", "1", "--learning_rate", "1e-4", "--early_stopping_patience", "9")
+    assert "learning_rate 0.001 in fold-0, 0.0001 in this run" in message and "--mixed_folds true" in message
+
+
+def test_folds_that_are_joined_all_the_same_are_reported(whole, joined):
+    more = ["--fold", "1", "--lora_r", "2", "--early_stopping_patience", "9", "--mixed_folds", "true"]
+    whole[1](joined, *more)
+    assert load_run(joined)["mixed_folds"] == {"lora_r": {"fold-0": 4, "fold-1": 2}}
+    assert "- lora_r: 4 (fold-0), 2 (fold-1)" in (joined / "report.md").read_text()
+
+
+def test_folds_on_other_base_weights_are_not_joined(whole, joined):
+    shutil.copytree(joined / "fold-0", joined / "fold-1")
+    fold = read_json(joined / "fold-1/fold.json")
+    write_json(
+        joined / "fold-1/fold.json", fold | {"name": "fold-1", "settings": fold["settings"] | {"base_weights": "x"}}
+    )
+    assert "base_weights" in refused(whole[1], joined, "--early_stopping_patience", "9", "--fold", "all")
+
+
+def test_each_fold_keeps_the_digest_of_what_shaped_it(whole):
+    fold = read_json(whole[0] / "run/fold-0/fold.json")
+    assert fold["settings_sha256"] == shaping.digest(fold["settings"])
 
 
 def test_every_argument_is_known_to_shape_a_fold_or_not_to():
