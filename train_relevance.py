@@ -60,7 +60,7 @@ def train(model_args, data_args, objective, training) -> str:
     from product_relevance import additions, before_training, data, first_stage, prefix_batches, teacher, training_run
     from product_relevance.bases import Bases
     from product_relevance.checkpoints import resolve_revision
-    from product_relevance.folds import query_groups
+    from product_relevance.folds import digests, query_groups, query_keys
     from product_relevance.prompt import chosen_prompt
     from product_relevance.splits import make_splits
 
@@ -92,7 +92,8 @@ def train(model_args, data_args, objective, training) -> str:
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
-    todo = training_run.claim(training, data_args, shared, splits, taxonomy)
+    queries = digests(query_keys(frame)[0])
+    todo = training_run.claim(training, data_args, shared, splits, taxonomy, queries)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
     added = additions.make(frame, todo, data_args, objective, training, encode, taught_by)
     frame = teacher.add_scores(frame, taught_by, todo, training)

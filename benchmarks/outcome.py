@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-import bootstrap
 import numpy as np
 import pandas as pd
+
+from product_relevance import intervals
 
 FIGURES = ("auc", "macro_f1", "f1")
 TITLES = {"auc": "AUC", "macro_f1": "macro-F1", "f1": "F1"}
@@ -33,7 +34,7 @@ def measure(study, output: Path, folder_of, finished) -> dict:
     frame = labelled(study.evaluate)
     labels = frame["label"].to_numpy(int)
     groups = np.array([normalise(text) for text in frame["origin_query"]])
-    times = bootstrap.draws(groups)
+    times = intervals.draws(groups)
     drawn = {}
     for row in study.rows:
         folders = [folder_of(output, row.name, seed) for seed in study.seeds]
@@ -65,9 +66,9 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
         cuts = _cuts(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
         scores = scores_of(folder, ids)
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
-        found["auc"].append(bootstrap.auc(labels, scores, all_times))
-        found["macro_f1"].append(bootstrap.macro_f1(labels, scores >= cuts["macro_f1"], all_times))
-        found["f1"].append(bootstrap.f1(labels, scores >= cuts["f1"], all_times))
+        found["auc"].append(intervals.auc(labels, scores, all_times))
+        found["macro_f1"].append(intervals.macro_f1(labels, scores >= cuts["macro_f1"], all_times))
+        found["f1"].append(intervals.f1(labels, scores >= cuts["f1"], all_times))
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -83,7 +84,7 @@ def _against(found: dict, baseline: dict) -> dict:
     result = {}
     for name in FIGURES:
         values, differences = found[name][:, 0], found[name].mean(axis=0) - baseline[name].mean(axis=0)
-        low, high = bootstrap.interval(differences[1:])
+        low, high = intervals.interval(differences[1:])
         deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         result[name] = {"mean": float(values.mean()), "deviation": deviation, "seeds": values.tolist()}
         result[name] |= {"difference": float(differences[0]), "low": low, "high": high}

@@ -7,9 +7,10 @@ import argparse
 import json
 import sys
 
-import bootstrap
 import numpy as np
 import pandas as pd
+
+from product_relevance import intervals
 
 NAMES = {"auc": "AUC", "f1": "F1", "macro_f1": "macro-F1"}
 
@@ -58,9 +59,9 @@ def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray
 
 def measure(labels: np.ndarray, scores: np.ndarray, called: np.ndarray | None, times: np.ndarray) -> dict:
     """Return each figure on all rows and then on each draw, shape (1 + draws,)."""
-    found = {"auc": bootstrap.auc(labels, scores, times)}
+    found = {"auc": intervals.auc(labels, scores, times)}
     if called is not None:
-        found |= {"f1": bootstrap.f1(labels, called, times), "macro_f1": bootstrap.macro_f1(labels, called, times)}
+        found |= {"f1": intervals.f1(labels, called, times), "macro_f1": intervals.macro_f1(labels, called, times)}
     return found
 
 
@@ -75,14 +76,14 @@ def compare(arguments) -> list[dict]:
 
     frame = read_records(arguments.labelled, role="train")
     labels = frame["label"].to_numpy(int)
-    times = np.vstack([np.ones(len(labels), dtype=int), bootstrap.draws(query_groups(frame))])
+    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draws(query_groups(frame))])
     found = [measure(labels, *read(name, frame["id"], arguments.threshold), times) for name in arguments.scores]
     rows = []
     for name, figures in zip(arguments.scores, found, strict=True):
         row = {"scores": name} | {figure: float(values[0]) for figure, values in figures.items()}
         for figure in figures.keys() & found[0].keys() if figures is not found[0] else ():
             difference = figures[figure] - found[0][figure]
-            row[f"{figure}_difference"] = [float(difference[0]), *bootstrap.interval(difference[1:])]
+            row[f"{figure}_difference"] = [float(difference[0]), *intervals.interval(difference[1:])]
         rows.append(row)
     return rows
 
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(to_markdown(rows))
-    print(json.dumps({"benchmark": "paired", "draws": bootstrap.DRAWS, "rows": rows}))
+    print(json.dumps({"benchmark": "paired", "draws": intervals.DRAWS, "rows": rows}))
 
 
 if __name__ == "__main__":

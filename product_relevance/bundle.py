@@ -76,13 +76,24 @@ def copy_metric(folder: Path, repo_id: str) -> None:
     """
     folder.mkdir()
     source = (PACKAGE / METRIC / f"{METRIC}.py").read_text(encoding="utf-8")
-    near = "# named here so that evaluate fetches it; a comment behind it would be read as its address\n"
-    near += "from .outcomes import rates"
+    needed = _imports_of("metrics")
+    near = "# named here so that evaluate fetches them; a comment behind one would be read as its address\n"
+    near += "\n".join(f"from .{module} import {name}" for module, name in sorted(needed.items()))
     files = {f"{METRIC}.py": source.replace("\nfrom product_relevance.metrics", f"\n{near}\nfrom .metrics")}
-    for name in ("metrics.py", "outcomes.py"):
+    for name in (f"{module}.py" for module in ("metrics", *needed)):
         files[name] = (PACKAGE / name).read_text(encoding="utf-8").replace("from product_relevance.", "from .")
     arguments = (PACKAGE / METRIC / "README.md").read_text(encoding="utf-8").partition("| Argument")
     files["README.md"] = METRIC_CARD.replace("{repo_id}", repo_id) + "".join(arguments[1:])
     files["index.html"] = METRIC_PAGE
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _imports_of(module: str) -> dict[str, str]:
+    """Map every module of the package that this one imports, directly or through others, to one of its names."""
+    found = dict(
+        re.findall(r"^from product_relevance\.(\w+) import (\w+)", (PACKAGE / f"{module}.py").read_text("utf-8"), re.M)
+    )
+    for name in list(found):
+        found |= _imports_of(name)
+    return found

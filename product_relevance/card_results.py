@@ -5,8 +5,10 @@ from typing import Any
 from huggingface_hub import EvalResult
 from markupsafe import Markup
 
+from product_relevance.intervals import FEW_ROWS
 from product_relevance.languages import to_iso
 from product_relevance.markdown import one_line, table
+from product_relevance.markdown_tables import note_of
 
 TARGETS = {"QC": "category path", "QI": "item title"}
 # What of a recipe a reader needs; any other key stays out of a card.
@@ -19,11 +21,12 @@ RECIPE = (
 OF_LANGUAGE = ("f1", "auc", "floor_f1")  # in model-index; the table has more
 LANGUAGE_COLUMNS = {
     "language": "language", "trained": "trained on", "rows": "rows", "positive": "relevant", "f1": "F1",
-    "floor_f1": "F1 floor", "macro_f1": "macro-F1", "floor_macro_f1": "macro-F1 floor", "auc": "AUC",
+    "f1_interval": "F1 95%", "floor_f1": "F1 floor", "macro_f1": "macro-F1", "floor_macro_f1": "macro-F1 floor",
+    "auc": "AUC", "auc_interval": "AUC 95%", "note": "note",
 }  # fmt: skip
 FOLD_COLUMNS = {
     "name": "fold", "where": "where", "train_rows": "trained on", "rows": "measured on", "threshold": "its own cut",
-    "f1": "F1 there", "floor_f1": "F1 floor", "auc": "AUC",
+    "f1": "F1 there", "f1_interval": "F1 95%", "floor_f1": "F1 floor", "auc": "AUC", "auc_interval": "AUC 95%",
 }  # fmt: skip
 
 
@@ -36,8 +39,8 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
         dataset_id: the data on the Hub; "custom" stands for data that are not there.
 
     Returns:
-        F1, macro-F1, AUC and floors as a whole; F1, its floor and AUC per language. A language with rows of one
-        class only is left out, since any F1 there says nothing.
+        F1, macro-F1, AUC and floors as a whole; F1, its floor and AUC per language. What has rows of one class only,
+        or fewer than 30, is left out, since any F1 there says nothing.
     """
     if not measured:
         return []
@@ -50,6 +53,7 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
         "floor_macro_f1": ("floor: macro-F1 of always answering relevant", None),
     }
     groups = {None: measured} | {c: g for c, g in measured.get("by_language", {}).items() if g["auc"] is not None}
+    groups = {code: group for code, group in groups.items() if group["rows"] >= FEW_ROWS}
     return [
         EvalResult(
             **_where(run["task"], run["data"], dataset_id),
@@ -80,19 +84,19 @@ def score_table(run: dict, measured: dict) -> Markup:
     """Lay out the values over all rows beside those of always answering "relevant"."""
     cut = f"threshold {measured['threshold']:.4f}"
     rows = [
-        (f"F1 of relevant pairs, {cut}", measured["f1"], measured["floor_f1"]),
-        (f"macro-F1, {cut}", measured["macro_f1"], measured["floor_macro_f1"]),
-        ("AUC", measured["auc"], 0.5),
-        (f"precision, {cut}", measured["precision"], measured["positive"]),
-        (f"recall, {cut}", measured["recall"], 1.0),
-        (f"accuracy, {cut}", measured["accuracy"], measured["positive"]),
-        ("calibration error (ECE, 15 bins; lower is better)", measured["ece"], None),
-        ("log loss (lower is better)", measured["log_loss"], None),
+        (f"F1 of relevant pairs, {cut}", measured["f1"], measured.get("f1_interval"), measured["floor_f1"]),
+        (f"macro-F1, {cut}", measured["macro_f1"], measured.get("macro_f1_interval"), measured["floor_macro_f1"]),
+        ("AUC", measured["auc"], measured.get("auc_interval"), 0.5),
+        (f"precision, {cut}", measured["precision"], None, measured["positive"]),
+        (f"recall, {cut}", measured["recall"], None, 1.0),
+        (f"accuracy, {cut}", measured["accuracy"], None, measured["positive"]),
+        ("calibration error (ECE, 15 bins; lower is better)", measured["ece"], None, None),
+        ("log loss (lower is better)", measured["log_loss"], None, None),
     ]
     if "macro_f1_at_macro_threshold" in measured:
         own = f"macro-F1, its own threshold {run['thresholds']['macro_f1']:.4f}"
-        rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], measured["floor_macro_f1"]))
-    columns = {"metric": "metric", "value": "value", "floor": 'floor: always "relevant"'}
+        rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], None, measured["floor_macro_f1"]))
+    columns = {"metric": "metric", "value": "value", "interval": "95% interval", "floor": 'floor: always "relevant"'}
     return table([dict(zip(columns, row, strict=True)) for row in rows], columns)
 
 
@@ -101,6 +105,7 @@ def language_table(run: dict, measured: dict) -> Markup | None:
     found = sorted(measured.get("by_language", {}).items(), key=lambda item: -item[1]["rows"])
     if not found:
         return None
+    found = [(code, group | {"note": note_of(group)}) for code, group in found]
     groups = {"all": measured} | {f"all {name}": measured[name] for name in ("seen", "unseen") if measured.get(name)}
     rows = [{"language": name} | group for name, group in groups.items()]
     trained = {code: "yes" if code in run["data"]["languages"] else "no" for code, _ in found}

@@ -26,19 +26,22 @@ def unseen_paths(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFram
 
 
 def drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Tell how far the second file is from the first, both as `explore.measure` returns them.
+    """Measure how far the second file is from the first, both as `explore.measure` returns them.
 
     Returns:
-        what, first, second, distance. The distance of languages is the total variation (the share of rows that
-        would have to change), of lengths and overlaps the Kolmogorov-Smirnov statistic, else the difference.
+        what, first, second, distance. The first rows say what the files share (no distance: a full overlap is the
+        one thing not to miss, and would show as 0). The distance of languages is the total variation (the share of
+        rows that would have to change), of lengths and overlaps the Kolmogorov-Smirnov statistic, else the
+        difference.
     """
+    rows = []
+    for text in ("query", "target"):
+        known = [_known(one, other, text) for one, other in ((first, second), (second, first))]
+        rows.append((f"rows whose {text} is in the other file, too", *known, None))
     labels = [labels_of(frame).mean() for frame in (first, second)]
-    rows = [("relevant", *labels, abs(labels[1] - labels[0]))]
+    rows.append(("relevant", *labels, abs(labels[1] - labels[0])))
     unseen = float((~second["language"].isin(set(first["language"]))).mean())
     rows.append(("rows in a language that the first has not", 0.0, unseen, _total_variation(first, second)))
-    for text in ("query", "target"):
-        known = float(second[f"{text}_key"].isin(first[f"{text}_key"].unique()).mean())
-        rows.append((f"rows whose {text} the first has", 1.0, known, 1 - known))
     for what, column in (
         ("query, median characters", "query_characters"),
         ("target, median characters", "target_characters"),
@@ -47,6 +50,17 @@ def drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         sides = [frame[column].to_numpy() for frame in (first, second)]
         rows.append((what, *(float(np.median(side)) for side in sides), kolmogorov_smirnov(*sides)))
     return pd.DataFrame(rows, columns=["what", "first", "second", "distance"])
+
+
+def overlap(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Say how many rows of the second file have a query of the first: of a dev or test file there should be none."""
+    known = second["query_key"].isin(first["query_key"].unique())
+    queries = second.loc[known, "query_key"].nunique()
+    return f"{known.sum():,} of {len(second):,} rows ({known.mean():.1%}) have one of {queries:,} shared queries"
+
+
+def _known(one: pd.DataFrame, other: pd.DataFrame, text: str) -> float:
+    return float(one[f"{text}_key"].isin(other[f"{text}_key"].unique()).mean())
 
 
 def language_drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -45,7 +45,7 @@ class RelevanceEnsemble:
         self.model, self.tokenizer, self.folds, self.taxonomy = model, tokenizer, folds, taxonomy
         self._use_run(run)
         self._whole = self  # whose model is switched from fold to fold
-        self.manifest, self.vote, self.disagreement = None, "mean", None
+        self.manifest, self.vote, self.disagreement, self.run_folders = None, "mean", None, []
         self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
 
     def _use_run(self, run: dict) -> None:
@@ -90,6 +90,7 @@ class RelevanceEnsemble:
         tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
         ensemble.manifest, ensemble.vote = found.manifest, "majority" if merge == "vote" else "mean"
+        ensemble.run_folders = [found.folder]
         if found.run["adapter"] is not None and merge != "weights":
             ensemble._load_adapters()
         exact = canaries.check(ensemble, found.manifest["canaries"]) if found.manifest is not None else None

@@ -173,7 +173,9 @@ def _unseen(frames: Frames) -> Section:
 
 def _drift(frames: Frames) -> Section:
     first, second, *_ = frames
-    told = f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
+    shared = "; ".join(f"{name}: {drift.overlap(frames[first], frames[name])}" for name in list(frames)[1:])
+    told = f"Queries of {first} in the other files: {shared}. A model trained on {first} is not tested by these rows. "
+    told += f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
     told += "Kolmogorov-Smirnov statistic, the rest by the difference."
     languages = {name: drift.language_drift(frames[first], frames[name]) for name in list(frames)[1:]}
     tables = {f"{first} and {name}": drift.drift(frames[first], frames[name]) for name in languages}

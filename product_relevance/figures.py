@@ -13,7 +13,9 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from product_relevance.files import atomic_write
-from product_relevance.metrics import floor, reliability, scores_report, threshold_curve
+from product_relevance.intervals import FEW_ROWS
+from product_relevance.metrics import floor, scores_report, threshold_curve
+from product_relevance.reliability import reliability
 
 # Okabe and Ito 2008, "Color Universal Design": told apart with every common colour blindness.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -53,9 +55,10 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
 
 
 def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Draw positive F1 above each language's floor, and AUC above chance.
+    """Draw positive F1 of each language beside its floor, and AUC beside chance.
 
-    Bars start at the floor: the share of relevant pairs differs by language, and F1 alone mostly shows that.
+    Bars start at zero and a line across each shows its floor: the share of relevant pairs differs by language, and F1
+    alone mostly shows that. Whiskers are 95% intervals over queries, where the report has them.
 
     Args:
         report: From `scores_report` with languages.
@@ -71,20 +74,24 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     groups = [languages[code] for code in order]
     figure = Figure(figsize=(max(6.0, 2.2 + 0.72 * len(order)), 7), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _bars(upper, groups, [group["f1"] for group in groups], [group["floor_f1"] for group in groups])
-    _bars(lower, groups, [group["auc"] for group in groups], [0.5] * len(groups))
-    upper.set_title(f"Positive F1 at the cut {report['threshold']:.3f}: bars start at the floor", loc="left")
-    lower.set_title("AUC: bars start at chance, .5", loc="left")
+    _bars(upper, groups, "f1", [group["floor_f1"] for group in groups])
+    _bars(lower, groups, "auc", [0.5] * len(groups))
+    upper.set_title(f"Positive F1 at the threshold {report['threshold']:.3f}", loc="left")
+    lower.set_title("AUC", loc="left")
     upper.set_ylabel("positive F1")
     lower.set_ylabel("AUC")
-    lower.set_xticks(range(len(order)), [f"{code}\n{languages[code]['rows']:,}" for code in order])
+    lower.set_xticks(range(len(order)), [_language_label(code, languages[code]["rows"]) for code in order])
     lower.set_xlabel("language and its rows")
     figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
     save(figure, path)
 
 
 def reliability_diagram(
-    labels: ArrayLike, scores: ArrayLike, path: str | os.PathLike, calibrated: ArrayLike | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    path: str | os.PathLike,
+    calibrated: ArrayLike | None = None,
+    queries: ArrayLike | None = None,
 ) -> None:
     """Draw the share of relevant pairs over their score, with a histogram of the scores.
 
@@ -93,11 +100,12 @@ def reliability_diagram(
         scores: Probabilities, shape (n,).
         path: The PNG to write.
         calibrated: The same rows after calibration, shape (n,), drawn as a second line.
+        queries: Query of each row, shape (n,), for the error bars, which count each query once.
 
     Raises:
         ValueError: Bad labels or scores.
     """
-    found = reliability(labels, scores)
+    found = reliability(labels, scores, queries=queries)
     figure = Figure(figsize=(6, 6.8), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
@@ -106,7 +114,7 @@ def reliability_diagram(
         title = f"Scores miss the true share by {found['ece']:.3f} on average (ECE)"
         _reliability_line(upper, found, BLUE, "this model", gap=True)
     else:
-        after = reliability(labels, calibrated)
+        after = reliability(labels, calibrated, queries=queries)
         title = f"Calibration brings the error (ECE) from {found['ece']:.3f} to {after['ece']:.3f}"
         _reliability_line(upper, found, BLUE, f"scores (bins of {FEW} pairs or more)", least=FEW)
         _reliability_line(upper, after, GREEN, "calibrated on the other folds", least=FEW)
@@ -126,7 +134,9 @@ def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: s
     score, positive = found["score"][filled], found["positive"][filled]
     if gap:
         axes.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
-    axes.plot(score, positive, "o-", color=colour, lw=1.5, ms=6, label=name)
+    below, above = positive - found["low"][filled], found["high"][filled] - positive
+    bars = {"elinewidth": 1, "capsize": 3}
+    axes.errorbar(score, positive, (below, above), fmt="o-", color=colour, lw=1.5, ms=6, label=name, **bars)
 
 
 def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
@@ -178,7 +188,9 @@ def run_pictures(
     drawn = {}
     if oof is not None:
         f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
-        reliability_diagram(oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"))
+        reliability_diagram(
+            oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"), oof.get("query_digest")
+        )
         drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
     if whole and whole.get("by_language"):
         language_bars(whole, folder / "languages.png")
@@ -204,36 +216,47 @@ def _logged(history: list[dict], key: str) -> tuple[list, list]:
     return steps, [values[step] for step in steps]
 
 
-def _bars(axes: Axes, groups: list[dict], values: list[float | None], starts: list[float]) -> None:
-    for place, (group, value, start) in enumerate(zip(groups, values, starts, strict=True)):
-        axes.hlines(start, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
+def _language_label(code: str, rows: int) -> str:
+    return f"{code}\n{rows:,}" + ("\nfew rows" if rows < FEW_ROWS else "")
+
+
+def _bars(axes: Axes, groups: list[dict], key: str, floors: list[float]) -> None:
+    for place, (group, lowest) in enumerate(zip(groups, floors, strict=True)):
+        value, span = group[key], group.get(f"{key}_interval")
+        axes.hlines(lowest, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
         if value is None:
-            axes.annotate("one\nclass", (place, start), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate("one\nclass", (place, 0), (0, 4), textcoords="offset points", ha="center", fontsize=8)
             continue
-        axes.bar(place, value - start, 0.68, bottom=start, zorder=3, **_look(group))
-        above = value >= start
+        axes.bar(place, value, 0.68, zorder=3, **_look(group))
+        if span:
+            axes.vlines(place, *span, color="white", lw=5, zorder=5)  # an outline, seen on any bar
+            axes.vlines(place, *span, color=INK, lw=1.6, zorder=5)
+        # at the foot of the bar, where neither the floor nor a whisker crosses it
         axes.annotate(
-            f"{value:.3f}", (place, value), (0, 4 if above else -4), textcoords="offset points",
-            ha="center", va="bottom" if above else "top", fontsize=9,
+            f"{value:.3f}", (place, 0), (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=8,
+            color="white", zorder=6, bbox={"boxstyle": "round,pad=0.15", "fc": INK, "ec": "none"},
         )  # fmt: skip
-    shown = [value for value in values if value is not None] + starts
-    margin = max(0.03, 0.14 * (max(shown) - min(shown)))
-    axes.set(ylim=(min(shown) - margin, max(shown) + margin), xlim=(-0.7, len(groups) - 0.3))
+    axes.set(ylim=(0, 1.04), xlim=(-0.7, len(groups) - 0.3))
     plain_axes(axes)
     axes.grid(visible=False, axis="x")
 
 
 def _look(group: Mapping[str, Any]) -> dict[str, Any]:
+    pale = {"alpha": 0.3} if group.get("rows", FEW_ROWS) < FEW_ROWS else {}
     if group.get("seen", True):
-        return {"facecolor": BLUE, "edgecolor": BLUE}
-    return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"}
+        return {"facecolor": BLUE, "edgecolor": BLUE} | pale
+    return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"} | pale
 
 
 def _bar_keys(groups: list[dict]) -> list:
     keys = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
+    if any(group.get("f1_interval") for group in groups):
+        keys.append(Line2D([], [], color=INK, ls="none", marker="|", ms=12, label="95% interval over queries"))
     if any("seen" in group for group in groups):
         keys.append(Patch(**_look({"seen": True}), label="trained on"))
         keys.append(Patch(**_look({"seen": False}), label="never trained on"))
+    if any(group["rows"] < FEW_ROWS for group in groups):
+        keys.append(Patch(facecolor=BLUE, alpha=0.3, label=f"pale: fewer than {FEW_ROWS} rows"))
     return keys
 
 

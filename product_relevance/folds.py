@@ -125,6 +125,13 @@ def query_groups(frame: pd.DataFrame) -> np.ndarray:
     return np.asarray(names, dtype=object)[first[component[left]]]
 
 
+def digests(texts: Iterable[str]) -> np.ndarray:
+    """Return a number of 64 bits per text, which tells texts apart without holding them, uint64 array (n,)."""
+    codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
+    encoded = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8) for text in distinct)
+    return np.array([int.from_bytes(each.digest()) for each in encoded], dtype=np.uint64)[codes]
+
+
 def prefix_groups(frame: pd.DataFrame, levels: int = 2) -> np.ndarray:
     """Name each row's prefix group: the normalised first levels of its category path."""
     return _mapped(frame["target"], lambda path: normalise(prefix(clean_path(path), levels)))

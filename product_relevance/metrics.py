@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from product_relevance.intervals import bootstrap_intervals
 from product_relevance.language_codes import normal_code, normal_codes
-from product_relevance.outcomes import checked, checked_labels, possible_cuts, rates, ratio, refuse_nonfinite
-
-ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.1
+from product_relevance.outcomes import checked, checked_labels, possible_cuts, rates, refuse_nonfinite
+from product_relevance.reliability import reliability
 
 
 def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> tuple[float, float]:
@@ -87,6 +87,7 @@ def scores_report(
     languages: Sequence[str] | None = None,
     seen_languages: Sequence[str] | None = None,
     cuts: ArrayLike | None = None,
+    queries: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Measure scores at a given cut, as a whole, per language, and on seen against unseen languages.
 
@@ -97,6 +98,8 @@ def scores_report(
         languages: Code of each row, shape (n,).
         seen_languages: Codes that the model was trained on; needs `languages`.
         cuts: Cut of each row, shape (n,), where languages have their own; then `threshold` is only passed on.
+        queries: Query of each row, any values, shape (n,). With them every entry has 95% intervals as well:
+            f1_interval, macro_f1_interval and auc_interval, from a bootstrap over queries.
 
     Returns:
         rows, positive (share), f1, precision, recall, macro_f1, auc (None where only one class occurs), floor_f1,
@@ -113,7 +116,9 @@ def scores_report(
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
     called = scores >= (threshold if cuts is None else np.asarray(cuts, dtype=np.float64))
-    report = _group(labels, scores, called) | {
+    if queries is not None:
+        queries = np.unique(_one_per_row(queries, "queries", len(labels)), return_inverse=True)[1]
+    report = _group(labels, scores, called, queries) | {
         "threshold": float(threshold),
         "accuracy": float((called == labels).mean()),
         "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
@@ -123,7 +128,7 @@ def scores_report(
         if seen_languages is not None:
             raise ValueError("seen_languages: given without languages, expected the language of each row as well")
         return report
-    return report | _by_language(labels, scores, called, languages, seen_languages)
+    return report | _by_language(labels, scores, called, languages, seen_languages, queries)
 
 
 def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> dict[str, np.ndarray]:
@@ -144,32 +149,6 @@ def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> 
     labels, scores = checked(labels, scores, probability=True)
     cuts = np.linspace(0, 1, points)
     return {"threshold": cuts} | rates(labels, scores, cuts)
-
-
-def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = ECE_BINS) -> dict[str, Any]:
-    """Compare scores with the share of relevant rows, in bins of equal width.
-
-    Args:
-        labels: 0 or 1, shape (n,).
-        scores: Probabilities, shape (n,).
-        bins: Number of bins between 0 and 1.
-
-    Returns:
-        "edges" (bins + 1,), "count", "score" (mean) and "positive" (share), each (bins,) and 0 in an empty bin,
-        and "ece", the expected calibration error: the mean of |positive - score| weighted by rows (Naeini et al.
-        2015; here on the positive class's probability).
-
-    Raises:
-        ValueError: Bad labels or scores.
-    """
-    labels, scores = checked(labels, scores, probability=True)
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    score = ratio(np.bincount(place, weights=scores, minlength=bins), count)
-    positive = ratio(np.bincount(place, weights=labels, minlength=bins), count)
-    ece = float(np.sum(count * np.abs(positive - score)) / len(labels))
-    return {"edges": edges, "count": count, "score": score, "positive": positive, "ece": ece}
 
 
 def probabilities(logits: ArrayLike) -> np.ndarray:
@@ -237,7 +216,7 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         threshold: The cut.
-        **groups: `languages`, `seen_languages` and `cuts`, as for `scores_report`.
+        **groups: `languages`, `seen_languages`, `queries` and `cuts`, as for `scores_report`.
 
     Returns:
         The same numbers either way.
@@ -252,28 +231,39 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
     return load_metric().compute(predictions=scores, references=labels, threshold=threshold, **groups)
 
 
-def _by_language(labels, scores, called, languages, seen_languages) -> dict[str, Any]:
-    codes = np.asarray([normal_code(str(language)) for language in languages], dtype=object)
-    if len(codes) != len(labels):
-        raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one a row")
-    places = {code: codes == code for code in sorted(set(codes))}
-    groups = {code: _group(labels[rows], scores[rows], called[rows]) for code, rows in places.items()}
+def _by_language(labels, scores, called, languages, seen_languages, queries) -> dict[str, Any]:
+    codes = _one_per_row([normal_code(str(language)) for language in languages], "languages", len(labels)).astype(
+        object
+    )
+
+    def group(rows: np.ndarray) -> dict[str, Any]:
+        return _group(labels[rows], scores[rows], called[rows], None if queries is None else queries[rows])
+
+    groups = {code: group(codes == code) for code in sorted(set(codes))}
     if seen_languages is None:
         return {"by_language": groups}
     known = set(normal_codes(seen_languages))
     seen = np.asarray([code in known for code in codes])
-    parts = {"by_language": {code: group | {"seen": code in known} for code, group in groups.items()}}
+    parts = {"by_language": {code: found | {"seen": code in known} for code, found in groups.items()}}
     for name, rows in (("seen", seen), ("unseen", ~seen)):
         if rows.any():
-            parts[name] = _group(labels[rows], scores[rows], called[rows])
+            parts[name] = group(rows)
     return parts
 
 
-def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray) -> dict[str, Any]:
+def _one_per_row(values: Sequence, name: str, rows: int) -> np.ndarray:
+    values = np.asarray(values)
+    if len(values) != rows:
+        raise ValueError(f"{name}: found {len(values)} values for {rows} rows, expected one per row")
+    return values
+
+
+def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: np.ndarray | None) -> dict[str, Any]:
     measured = rates(labels, called.astype(np.float64), [0.5])
     chosen = {name: float(measured[name][0]) for name in ("f1", "precision", "recall", "macro_f1")}
     lowest = {f"floor_{name}": value for name, value in floor(labels).items()}
-    return {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
+    found = {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
+    return found if queries is None else found | bootstrap_intervals(labels, scores, called, queries)
 
 
 def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:

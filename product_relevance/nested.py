@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from product_relevance import run, thresholds
 from product_relevance.calibration import METHODS
-from product_relevance.metrics import reliability
 from product_relevance.outcomes import rates
+from product_relevance.reliability import reliability
 from product_relevance.report import decision_table, write_report
 from product_relevance.tasks import of_task
 

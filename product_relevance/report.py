@@ -1,8 +1,7 @@
 """Write report.md and its pictures into a run folder: what was trained, how well it does, how fast it was."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,23 @@ import pandas as pd
 
 from product_relevance import figures, shaping
 from product_relevance.files import atomic_write
+from product_relevance.markdown_tables import cell, language_notes, metrics_table, note_of
 from product_relevance.metrics import expected_f1_threshold, scores_report
 
 MACRO = "macro_f1_at_own_cut"
 FOLD_COLUMNS = {
     "name": "rows of", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1",
-    "gain": "F1 - floor", "precision": "precision", "recall": "recall", "macro_f1": "macro-F1",
-    MACRO: "macro-F1 (own cut)", "auc": "AUC", "ece": "ECE", "log_loss": "log loss",
+    "f1_interval": "F1 95%", "gain": "F1 - floor", "precision": "precision", "recall": "recall",
+    "macro_f1": "macro-F1", "macro_f1_interval": "macro-F1 95%", MACRO: "macro-F1 (own cut)", "auc": "AUC",
+    "auc_interval": "AUC 95%", "ece": "ECE", "log_loss": "log loss",
 }  # fmt: skip
-WIDE_ONLY = ("positive", "gain", "precision", "recall", "log_loss")  # would not fit a terminal's 100 columns
-LANGUAGE_COLUMNS = {key: name for key, name in FOLD_COLUMNS.items() if key not in ("ece", "log_loss", "name")}
+# What fits a terminal's 100 columns.
+NARROW_COLUMNS = (
+    "name", "rows", "floor_f1", "f1", "f1_interval", "macro_f1", "auc", "auc_interval",
+)  # fmt: skip
+LANGUAGE_COLUMNS = {
+    key: name for key, name in FOLD_COLUMNS.items() if key not in ("ece", "log_loss", "name")
+} | {"note": "note"}  # fmt: skip
 SPEED_COLUMNS = {
     "name": "fold", "train_rows": "train rows", "steps": "steps", "best_step": "best step", "seconds": "seconds",
     "pairs_per_second": "pairs/s", "tokens_per_second": "tokens/s", "padding_ratio": "padding ratio",
@@ -85,52 +91,20 @@ def write_report(
     ]
     with atomic_write(Path(folder) / "report.md") as file:
         file.write("\n\n".join(part for part in parts if part) + "\n")
-    narrow = {key: name for key, name in FOLD_COLUMNS.items() if key not in WIDE_ONLY}
-    return metrics_table(rows, narrow) if whole else NO_OOF
-
-
-def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str]) -> str:
-    """Lay rows out as a Markdown table, aligned so that a terminal shows it well too.
-
-    Args:
-        rows: One mapping a row; a missing or None value is shown as "-".
-        columns: Keys in order, or keys to headings.
-
-    Returns:
-        The table's lines, without a final newline. Columns in which no row has a value are left out.
-    """
-    rows = list(rows)
-    headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
-    headings = {k: name for k, name in headings.items() if any(row.get(k) is not None for row in rows) or not rows}
-    cells = [[_cell(name) for name in headings.values()], *([_cell(row.get(k)) for k in headings] for row in rows)]
-    left = [any(isinstance(row.get(k), str) for row in rows) for k in headings]
-    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
-    rule = ["-" * width if text else "-" * (width - 1) + ":" for width, text in zip(widths, left, strict=True)]
-    lines = [cells[0], rule, *cells[1:]]
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) if t else c.rjust(w) for c, w, t in zip(line, widths, left, strict=True)) + " |"
-        for line in lines
+    if not whole:
+        return NO_OOF
+    return "\n\n".join(
+        [metrics_table(rows, {key: FOLD_COLUMNS[key] for key in NARROW_COLUMNS}), *language_notes(whole)]
     )
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:  # NaN is the one value that differs from itself
-        return "-"
-    if isinstance(value, str | bool):
-        return " ".join(str(value).split()).replace("|", "\\|")
-    if isinstance(value, Integral):
-        return f"{value:,}"
-    if isinstance(value, float):
-        size = abs(value)
-        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.4f}"
-    return _cell(str(value))
 
 
 def _measured(run: Mapping[str, Any], oof: pd.DataFrame | None) -> dict[str, Any] | None:
     if oof is None:
         return None
     cut = (run.get("thresholds") or {}).get("f1", 0.5)
-    whole = run.get("metrics") or scores_report(oof["label"], oof["score"], cut, oof.get("language"))
+    whole = run.get("metrics")
+    if not whole:
+        whole = scores_report(oof["label"], oof["score"], cut, oof.get("language"), queries=oof.get("query_digest"))
     return _with_macro(whole, oof, run)
 
 
@@ -148,7 +122,9 @@ def _fold_rows(run: Mapping[str, Any], oof: pd.DataFrame, whole: Mapping[str, An
         part = _rows_of(oof, fold["name"])
         measured = fold.get("metrics") or {}
         if part is not None:  # at the run's cut, where the fold's own metrics have the fold's
-            measured = measured | scores_report(part["label"], part["score"], whole["threshold"])
+            measured = measured | scores_report(
+                part["label"], part["score"], whole["threshold"], queries=part.get("query_digest")
+            )
         if measured:
             rows.append({**_with_macro(measured, part, run), "name": str(fold["name"])})
     lowest = {"f1": whole["floor_f1"], "macro_f1": whole.get("floor_macro_f1"), "recall": 1.0, "auc": 0.5}
@@ -193,13 +169,15 @@ def _trained(run: Mapping[str, Any]) -> str:
     facts = {"task": run.get("task"), "base": _name(base.get("name")), "revision": base.get("revision")}
     facts["adapter"] = _listed(run["adapter"]) if run.get("adapter") else "none (full fine-tuning)"
     facts |= {key: run.get(key) for key in ("pooling", "max_length")}
-    facts |= {"template": _listed(run.get("template")), "data": _name(data.get("source"))}
+    # the language that a tag shows is corrected again only where one is served: what trained is the column's
+    template = {key: value for key, value in (run.get("template") or {}).items() if key != "language_fix"}
+    facts |= {"template": _listed(template), "columns": _listed(run.get("columns")), "data": _name(data.get("source"))}
     facts |= {"data sha256": data.get("sha256"), "rows": data.get("rows"), "positive share": data.get("positive")}
     facts["languages"] = ", ".join(map(str, data.get("languages") or [])) or None
     facts["weights"] = weights_line(run["weights"]) if run.get("weights") else None
     facts["pairs a step"] = run.get("pairs_per_step")
     facts["training"] = _listed(_settings(run.get("arguments") or {}))
-    lines = [{"what": key, "value": _cell(value)} for key, value in facts.items() if value not in (None, "")]
+    lines = [{"what": key, "value": cell(value)} for key, value in facts.items() if value not in (None, "")]
     return "## What was trained\n\n" + metrics_table(lines, {"what": "", "value": "value"})
 
 
@@ -285,8 +263,8 @@ def _languages(run: Mapping[str, Any], oof: pd.DataFrame | None, whole: Mapping[
         rows = [{**_with_macro(g, oof[seen == (n == "seen")], run), "name": n} for n, g in groups.items()]
         parts.append(metrics_table(rows, {"name": "languages"} | columns))
     ranked = sorted(whole["by_language"].items(), key=lambda item: -item[1]["rows"])
-    rows = [{**_with_macro(group, oof[codes == code], run), "name": code} for code, group in ranked]
-    return [*parts, metrics_table(rows, {"name": "language", "seen": "trained on"} | columns)]
+    rows = [{**_with_macro(g, oof[codes == code], run), "name": code, "note": note_of(g)} for code, g in ranked]
+    return [*parts, metrics_table(rows, {"name": "language", "seen": "trained on"} | columns), *language_notes(whole)]
 
 
 def _speed(run: Mapping[str, Any]) -> list[str]:

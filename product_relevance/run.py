@@ -9,16 +9,18 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from product_relevance import shaping
-from product_relevance.files import atomic_write
+from product_relevance.files import atomic_write, write_table
 from product_relevance.reading import MAX_BYTES
 from product_relevance.reading import read_json as read_checked
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
 MAX_HISTORY = 200_000_000  # bytes: fold.json holds a line for each logged step
+QUERIES = "queries.parquet"
 PACKAGES = (
     "torch",
     "transformers",
@@ -120,6 +122,17 @@ def read_oof(run: Path, names: list[str]) -> pd.DataFrame | None:
     files = [fold_folder(run, n) / "oof.parquet" for n in names]
     parts = [pd.read_parquet(f) for f in files if f.is_file()]
     return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def save_queries(run: Path, digests: np.ndarray) -> None:
+    """Keep the queries that a run is trained and chosen on, as digests of shape (n,), without their texts."""
+    write_table(pd.DataFrame({"digest": np.unique(digests)}), Path(run) / QUERIES)
+
+
+def read_queries(run: Path) -> np.ndarray | None:
+    """Read the digests of a run's queries; None of an older run and of a published one, which does not hold them."""
+    file = Path(run) / QUERIES
+    return pd.read_parquet(file)["digest"].to_numpy() if file.is_file() else None
 
 
 def read_folds(run: Path, names: list[str]) -> list[dict]:

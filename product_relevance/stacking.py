@@ -214,6 +214,7 @@ class RelevanceStack:
         self.decision = thresholds.of_run(run)
         self.thresholds = self.decision["thresholds"]
         self.folds = {f"member-{i}": self.folder / m["path"] for i, m in enumerate(run["members"])}
+        self.run_folders = list(self.folds.values())
         self.dtype = options.get("dtype", "auto")
 
     @classmethod

@@ -48,12 +48,12 @@ def fold_metrics(oof: pd.DataFrame) -> dict:
     """Measure the scores of one fold at its own best cut; of both tasks by task.
 
     Args:
-        oof: label, score, language, and task where there are two.
+        oof: label, score, language, query_digest (older runs lack it), and task where there are two.
     """
     if "task" in oof:
         return {task: fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
     cut = metrics.best_threshold(oof["label"], oof["score"])[0]
-    return metrics.scores_report(oof["label"], oof["score"], cut, oof["language"])
+    return metrics.scores_report(oof["label"], oof["score"], cut, oof["language"], queries=oof.get("query_digest"))
 
 
 def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
@@ -85,7 +85,8 @@ def outcome(shared: dict, oof: pd.DataFrame | None) -> dict:
     for kind in ("f1", "macro_f1"):
         cuts[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
     seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
-    found = metrics.final_report(labels, scores, cuts["f1"], languages=oof["language"].tolist(), **seen)
+    groups = {"languages": oof["language"].tolist(), "queries": oof.get("query_digest")} | seen
+    found = metrics.final_report(labels, scores, cuts["f1"], **groups)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
     return {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
 

@@ -26,6 +26,7 @@ from product_relevance import (
 from product_relevance.batching import PairDataset, encode_pairs
 from product_relevance.earlier import teacher_column
 from product_relevance.files import sha256_of
+from product_relevance.folds import digests
 from product_relevance.prompt_tokens import use_prompt
 from product_relevance.tasks import BOTH, mixing_weights, shares
 
@@ -89,8 +90,10 @@ def _sha256_of_table(translation: str) -> str | None:
     return sha256_of(translation) if Path(translation).is_file() else None
 
 
-def claim(training, data_args, shared: dict, splits, taxonomy=None) -> list:
-    """Make the run folder, with its taxonomy.json, on the first process, before anything is computed; others wait.
+def claim(training, data_args, shared: dict, splits, taxonomy=None, queries=None) -> list:
+    """Make the run folder on the first process, before anything is computed, while others wait.
+
+    It gets its taxonomy.json and the digests of its queries.
 
     No finished or unlike run is overwritten.
 
@@ -106,6 +109,8 @@ def claim(training, data_args, shared: dict, splits, taxonomy=None) -> list:
         _claim(folder, training, data_args, shared, names)
         if taxonomy is not None:
             taxonomy.save(folder / "taxonomy.json")
+        if queries is not None:
+            run.save_queries(folder, queries)
         todo = [name for name in names if data_args.overwrite or not run.finished(folder, name)]
         if not data_args.overwrite:
             resume.check(training, data_args.resume_allow, shared, todo)
@@ -257,6 +262,7 @@ def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
     part = frame.iloc[split.valid]
     names = ["id", "language", "given_language"] + ["task"] * (frame["task"].nunique() > 1)
     columns = {name: part[name].to_numpy() for name in names}
+    columns["query_digest"] = digests(part["query_group"])  # for intervals over queries, without their texts
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": split.name})
 
 

@@ -4,46 +4,17 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, rows_of, write_rows
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import f1_score, roc_auc_score
 
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablate
-import bootstrap
 import study as studies
 
 import train_relevance
 from product_relevance import cli
-
-rows = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.integers(0, 3)), min_size=2, max_size=30)
-
-
-@given(rows)
-def test_a_row_that_counts_twice_is_worth_the_row_twice(found):
-    labels, scores, times = (np.array(column) for column in zip(*found, strict=True))
-    repeated = np.repeat(np.arange(len(labels)), times)
-    if len(set(labels[repeated])) < 2:
-        return
-    called = scores >= 0.5
-    assert len(set(bootstrap.auc(labels, scores, np.stack([times, times, times])))) == 1
-    assert bootstrap.auc(labels, scores, times) == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
-    if called[repeated].any():
-        expected = f1_score(labels[repeated], called[repeated])
-        assert bootstrap.f1(labels, called, times) == pytest.approx(expected)
-
-
-def test_queries_are_drawn_whole():
-    groups = np.array(["a", "b", "a", "c", "b", "a"])
-    times = bootstrap.draws(groups, count=50)
-    assert (times[:, 0] == times[:, 2]).all() and (times[:, 1] == times[:, 4]).all()
-    counts = times[:, [0, 1, 3]].sum(axis=1)  # one of each query
-    assert (counts == 3).all()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from product_relevance import calibration
-from product_relevance.metrics import reliability
+from product_relevance.reliability import reliability
 
 SCORE = st.floats(0, 1) | st.integers(0, 20).map(lambda i: i / 20)
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORE), min_size=1, max_size=40)

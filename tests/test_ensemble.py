@@ -12,7 +12,7 @@ from conftest import ROOT, rows_of, save_base, write_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from product_relevance import RelevanceEnsemble, prediction
+from product_relevance import RelevanceEnsemble, evaluation, prediction
 from product_relevance.batching import budget_batches
 from product_relevance.cli import main as relevance
 from product_relevance.predictor import predict_logits
@@ -22,13 +22,14 @@ sys.path.insert(0, str(ROOT))
 import train_relevance
 
 PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("dev_QC.txt")[:60]]
+QC = rows_of("train_QC.txt")
 
 
 @pytest.fixture(scope="module")
 def run(base_of, tmp_path_factory):
     """Three tiny folds."""
     folder = tmp_path_factory.mktemp("ensemble")
-    file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:240])
+    file = write_rows(folder / "train_QC.txt", QC[:240])
     flags = "--task QC --use_cpu true --max_steps 8 --eval_steps 8 --save_steps 8 --lora_r 4 --learning_rate 3e-3"
     names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
     train_relevance.main([*flags.split(), *names, "--output_dir", str(folder / "run")])
@@ -225,6 +226,37 @@ def test_evaluate_measures_folds_ensemble_and_languages(run, capsys):
     assert {"seen", "unseen", "by_language", "auc", "floor_f1"} <= figures["ensemble"].keys()
     relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--device", "cpu"])
     assert "all positive (floor)" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def half_known(run, tmp_path_factory):
+    """Figures of a file of 40 training rows, their queries in capitals, and 60 others; and what the log said."""
+    known = [row | {"id": f"k{row['id']}", "origin_query": row["origin_query"].upper()} for row in QC[:40]]
+    file = write_rows(tmp_path_factory.mktemp("half") / "half.txt", known + rows_of("answers_QC.txt")[:60])
+    with pytest.MonkeyPatch.context() as patch:
+        told = []
+        patch.setattr(evaluation.logger, "warning", lambda text, *values: told.append(text % values))
+        return evaluation.evaluate_file(RelevanceEnsemble.from_pretrained(run, device="cpu"), str(file)), told
+
+
+def test_evaluate_says_how_many_rows_have_queries_of_the_training_file(half_known):
+    assert len(half_known[1]) == 1 and "40 of 100 rows have one of" in half_known[1][0]
+
+
+def test_evaluate_measures_known_and_new_queries_apart(half_known):
+    whole = half_known[0]["ensemble"]
+    assert (whole["known_queries"]["rows"], whole["new_queries"]["rows"]) == (40, 60)
+    assert "of the training file" in evaluation.evaluation_table(half_known[0])
+
+
+def test_evaluate_gives_intervals_of_each_language(half_known):
+    whole = half_known[0]["ensemble"]
+    assert all(group["f1_interval"] for group in (whole, *whole["by_language"].values()))
+
+
+def test_rows_of_new_queries_alone_are_measured_once(run, capsys):
+    relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--json", "--device", "cpu"])
+    assert not {"known_queries", "new_queries"} & json.loads(capsys.readouterr().out)["ensemble"].keys()
 
 
 def test_info_tells_base_template_and_thresholds(run, capsys):

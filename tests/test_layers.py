@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"files", "reading", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs"},
+    {"files", "reading", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs", "intervals"},
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
-    {"tables", "base_faults"},
+    {"tables", "base_faults", "markdown_tables", "reliability"},
     {"sources", "delimited", "adapter_form", "weights"},
     {"checks"},
     {"records", "cleaning", "metrics", "figures", "shaping", "bundle", "calibration", "thresholds", "prompt_tokens"},

@@ -102,6 +102,20 @@ def test_the_model_index_holds_the_values_of_the_run_unrounded(card, values):
     assert f"| {values['f1']:.4f} |" in CARDS[card]
 
 
+def test_a_language_of_few_rows_is_marked_and_not_in_the_model_index():
+    groups = RUN["metrics"]["by_language"]
+    few = RUN["metrics"] | {"by_language": groups | {"pt": groups["pt"] | {"rows": 29, "f1": 1.0}}}
+    card = whole(RUN | {"metrics": few})
+    assert "pt" not in {result.dataset_config for result in ModelCard(card).data.eval_results}
+    assert any("| few rows" in line for line in card.splitlines() if line.startswith("| pt "))
+
+
+def test_a_language_below_its_floor_is_marked():
+    groups = RUN["metrics"]["by_language"]
+    poor = RUN["metrics"] | {"by_language": groups | {"pt": groups["pt"] | {"f1": 0.01}}}
+    assert any("below the floor" in line for line in whole(RUN | {"metrics": poor}).splitlines() if "| pt " in line)
+
+
 def test_a_run_on_all_rows_has_no_results():
     for card in ("full", "full fold"):
         assert not {"model-index", "metrics"} & ModelCard(CARDS[card]).data.to_dict().keys()

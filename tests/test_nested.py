@@ -11,7 +11,8 @@ from scipy.special import expit
 
 from product_relevance import nested, thresholds
 from product_relevance.cli import main as relevance
-from product_relevance.metrics import reliability, scores_report
+from product_relevance.metrics import scores_report
+from product_relevance.reliability import reliability
 
 
 def made(rows: int = 900, folds: int = 3, seed: int = 0) -> pd.DataFrame:

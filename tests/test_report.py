@@ -17,7 +17,8 @@ def oof():
     labels = (rng.random(600) < 0.7).astype(int)
     scores = 1 / (1 + np.exp(-rng.normal(size=600) - labels))
     columns = {"id": range(600), "language": rng.choice(["en", "pt", "de"], 600), "label": labels, "score": scores}
-    return pd.DataFrame(columns | {"fold": [f"fold-{i % 3}" for i in range(600)]})
+    more = {"fold": [f"fold-{i % 3}" for i in range(600)], "query_digest": np.arange(600) // 3}
+    return pd.DataFrame(columns | more)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,9 @@ def run(oof):
         "template": {"style": "both"},
         "data": {"source": "/some/where/train_QC.txt", "sha256": "ab" * 32, "rows": 600, "positive": 0.7},
         "folds": [{"name": f"fold-{k}", "metrics": scores_report([0, 1], [0.2, 0.8], 0.5), **speed} for k in range(3)],
-        "metrics": scores_report(oof["label"], oof["score"], cuts["f1"], oof["language"], ["en", "pt"]),
+        "metrics": scores_report(
+            oof["label"], oof["score"], cuts["f1"], oof["language"], ["en", "pt"], queries=oof["query_digest"]
+        ),
         "thresholds": cuts,
         "versions": {"python": "3.11.9", "torch": "2.13.0"},
         "arguments": {"training": {"learning_rate": 5e-4, "hub_token": "secret"}},
@@ -57,6 +60,28 @@ def written(tmp_path_factory, run, oof):
 )  # fmt: skip
 def test_the_report_says(written, words):
     assert words in written[2]
+
+
+def test_intervals_stand_beside_the_figures(written):
+    line = next(line for line in written[2].splitlines() if line.startswith("| all out of fold"))
+    assert len(re.findall(r" \d\.\d{3}-\d\.\d{3} ", line)) == 3
+
+
+def test_a_language_of_few_rows_and_one_below_its_floor_are_marked(tmp_path, run, oof):
+    found = run["metrics"]["by_language"]
+    groups = found | {"de": found["de"] | {"rows": 3}, "pt": found["pt"] | {"f1": 0.1}}
+    told = write_report(tmp_path, run | {"metrics": run["metrics"] | {"by_language": groups}}, oof)
+    assert "does better): pt" in told and "which say little: de" in told
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert any(line.startswith("| de ") and "few rows" in line for line in lines)
+    assert any(line.startswith("| pt ") and "below the floor" in line for line in lines)
+
+
+def test_the_language_fix_shown_is_the_one_of_the_column(tmp_path, run, oof):
+    columns = {"template": {"style": "both", "language_fix": "none"}, "columns": {"language_fix": "identify"}}
+    write_report(tmp_path, run | columns, oof)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "language_fix identify" in text and "language_fix none" not in text
 
 
 def test_the_report_tells_neither_secrets_nor_where_files_lay(written):

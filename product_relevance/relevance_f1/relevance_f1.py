@@ -18,6 +18,7 @@ Args:
         F1 on these very rows is used: fit for looking, not for reporting.
     languages: Language code of each pair.
     seen_languages: Codes the model was trained on; needs languages.
+    queries: Query of each pair; with them every figure has a 95% interval, from a bootstrap over queries.
 
 Returns:
     The dict of product_relevance.metrics.scores_report.
@@ -34,7 +35,9 @@ class RelevanceF1(evaluate.Metric):
             description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
         )
 
-    def _compute(self, predictions, references, threshold=None, languages=None, seen_languages=None) -> dict:
+    def _compute(
+        self, predictions, references, threshold=None, languages=None, seen_languages=None, queries=None
+    ) -> dict:
         if threshold is None:
             threshold, _ = best_threshold(references, predictions)
-        return scores_report(references, predictions, threshold, languages, seen_languages)
+        return scores_report(references, predictions, threshold, languages, seen_languages, queries=queries)
