@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from product_relevance.arguments import help_line, option
+from product_relevance.flags import dataclass_parser
 
 
 @dataclass
@@ -57,15 +58,13 @@ def parse_arguments(argv: list[str]) -> tuple[Path, PublishArguments]:
     """Parse `RUN --repo_id ORG/NAME [--flag value ...]`.
 
     Raises:
-        ValueError: no run folder, a token among the arguments, or a bad value. SystemExit for a malformed flag.
+        ValueError: no run folder, a token among the arguments, an unknown flag, or a bad value.
     """
     if any(word.startswith(("--token", "--hub_token", "hf_")) or "=hf_" in word for word in argv):
         raise ValueError("a token never goes into arguments, where others see it; set HF_TOKEN or run `hf auth login`")
     if not argv or argv[0].startswith("-"):
         raise ValueError("the run folder comes first: push_to_hub.py RUN --repo_id org/name")
-    from transformers import HfArgumentParser
-
-    parser = HfArgumentParser(PublishArguments, prog="push_to_hub.py RUN", allow_abbrev=False)
+    parser = dataclass_parser((PublishArguments,), prog="push_to_hub.py RUN")
     (arguments,) = parser.parse_args_into_dataclasses(argv[1:])
     return Path(argv[0]), arguments
 

@@ -3,7 +3,6 @@
 python benchmarks/ablate.py benchmarks/studies/quick.yaml --data sample --output runs/study-quick
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -13,10 +12,12 @@ from pathlib import Path
 
 from study import ROOT, Row, Study, folder_name, read_study
 
+from product_relevance.flags import Parser
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("study", help="YAML: recipe, arguments, evaluate, seeds, rows")
     parser.add_argument("--data", default=".", help="folder of the study's record files")
     parser.add_argument("--output", required=True, help="folder of runs, table and picture")

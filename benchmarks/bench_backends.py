@@ -5,7 +5,6 @@ installed, on the same batches of tokens. All are held against torch in float32;
 scores, where most pairs lie.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,14 +20,15 @@ from product_relevance import metrics, onnx_graph
 from product_relevance.batching import budget_batches, encode_pairs, limits, pad
 from product_relevance.ensemble import RelevanceEnsemble
 from product_relevance.export import export
+from product_relevance.flags import Parser
 from product_relevance.onnx_graph import NAMES
 
 COLUMNS = ("pairs_per_second", "cpu_seconds", "max_difference", "mean_difference", "changed", "f1", "auc")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", help="folder or Hub id of a run with --pooling auto")
     parser.add_argument("file", help="labelled records that no fold was trained on")
     parser.add_argument("--rows", type=int, default=1000, help="so many of the file's, drawn by --seed (default 1000)")

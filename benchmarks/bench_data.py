@@ -1,6 +1,5 @@
 """Measure each stage from records to tokens: `python benchmarks/bench_data.py --rows 300000`."""
 
-import argparse
 import json
 import logging
 import multiprocessing
@@ -18,6 +17,7 @@ import pandas as pd
 from result import keep
 
 from product_relevance.files import json_line
+from product_relevance.flags import Parser
 from product_relevance.records import TARGET_FIELD, read_records
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "train_QC.txt"
@@ -25,9 +25,9 @@ LIMIT = 60  # CPU seconds that a stage may take for 300,000 rows
 Work = Callable[[], object]
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000, help="how many rows to measure with")
     parser.add_argument("--input", type=Path, default=SAMPLE, help="records to repeat up to that number")
     parser.add_argument("--seed", type=int, default=0, help="of the permutation")

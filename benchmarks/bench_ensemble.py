@@ -3,7 +3,6 @@
 All are held against the mean of the folds' probabilities, a pass a fold; decisions are at each way's own stored cut.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -19,15 +18,16 @@ from product_relevance import data, metrics
 from product_relevance.adapters import layer_stack
 from product_relevance.batching import encode_pairs, limits, pad
 from product_relevance.ensemble import RelevanceEnsemble
+from product_relevance.flags import Parser
 from product_relevance.prediction import cuts, read_for
 from product_relevance.predictor import over_batches
 
 COLUMNS = ("passes", "seconds", "cpu_seconds", "max_diff", "mean_diff", "changed", "f1", "auc")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", help="folder or Hub id of a run with several folds")
     parser.add_argument("file", help="labelled records that no fold was trained on")
     parser.add_argument("--student", help="also a run that was distilled from it (--objective distill)")

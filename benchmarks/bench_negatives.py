@@ -1,6 +1,5 @@
 """Measure how long mining of hard negatives takes: `python benchmarks/bench_negatives.py --rows 300000`."""
 
-import argparse
 import json
 import os
 import time
@@ -10,14 +9,15 @@ import pandas as pd
 from bench_data import peak_mib, print_table
 
 from product_relevance.candidates import Plan
+from product_relevance.flags import Parser
 from product_relevance.negatives import mine_hard_negatives
 
 DIMENSIONS = 384  # of e5-small
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--targets", type=int, default=5_000, help="distinct category paths")
     parser.add_argument("--encode", type=int, default=0, help="also time e5-small on so many texts")

@@ -1,6 +1,5 @@
 """Measure scoring beside two other ways, on equal weights: `python benchmarks/bench_predict.py --model RUN`."""
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from bench_data import peak_mib
 from tqdm.auto import tqdm
 
 from product_relevance import canaries, checkpoints, modeling
+from product_relevance.flags import Parser
 from product_relevance.records import read_records
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample" / "train_QC.txt"
@@ -22,9 +22,9 @@ SIDES = ("ours", "first_team", "cross_encoder")
 COLUMNS = ("pairs_per_second", "tokens_per_second", "cpu_seconds", "padding", "mfu", "peak_mib", "max_difference")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     base = parser.add_mutually_exclusive_group()
     base.add_argument("--model", default="embedded:e5-small", help="run folder, or a base with an untrained head")
     base.add_argument("--shape", choices=sorted(shapes.SHAPES), help="random weights of that shape, random tokens")

@@ -1,6 +1,5 @@
 """Measure scoring of many targets a query, prefixes shared or not: `python benchmarks/bench_rank.py --targets 64`."""
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from product_relevance import canaries, checkpoints, modeling
 from product_relevance.batching import encode_pairs, pad
+from product_relevance.flags import Parser
 from product_relevance.metrics import probabilities
 from product_relevance.modeling import evaluating
 from product_relevance.predictor import over_batches, predict_logits
@@ -34,9 +34,9 @@ class Loaded(NamedTuple):
     rows_of: Callable[[int, int], list[list[int]]]
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     base = parser.add_mutually_exclusive_group()
     base.add_argument("--model", default="embedded:gemma-3-270m", help="base with an untrained head")
     base.add_argument("--shape", choices=sorted(shapes.SHAPES), help="random weights of that shape, random tokens")

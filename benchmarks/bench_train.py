@@ -1,6 +1,5 @@
 """Measure LoRA training beside two other ways, on equal pairs: `python benchmarks/bench_train.py --shape tiny`."""
 
-import argparse
 import gc
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 from product_relevance import adapters, checkpoints, modeling, prefix_cache
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import PairCollator, PairDataset, encode_pairs
+from product_relevance.flags import Parser
 from product_relevance.predictor import predict_logits
 from product_relevance.trainer import RelevanceTrainer
 
@@ -59,9 +59,9 @@ WAYS = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     base = parser.add_mutually_exclusive_group()
     base.add_argument("--model", default="embedded:e5-small", help="base (default: embedded:e5-small)")
     base.add_argument("--shape", choices=sorted(shapes.SHAPES), help="random weights of that shape, random tokens")

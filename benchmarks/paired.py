@@ -3,7 +3,6 @@
 python benchmarks/paired.py dev_QC.txt plain.scores.parquet other.scores.parquet other.scores.parquet:fold-0
 """
 
-import argparse
 import json
 import sys
 
@@ -11,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import intervals
+from product_relevance.flags import Parser
 
 NAMES = {"auc": "AUC", "f1": "F1", "macro_f1": "macro-F1"}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("labelled", help="records with labels")
     told = "what `relevance predict` wrote beside a submission; FILE:COLUMN for one fold; the first is the baseline"
     parser.add_argument("scores", nargs="+", metavar="FILE", help=told)

@@ -4,7 +4,6 @@ A tiny random model stands in for a real one. The output of the run that was kil
 not, with each row once. Every life is a forked process of its own, ended with its children by SIGKILL.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from product_relevance import shards
 from product_relevance.files import sha256_of
+from product_relevance.flags import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "sample" / "train_QC.txt"
@@ -29,9 +29,9 @@ FIELDS = ("id", "task", "language", "origin_query", "category_path")
 POLL = 0.1  # seconds
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shard_rows", type=int, default=20_000, help="rows a shard")
     parser.add_argument("--kills", type=int, default=20)

@@ -5,7 +5,6 @@ no cut; macro-F1 is taken at the run's own cut, which for a task it was not trai
 beside it at the best cut of these rows (optimistic).
 """
 
-import argparse
 import copy
 import gc
 import json
@@ -16,6 +15,7 @@ import numpy as np
 import result
 
 from product_relevance.ensemble import RelevanceEnsemble
+from product_relevance.flags import Parser
 from product_relevance.folds import query_groups
 from product_relevance.metrics import best_threshold, scores_report
 from product_relevance.prediction import score_records
@@ -27,9 +27,9 @@ from product_relevance.trainer import evaluation_rows
 FIGURES = {"auc": "AUC", "macro_f1": "macro-F1", "best_macro_f1": "(best cut)"}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="run folders or Hub ids")
     parser.add_argument("--files", nargs="+", required=True, help="labelled records, a file a task")
     parser.add_argument("--rows", type=int, default=10**9, help="about so many of each file, whole queries at a time")

@@ -6,15 +6,15 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
     --engine table --model translations.csv --output languages.parquet
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_flags
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     methods = parser.add_subparsers(dest="method", required=True)
     for name, kind in _kinds().items():
         one = methods.add_parser(name, help=kind.__doc__)

@@ -3,15 +3,15 @@
 python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_source_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_source_flags
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
     add_source_flags(parser, "files")
     parser.add_argument("--output", required=True, help="folder for report.html and figures/")

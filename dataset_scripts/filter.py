@@ -6,16 +6,16 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
     --filtered filtered.parquet
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_flags, add_source_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.filtering import Filter
-    from product_relevance.flags import add_flags, add_source_flags
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run folder with trained folds")
     parser.add_argument("records", help="the records that the run was trained on, raw or prepared")
     add_source_flags(parser, "records")

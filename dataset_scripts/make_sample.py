@@ -3,7 +3,6 @@
 Run: python dataset_scripts/make_sample.py --concepts sample/concepts.yaml --out sample
 """
 
-import argparse
 import csv
 import json
 import random
@@ -12,6 +11,8 @@ from itertools import cycle, product
 from pathlib import Path
 
 import yaml
+
+from product_relevance.flags import Parser
 
 SEED = 2025
 LANGUAGES = ["en", "es", "fr", "ja", "ko", "pt", "th", "ar", "de", "id", "it", "pl", "vn"]
@@ -158,7 +159,7 @@ def count_table(files: dict[str, list[dict]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", type=Path, default="sample/concepts.yaml", help="hand-written table")
     parser.add_argument("--out", type=Path, default="sample", help="folder for the files")
     options = parser.parse_args()

@@ -5,15 +5,15 @@ python dataset_scripts/mine_negatives.py hard prepared.parquet --task QC --outpu
 python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --negative_share 0.5 --output all.parquet
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_flags
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     for name, kind in _kinds().items():
         one = kinds.add_parser(name, help=kind.__doc__)

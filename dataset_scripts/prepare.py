@@ -7,16 +7,16 @@ python dataset_scripts/prepare.py recipes/data/third-team-qc.yaml train_QC.txt -
 Each finished step is kept in OUTPUT.parts: after an interruption the same command goes on where it stopped.
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_flags
     from product_relevance.preparation import Preparation
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n")[0],
         usage="prepare.py [RECIPE.yaml] [FILE] [--flag value ...]",
         epilog="RECIPE.yaml, the first argument, holds any of these flags and a list of steps: docs/data.md",

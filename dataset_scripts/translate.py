@@ -6,16 +6,16 @@ python dataset_scripts/translate.py sample/dev_QC.txt --engine llm --model embed
 What was translated is kept in the user's cache: after an interruption the same command goes on where it stopped.
 """
 
-import argparse
 import sys
 
+from product_relevance.flags import Parser, add_flags, add_source_flags
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.flags import add_flags, add_source_flags
     from product_relevance.steps import Translate
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
     add_source_flags(parser, "file")
     add_flags(parser, Translate)

@@ -1,11 +1,10 @@
 """The console command: `relevance predict | evaluate | decide | stack | export | serve | review | check | ...`."""
 
-import argparse
 import sys
 
 from product_relevance import commands as run
 from product_relevance.arguments import MAX_MISSING, MISSING_HELP
-from product_relevance.flags import add_source_flags
+from product_relevance.flags import Parser, add_source_flags
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,9 +18,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("interrupted; the same command goes on where it stopped")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Build the parser; nothing heavy is imported, so --help is instant."""
-    parser = argparse.ArgumentParser(prog="relevance", description="Multilingual product-search relevance.")
+    parser = Parser(prog="relevance", description="Multilingual product-search relevance.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_evaluate(commands)
@@ -49,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+def _add(commands, name: str, run, text: str) -> Parser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(run=run)
     return parser

@@ -2,15 +2,101 @@
 
 import argparse
 import difflib
+import re
+import sys
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 
+from product_relevance.other_names import explained
 
-class _Parser(argparse.ArgumentParser):
+CLOSE = 0.6  # likeness from which a name counts as a misspelling, as difflib has it
+OURS_FIRST = 0.1  # likeness that one of our names has ahead of one of the Trainer's
+
+
+class Helpful:
+    """Mixin of parsers: lists take commas as well as spaces, and an unknown flag is answered with the nearest one."""
+
+    first: Collection[str] = ()  # names that come first among the near ones
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse words as argparse does, with lists split and unknown flags refused."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is not None:  # the flags are those of a subcommand
+            return super().parse_known_args(words, namespace)
+        return super().parse_known_args(self._checked(words), namespace)
+
+    def _checked(self, words: list[str]) -> list[str]:
+        checked, listed = [], False
+        for place, word in enumerate(words):
+            if word == "--":
+                return checked + words[place:]
+            if not word.startswith("--"):
+                checked += split_list(word, ",") if listed else [word]
+                continue
+            name, given, value = word.partition("=")
+            action = self._action(name)
+            numbers = isinstance(action.nargs, int) and action.type in (int, float)
+            listed = numbers or action.nargs in ("*", "+")
+            checked += [name, *split_list(value, ",")] if listed and given else [word]
+        return checked
+
+    def _action(self, flag: str) -> argparse.Action:
+        """Return what belongs to a flag, which may be cut short where the parser allows that."""
+        known = self._option_string_actions
+        begun = [flag] if flag in known or not self.allow_abbrev else [name for name in known if name.startswith(flag)]
+        if not begun or begun[0] not in known:
+            names = {name.lstrip("-").replace("-", "_") for name in known if name.startswith("--")}
+            self.error(f"unknown flag {flag}{hint(flag.lstrip('-'), names, self.first, '--')}")
+        return known[begun[0]]
+
+
+class Parser(Helpful, argparse.ArgumentParser):
+    """Parser of a program's flags."""
+
+
+class _Parser(Parser):
     def error(self, message: str):
         raise ValueError(f"{self.prog}: {message}")
+
+
+def dataclass_parser(kinds: tuple[type, ...], **options):
+    """Return an HfArgumentParser of dataclasses; our fields come first as suggestions, and bad flags are ValueErrors.
+
+    Args:
+        kinds: Dataclasses of ours and of transformers.
+        **options: Of argparse.ArgumentParser.
+    """
+    from transformers import HfArgumentParser
+
+    class DataclassParser(Helpful, HfArgumentParser):
+        first = own_names(kinds)
+
+        def error(self, message: str):
+            raise ValueError(message)
+
+    parser = DataclassParser(kinds, allow_abbrev=False, **options)
+    for action in parser._actions:
+        if action.dest == "report_to":  # a list or one string, of which HfArgumentParser reads the latter only
+            action.nargs = "+"
+    return parser
+
+
+def own_names(kinds: Iterable[type]) -> list[str]:
+    """Return the fields of those dataclasses that are no library's."""
+    return [field.name for kind in kinds if not kind.__module__.startswith("transformers.") for field in fields(kind)]
+
+
+def split_list(text: str, separators: str = r",\s") -> list[str]:
+    """Split what a user wrote as a list; a text without a separator stays whole."""
+    parts = re.split(f"[{separators}]", text)
+    return [part.strip() for part in parts if part.strip()] if len(parts) > 1 else parts
+
+
+def is_list(field) -> bool:
+    """Tell whether a field takes a list."""
+    return any(typing.get_origin(kind) is list for kind in (field.type, *typing.get_args(field.type)))
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type, without: Collection[str] = ()) -> None:
@@ -68,19 +154,44 @@ def parse(kind: type, options: Mapping[str, object], where: str) -> dict[str, ob
     require_no_truth_values(kind, options, where)
     parser = _Parser(prog=where, add_help=False, allow_abbrev=False)
     add_flags(parser, kind)
+    options = with_lists(options, (kind,))
     return vars(parser.parse_args([word for name, value in options.items() for word in _words(name, value, where)]))
 
 
-def require_known(name: object, known: Iterable[str], where: str, what: str = "name") -> None:
-    """Refuse an unknown name and tell the nearest known one.
+def with_lists(options: Mapping[str, object], kinds: Iterable[type]) -> dict[str, object]:
+    """Split the texts of a recipe that stand for lists, at commas and spaces."""
+    lists = {field.name for kind in kinds for field in fields(kind) if is_list(field)}
+    return {
+        name: split_list(value) if name in lists and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+
+
+def require_known(
+    name: object, known: Iterable[str], where: str, what: str = "name", first: Collection[str] = ()
+) -> None:
+    """Refuse an unknown name and tell the nearest known one, of those in `first` rather than of the others.
 
     Raises:
         ValueError: It is unknown.
     """
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, 1)
-        raise ValueError(f"{where}: unknown {what} {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+        raise ValueError(f"{where}: unknown {what} {name!r}{hint(str(name), known, first)}")
+
+
+def hint(name: str, known: Collection[str], first: Collection[str] = (), dash: str = "") -> str:
+    """Say what an unknown name may mean: a name of another tool, or a misspelt one; "" where nothing is near."""
+    name = name.replace("-", "_")
+    if told := explained(name, known, dash):
+        return f"; {told}"
+
+    def likeness(other: str) -> float:
+        return difflib.SequenceMatcher(None, other, name).ratio()
+
+    near = [other for other in sorted(known) if likeness(other) >= CLOSE]
+    best = max(near, key=lambda other: likeness(other) + OURS_FIRST * (other in first), default=None)
+    return f"; did you mean {dash}{best}?" if best else ""
 
 
 def require_no_truth_values(kind: type, options: Mapping[str, object], where: str) -> None:

@@ -6,7 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from product_relevance.arguments import DataArguments, ModelArguments, ObjectiveArguments, help_line, metric_names
-from product_relevance.flags import require_known, require_no_truth_values
+from product_relevance.flags import (
+    dataclass_parser,
+    own_names,
+    require_known,
+    require_no_truth_values,
+    with_lists,
+)
 
 # What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
 TRAINING_DEFAULTS = {
@@ -35,9 +41,9 @@ def parse_arguments(argv: list[str] | None = None):
         (ModelArguments, DataArguments, ObjectiveArguments, transformers.TrainingArguments)
 
     Raises:
-        ValueError: unknown recipe key, or a value outside its range. SystemExit for a malformed flag.
+        ValueError: unknown flag or recipe key, or a value outside its range.
     """
-    from transformers import HfArgumentParser, TrainingArguments
+    from transformers import TrainingArguments
 
     argv = list(sys.argv[1:] if argv is None else argv)
     types = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
@@ -46,7 +52,7 @@ def parse_arguments(argv: list[str] | None = None):
     if _takes_bf16(settings, flags):
         settings["bf16"] = True
     _check_batch(settings, flags)
-    parser = HfArgumentParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
+    parser = dataclass_parser(types, description="Fine-tune a base for product-search relevance.")
     parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
@@ -135,10 +141,10 @@ def load_recipe(path: Path, types: tuple) -> dict:
         raise ValueError(f"{path}: expected a mapping of flag names to values, found {type(recipe).__name__}")
     known = [f.name for kind in types for f in fields(kind) if f.init]
     for key in recipe:
-        require_known(key, known, str(path), "key")
+        require_known(key, known, str(path), "key", own_names(types))
     for kind in types:
         require_no_truth_values(kind, recipe, str(path))
-    return recipe
+    return with_lists(recipe, types)
 
 
 def as_flags(settings: dict) -> list[str]:

@@ -6,7 +6,18 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"files", "reading", "nearest", "batcher", "flags", "tasks", "language_codes", "pairs", "intervals"},
+    {
+        "files",
+        "reading",
+        "nearest",
+        "batcher",
+        "flags",
+        "other_names",
+        "tasks",
+        "language_codes",
+        "pairs",
+        "intervals",
+    },
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
     {"tables", "base_faults", "markdown_tables", "reliability"},
     {"sources", "delimited", "adapter_form", "weights"},
