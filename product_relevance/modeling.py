@@ -1,6 +1,7 @@
 """Models: a two-label head on an encoder or decoder base, loaded whole or not at all."""
 
 import hashlib
+import logging
 import re
 from contextlib import contextmanager
 
@@ -12,24 +13,25 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from product_relevance import embedded
 from product_relevance.base_faults import check_folder, check_model, check_tokens, opening, refuse_code
-from product_relevance.heads import HEAD, classifier_class, compute_in_float32
+from product_relevance.heads import HEAD, LAST, adopt, classifier_class, compute_in_float32, set_labels
 from product_relevance.language_model import LanguageModel
 from product_relevance.pooling import PooledClassifier
 from product_relevance.prompt_tokens import Answers
 from product_relevance.yes_no import YesNoModel, require_causal
 
+logger = logging.getLogger(__name__)
+
 # On Hopper torch takes cuDNN's attention first; under a mask its backward pass may give NaN (pytorch issue 196678,
 # torch 2.11 to 2.13), and each new length costs it a plan.
 torch.backends.cuda.enable_cudnn_sdp(False)
-NUM_LABELS = 2
-LABELS = {0: "irrelevant", 1: "relevant"}
 # Checkpoint parts that a text classifier has no use for: language-model heads, vision towers, position buffers.
 LEFT_OUT = re.compile(
-    r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions)(\.|$)|^head\."
+    r"(^|\.)(lm_head|cls|vision_tower|multi_modal_projector|pooler|decoder|position_ids|mask_predictions|qa_outputs)"
+    r"(\.|$)|^head\."
 )
 # The config keys of dropout inside a base, over the architectures.
 DROPOUTS = {
@@ -69,7 +71,7 @@ def load_tokenizer(name: str, revision: str | None = None):
 
 
 def load_config(name: str, revision: str | None = None):
-    """Load the config of a base, text part only, set for two labels.
+    """Load the config of a base, text part only.
 
     Raises:
         ValueError: no model of its own, or a config that asks for code from the repository (`auto_map`).
@@ -80,10 +82,7 @@ def load_config(name: str, revision: str | None = None):
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     refuse_code(name, config)
     text = getattr(config, "text_config", None)
-    config = text if text is not None else config
-    config.num_labels, config.id2label = NUM_LABELS, dict(LABELS)
-    config.label2id = {label: i for i, label in LABELS.items()}
-    return config
+    return text if text is not None else config
 
 
 def load_classifier(
@@ -135,6 +134,8 @@ def load_classifier(
         kind = AutoModelForCausalLM
     else:
         kind = classifier_class(name, config) if pooling == "auto" else AutoModel
+    if kind in (AutoModel, AutoModelForCausalLM):  # a classifier gets its labels when its own head is known
+        set_labels(config)
     with _quiet(), opening(name, "weights"):  # transformers warns of new or dropped tensors; the check is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
     check_model(name, model)
@@ -143,24 +144,29 @@ def load_classifier(
         return LanguageModel(model)
     if answers is not None:
         return YesNoModel(model, answers, writes)
-    if pooling != "auto":
+    if pooling == "auto":
+        adopt(name, model, set(info["missing_keys"]))
+    else:
         model = PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
     return compute_in_float32(model)
 
 
 @contextmanager
 def _quiet():
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        transformers_logging.set_verbosity(before)
 
 
 def _check_keys(name: str, model, info: dict) -> None:
     missing = sorted(k for k in info["missing_keys"] if not HEAD.search(k))
-    unknown = sorted(k for k in info["unexpected_keys"] if not LEFT_OUT.search(k))
+    unknown = sorted(k for k in info["unexpected_keys"] if not LEFT_OUT.search(k) and not HEAD.search(k))
+    left = sorted(k for k in info["unexpected_keys"] if LAST.search(k))
+    if left:
+        logger.info("%s: its own head is left out, since another kind is trained: %s", name, ", ".join(left))
     mismatched = sorted(str(k) for k in info.get("mismatched_keys", []))
     for what, keys in (
         ("has no weights for", missing),

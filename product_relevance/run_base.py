@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from product_relevance import checkpoints, modeling, quantized
+from product_relevance import checkpoints, heads, modeling, quantized
 from product_relevance.base_faults import UnusableBaseError
 from product_relevance.locate import Located
 from product_relevance.manifest import config_sha256
@@ -72,7 +72,7 @@ def _require_adapters(found: Located) -> None:
 
 
 def _check_base(folder: Path, run: dict, model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in modeling.LABELS.items()}
+    base, labels = run["base"], {str(i): label for i, label in heads.LABELS.items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
     checks = {

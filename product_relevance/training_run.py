@@ -14,6 +14,7 @@ from product_relevance import (
     adapters,
     data,
     distributed,
+    heads,
     metrics,
     modeling,
     predictor,
@@ -66,7 +67,7 @@ def describe(model_args, data_args, objective, training, frame, template, splits
         "template": template.to_dict(),
         "columns": {k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")}
         | {"translation_sha256": _sha256_of_table(data_args.translation)},
-        "labels": {str(i): label for i, label in modeling.LABELS.items()},
+        "labels": {str(i): label for i, label in heads.LABELS.items()},
         "folds_by": {
             k: getattr(data_args, k)
             for k in ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")

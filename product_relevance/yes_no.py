@@ -1,7 +1,6 @@
 """Yes/no scoring: a causal language model of which only the logits of two answers, at the last token, are computed."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from product_relevance.batching import budget_batches, limits, pad_left_on
+from product_relevance.heads import gathered
 from product_relevance.prompt_tokens import Answers
 
 # Config keys by which some families scale their logits, in ways that are not computed here.
@@ -122,13 +122,8 @@ def require_causal(name: str, config, flag: str = "--head yes_no") -> None:
 
 
 def _rows(weight, rows: list[int]):
-    """Copy rows of the output embedding; under ZeRO-3 they lie spread over the processes."""
-    gathered = nullcontext()
-    if hasattr(weight, "ds_id"):
-        import deepspeed
-
-        gathered = deepspeed.zero.GatheredParameters([weight])
-    with gathered:
+    """Copy rows of the output embedding."""
+    with gathered([weight]):
         return weight.detach()[rows].clone()
 
 

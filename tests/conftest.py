@@ -73,6 +73,7 @@ def tiny_config(kind: str):
         "xlm-roberta": (t.XLMRobertaConfig, {"max_position_embeddings": 260, "type_vocab_size": 1}),
         "deberta-v2": (t.DebertaV2Config, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
         "modernbert": (t.ModernBertConfig, {"cls_token_id": 0, "sep_token_id": 2}),
+        "gte": (getattr(t, "GteConfig", None), {}),  # since transformers 5.19
     }
     decoders = {
         "qwen2": (t.Qwen2Config, {}),

@@ -60,9 +60,9 @@ def test_the_first_label_is_the_decision_at_the_threshold_and_its_score_the_prob
 
 
 def test_the_labels_are_those_of_the_model():
-    from product_relevance import modeling
+    from product_relevance import heads
 
-    assert tuple(modeling.LABELS.values()) == payloads.LABELS
+    assert tuple(heads.LABELS.values()) == payloads.LABELS
 
 
 def test_a_ranking_is_the_local_one_best_first(handler):

@@ -14,7 +14,7 @@ from product_relevance import prefix_cache
 from product_relevance.adapters import add_adapter, merge_in_place
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import pad
-from product_relevance.modeling import NUM_LABELS
+from product_relevance.heads import NUM_LABELS
 from product_relevance.pooling import PooledClassifier
 from product_relevance.predictor import fitting_tokens, over_batches, predict_logits
 from product_relevance.prompt_tokens import Answers
