@@ -40,6 +40,8 @@ SHAPING = {
 WITHOUT_EFFECT = {
     # ModelArguments, ObjectiveArguments, DataArguments: which folds, and how much of a batch goes through at once
     *("on_bad_rows", "fold", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow", "mixed_folds"),
+    # Which rows are read, and whether they are enough: `train_file` is compared by their content
+    *("split", "data_revision", "max_missing_translations"),
     # The split of a batch: their product with the processes is `effective_batch`
     *("global_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps"),
     # TrainingArguments: places, logs, devices, transport, memory and speed
