@@ -29,7 +29,7 @@ COLUMNS = ("pairs_per_second", "cpu_seconds", "max_difference", "mean_difference
 def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__)
-    parser.add_argument("run", help="folder or Hub id of a run with --pooling auto")
+    parser.add_argument("run", help="folder or Hub id of a run of train_relevance.py --pooling auto")
     parser.add_argument("file", help="labelled records that no fold was trained on")
     parser.add_argument("--rows", type=int, default=1000, help="so many of the file's, drawn by --seed (default 1000)")
     parser.add_argument("--seed", type=int, default=0)

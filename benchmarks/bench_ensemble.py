@@ -30,7 +30,9 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("run", help="folder or Hub id of a run with several folds")
     parser.add_argument("file", help="labelled records that no fold was trained on")
-    parser.add_argument("--student", help="also a run that was distilled from it (--objective distill)")
+    parser.add_argument(
+        "--student", help="also a run that was distilled from it (train_relevance.py --objective distill)"
+    )
     parser.add_argument("--rows", type=int, default=2000, help="so many of the file's, drawn by --seed (default 2000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu, cuda (default: a GPU when there is one)")
@@ -157,7 +159,7 @@ def measure(args, options: dict) -> tuple[Table, dict[str, str]]:
     if whole.shared_layers:
         table.add("shared trunk", ensemble, *timed(as_it_is, whole, frame), trunk_passes(whole))
     else:
-        left_out["shared trunk"] = "it needs a run with --lora_layers"
+        left_out["shared trunk"] = "it needs a run of train_relevance.py --lora_layers"
     try:
         table.add("mixed batch", ensemble, *timed(mixed_batch, whole, frame), count)
     except ValueError as error:

@@ -8,7 +8,7 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
 
 import sys
 
-from product_relevance.flags import Parser, add_flags
+from product_relevance.flags import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
@@ -21,6 +21,8 @@ def make_parser() -> Parser:
         one.add_argument("file", help="records that prepare.py wrote")
         one.add_argument("--task", required=True, choices=["QC", "QI"])
         one.add_argument("--output", required=True, help="Parquet to write: the records, then the variants")
+        add_source_flags(one, "file")
+        one.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")
         one.add_argument("--lowercase", action="store_true", help="as in prepare.py")
         add_flags(one, kind)
     return parser
@@ -49,9 +51,11 @@ def augment(arguments) -> None:
     """
     from product_relevance.flags import build
     from product_relevance.provenance import read_prepared, write_rows
+    from product_relevance.tables import Source
 
     step = build(_kinds()[arguments.method], vars(arguments), arguments.method)
-    made = step(read_prepared(arguments.file, arguments.task), arguments)
+    source = Source(arguments.file, arguments.split, arguments.data_revision)
+    made = step(read_prepared(source, arguments.task, arguments.on_bad_rows), arguments)
     write_rows(made, arguments.output)
     counts = ", ".join(f"{n} {what}" for found in made.attrs["made"].values() for what, n in found.items())
     print(f"{arguments.output}: {len(made)} rows; new: {counts}")

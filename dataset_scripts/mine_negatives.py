@@ -7,7 +7,7 @@ python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --nega
 
 import sys
 
-from product_relevance.flags import Parser, add_flags
+from product_relevance.flags import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
@@ -20,6 +20,8 @@ def make_parser() -> Parser:
         one.add_argument("file", help="records that prepare.py wrote")
         one.add_argument("--task", required=True, choices=["QC", "QI"])
         one.add_argument("--output", required=True, help="Parquet to write: the records, then the negatives")
+        add_source_flags(one, "file")
+        one.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")
         one.add_argument(
             "--group_by", default="query", choices=["query", "prefix", "query+prefix"], help="as in prepare.py"
         )
@@ -51,9 +53,11 @@ def mine(arguments) -> None:
     """
     from product_relevance.flags import build
     from product_relevance.provenance import read_prepared, write_rows
+    from product_relevance.tables import Source
 
     step = build(_kinds()[arguments.kind], vars(arguments), arguments.kind)
-    frame = read_prepared(arguments.file, arguments.task)
+    source = Source(arguments.file, arguments.split, arguments.data_revision)
+    frame = read_prepared(source, arguments.task, arguments.on_bad_rows)
     made = step(frame, arguments)
     write_rows(made, arguments.output)
     shares = made.groupby("language")["label"].apply(lambda labels: (labels == 0).mean())

@@ -67,7 +67,10 @@ def translate(arguments) -> None:
     with atomic_write(arguments.output, "wb") as file:
         table.to_parquet(file, index=False)
     _report(table, arguments, reverse)
-    print(f"{arguments.output}: {len(table)} texts; train and predict take them with --translation {arguments.output}")
+    print(
+        f"{arguments.output}: {len(table)} texts; train_relevance.py and relevance predict take them with "
+        f"--translation {arguments.output}"
+    )
 
 
 def _texts(arguments):

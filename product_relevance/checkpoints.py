@@ -122,11 +122,11 @@ def choose_device(device: str | None = None) -> str:
     try:
         asked = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:1") from None
+        raise ValueError(f"device {device}: expected cpu, cuda or cuda:1") from None
     if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"--device {device}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here: leave it out, "
-            "or give --device cpu"
+            f"device {device}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here: leave it out, "
+            "or take cpu"
         )
     return device
 

@@ -74,6 +74,10 @@ def _add_scoring(parser) -> None:
     parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)
+    _add_translation(parser)
+
+
+def _add_translation(parser) -> None:
     parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
     allowed = f"{MISSING_HELP} (default {MAX_MISSING})"
     parser.add_argument("--max_missing_translations", type=float, default=MAX_MISSING, help=allowed)
@@ -82,6 +86,10 @@ def _add_scoring(parser) -> None:
 def _add_records(parser, text: str) -> None:
     parser.add_argument("file", help=text)
     add_source_flags(parser, "file")
+
+
+def _add_bad_rows(parser, text: str) -> None:
+    parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help=text)
 
 
 def _add_limit(parser) -> None:
@@ -98,6 +106,7 @@ def _add_predict(commands) -> None:
     _add_scoring(predict)
     _add_records(predict, "records; labels in it are not read, each id gets a prediction")
     predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
+    _add_bad_rows(predict, "error (default): stop; skip: predict them as far as they can be read")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
     predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")
     workers = "processes, one a GPU; cut the file into as many parts where --shards is not given (default 1)"
@@ -113,6 +122,7 @@ def _add_evaluate(commands) -> None:
     evaluate = _add(commands, "evaluate", run.evaluate, "measure folds and ensemble on a labelled file")
     _add_scoring(evaluate)
     _add_records(evaluate, "labelled records")
+    _add_bad_rows(evaluate, "error (default): stop; skip: put them aside as rejects, and measure on the others")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
 
 
@@ -124,6 +134,9 @@ def _add_cuts(parser) -> None:
 def _add_match(parser) -> None:
     parser.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
     parser.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+    add_source_flags(parser, "--unlabelled")
+    _add_translation(parser)
+    _add_bad_rows(parser, "of --unlabelled; error (default): stop; skip: score the others")
 
 
 def _add_decide(commands) -> None:
@@ -181,6 +194,8 @@ def _add_review(commands) -> None:
     review = _add(commands, "review", run.review, "open a local page to keep, flip or drop rows with doubtful labels")
     review.add_argument("table", help="review table of dataset_scripts/filter.py, or a run folder")
     review.add_argument("--records", help="the records that the run was trained on; only for a run folder")
+    add_source_flags(review, "--records")
+    _add_bad_rows(review, "of --records; error (default): stop; skip: put them aside as rejects")
     review.add_argument("--decisions", default="decisions.jsonl", help="file to append to (default decisions.jsonl)")
     review.add_argument("--by", default="reviewer", help="who decides; written with each decision")
     review.add_argument("--port", type=int, help="on 127.0.0.1 (default: the first free one from 8501 on)")

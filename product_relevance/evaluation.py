@@ -16,7 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_file(
-    ensemble, file: str | Source, *, vote=None, threshold="f1", translation=None, max_missing_translations=MAX_MISSING
+    ensemble,
+    file: str | Source,
+    *,
+    vote=None,
+    threshold="f1",
+    translation=None,
+    max_missing_translations=MAX_MISSING,
+    on_bad_rows="error",
 ) -> dict:
     """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
 
@@ -31,7 +38,7 @@ def evaluate_file(
         ValueError: bad records, or records without labels.
     """
     vote = ensemble.checked_vote(vote)
-    ensemble, frame = read_for(ensemble, file, "any")
+    ensemble, frame = read_for(ensemble, file, "any", on_bad_rows)
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
     data.require_translations(frame, ensemble.run, translation, max_missing_translations)

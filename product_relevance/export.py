@@ -138,7 +138,7 @@ def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite:
     if run["pooling"] != "auto":
         raise ValueError(
             f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "
-            "code of its own; serve the ensemble instead, or train with --pooling auto"
+            "code of its own; serve the ensemble instead, or train again by train_relevance.py --pooling auto"
         )
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return

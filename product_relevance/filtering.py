@@ -34,7 +34,7 @@ class Filter:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight: found {self.weight}, expected a number from 0 to 1")
         if self.apply and not self.by_action and not os.path.isfile(self.apply):
-            raise ValueError(f"--apply: found {self.apply!r}, expected {', '.join(ACTIONS)}, or a decisions file")
+            raise ValueError(f"apply: found {self.apply!r}, expected {', '.join(ACTIONS)}, or a decisions file")
         if not self.run and (self.by_action or not self.apply or self.output):
             raise ValueError("filter: found no run, expected a run folder whose scores tell which rows to list")
 
@@ -90,5 +90,5 @@ class Filter:
             try:
                 cuts[key] = float(cut)
             except ValueError:
-                raise ValueError(f"--cut_of: found {item!r}, expected KEY=CUT such as de/1=0.95") from None
+                raise ValueError(f"cut_of: found {item!r}, expected KEY=CUT such as de/1=0.95") from None
         return cuts

@@ -25,7 +25,9 @@ def run_lines(run: dict[str, Any]) -> list[str]:
         f"languages   {' '.join(data['languages'])}",
     ]
     if "stage" in run:
-        lines.append(f"stage       {run['stage']}: a first stage without a head, for --init_adapter")
+        lines.append(
+            f"stage       {run['stage']}: a first stage without a head, for train_relevance.py --init_adapter"
+        )
     for task in names(run["task"]) if "thresholds" in run else ():
         lines += _measured(of_task(run, task), f"{task}: " if run["task"] == BOTH else "")
     return [*lines, f"trained     {_duration(run['seconds'])} on {run['device']}, finished {run['finished']}"]

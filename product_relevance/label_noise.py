@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import run
+from product_relevance.extras import how_to_install
 from product_relevance.tasks import of_task
 
 TABLE_COLUMNS = (
@@ -41,7 +42,7 @@ def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
     if oof is None or oof.empty:
         raise ValueError(
             f"{folder}: found no out-of-fold scores, expected a run with at least one finished fold; train folds "
-            "(--fold all): a model cannot judge the rows it was trained on"
+            "(train_relevance.py --fold all): a model cannot judge the rows it was trained on"
         )
     return oof
 
@@ -203,6 +204,6 @@ def load_cleanlab():
         from cleanlab.filter import find_label_issues
     except ImportError:
         raise ValueError(
-            "confident learning needs cleanlab: pip install 'product-relevance[data]', or use the method self"
+            f"confident learning needs cleanlab: {how_to_install('data')}, or use the method self"
         ) from None
     return find_label_issues

@@ -71,7 +71,7 @@ def _run_folder(folder: Path) -> Located:
     if missing := [name for name in names if name not in there]:
         raise ValueError(
             f"{folder}: run.json lists {', '.join(names)}, but {', '.join(missing)} is not there: put its folder "
-            "back, or train it again with --resume_from_checkpoint last"
+            "back, or train it again by train_relevance.py with --resume_from_checkpoint last"
         )
     folds = {name: fold_folder(folder, name) for name in names}
     for path in folds.values():

@@ -147,7 +147,9 @@ def decide_run(
     names = [fold["name"] for fold in content["folds"]]
     oof = run.read_oof(folder, names)
     if oof is None or "given_language" not in oof:
-        raise ValueError(f"{folder}: no out-of-fold scores with languages to choose on; train folds, not --fold full")
+        raise ValueError(
+            f"{folder}: no out-of-fold scores with languages to choose on; train folds (train_relevance.py --fold all)"
+        )
     chosen = oof["label"], oof["score"], oof["given_language"].tolist()
     decision = thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
     decision |= {"from": content["thresholds_from"], "figures": compare(oof, method, shrinkage)}

@@ -12,6 +12,7 @@ from torch import nn
 
 from product_relevance import metrics
 from product_relevance.batching import pad
+from product_relevance.extras import how_to_install
 
 NAMES = {"float32": "model.onnx", "int8": "model_quantized.onnx"}  # as Hub repositories have them, in onnx/
 EXACT = 1e-4  # how far a probability may move in float32
@@ -42,7 +43,7 @@ def check(kind: str) -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"--onnx needs {error.name}: pip install 'product-relevance[onnx]'") from None
+        raise ValueError(f"--onnx needs {error.name}: {how_to_install('onnx')}") from None
 
 
 def write(

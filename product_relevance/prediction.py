@@ -22,7 +22,7 @@ from product_relevance.tasks import BOTH
 logger = logging.getLogger(__name__)
 
 
-def read_for(ensemble, file: str | Source, role: str):
+def read_for(ensemble, file: str | Source, role: str, on_bad_rows: str = "error"):
     """Read records for an ensemble; for one of both tasks the file says which of them it is.
 
     Returns:
@@ -32,7 +32,7 @@ def read_for(ensemble, file: str | Source, role: str):
         ValueError: bad records.
     """
     both = ensemble.run["task"] == BOTH
-    frame = read_records(file, task=None if both else ensemble.run["task"], role=role)
+    frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
     if "given_language" in frame:  # prepared records: the run corrects languages itself, and cuts go by the given one
         frame = frame.assign(language=frame["given_language"])
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
@@ -83,8 +83,15 @@ def cuts(ensemble, threshold: str, vote: str, languages) -> np.ndarray:
     return thresholds.row_cuts(ensemble.decision, languages, threshold)
 
 
-def score_unlabelled(folder: str, file: str) -> dict:
+def score_unlabelled(
+    folder: str, file: str | Source, *, translation=None, max_missing_translations=MAX_MISSING, on_bad_rows="error"
+) -> dict:
     """Score records that no fold of a run trained on, for `nested.decide_run` and a stack; no label is read.
+
+    Args:
+        folder: of the run.
+        file: the records.
+        translation, max_missing_translations, on_bad_rows: as in `predict_file`.
 
     Returns:
         scores (the mean of the folds, shape (n,)) and folds (probabilities, shape (n, folds)) of the n records that
@@ -96,9 +103,10 @@ def score_unlabelled(folder: str, file: str) -> dict:
     from product_relevance.ensemble import RelevanceEnsemble
 
     ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
-    frame = read_records(file, task=ensemble.run["task"], role="test")
+    frame = read_records(file, task=ensemble.run["task"], role="test", on_bad_rows=on_bad_rows)
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
-    folds = ensemble.score_folds(frame, progress=True)
+    data.require_translations(frame, ensemble.run, translation, max_missing_translations)
+    folds = ensemble.score_folds(frame, translation, progress=True)
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
@@ -116,6 +124,7 @@ def predict_file(
     threshold: str = "f1",
     translation: str | None = None,
     max_missing_translations: float = MAX_MISSING,
+    on_bad_rows: str = "error",
     chunk_rows: int = 5000,
     consistent_ancestors: bool = False,
     overwrite: bool = False,
@@ -130,6 +139,7 @@ def predict_file(
         threshold: name of a cut of the run, or a number.
         translation: as in `score_records`.
         max_missing_translations: see `translation.add_translation`.
+        on_bad_rows: "error" stops at rows with a defect; "skip" predicts them as far as they can be read.
         chunk_rows: rows between two safe points.
         consistent_ancestors: raise the score of a path to those of the paths below it, see `ancestors.consistent`.
         overwrite: replace the output.
@@ -144,7 +154,7 @@ def predict_file(
     if target.exists() and not overwrite:
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    ensemble, frame = read_for(ensemble, file, "test")
+    ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
     data.require_translations(frame, ensemble.run, translation, max_missing_translations)
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     parts = Path(f"{output}.parts")

@@ -98,13 +98,13 @@ def append_rows(
     return joined
 
 
-def read_prepared(path: str | os.PathLike, task: str) -> pd.DataFrame:
+def read_prepared(path: str | os.PathLike, task: str, on_bad_rows: str = "error") -> pd.DataFrame:
     """Read what dataset_scripts/prepare.py wrote: records with their columns and folds.
 
     Raises:
         ValueError: Bad records, or columns missing.
     """
-    frame = read_records(path, task=task, role="train")
+    frame = read_records(path, task=task, role="train", on_bad_rows=on_bad_rows)
     if missing := [name for name in NEEDED if name not in frame]:
         raise ValueError(
             f"{path}: found no column {', '.join(missing)}, expected prepared records: made rows keep the fold of "

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from product_relevance.extras import how_to_install
 from product_relevance.heads import HEAD
 
 
@@ -14,7 +15,7 @@ def require_bitsandbytes() -> None:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise ValueError("nf4 needs bitsandbytes: pip install 'product-relevance[qlora]'") from None
+        raise ValueError(f"nf4 needs bitsandbytes: {how_to_install('qlora')}") from None
 
 
 def quantize(model, device):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from product_relevance import decisions, label_noise
+from product_relevance.extras import how_to_install
+from product_relevance.tables import Source
 
 NEEDED = ("id", "language", "query", "target", "label", "probability", "suggested_label", "reason")
 ALL = "all"
@@ -80,7 +82,7 @@ def start_page(table: str | Path, made: str | Path, by: str, port: int | None = 
     try:
         from streamlit.web import cli
     except ImportError:
-        raise ValueError("review needs Streamlit: pip install 'product-relevance[data]'") from None
+        raise ValueError(f"review needs Streamlit: {how_to_install('data')}") from None
     # The names under which the page may be called are fixed: else a web site could reach it by rebinding its own.
     options = ["--server.address=127.0.0.1", "--server.allowedHosts=127.0.0.1", "--server.allowedHosts=localhost"]
     options += ["--browser.gatherUsageStats=false", "--server.showEmailPrompt=false", "--client.toolbarMode=minimal"]
@@ -92,7 +94,14 @@ def start_page(table: str | Path, made: str | Path, by: str, port: int | None = 
         cli.main(["run", str(script), *options, "--", str(table), str(made), by], standalone_mode=False)
 
 
-def review(table_or_run: str, made: str, by: str, records: str | None = None, port: int | None = None) -> None:
+def review(
+    table_or_run: str,
+    made: str,
+    by: str,
+    records: str | Source | None = None,
+    port: int | None = None,
+    on_bad_rows: str = "error",
+) -> None:
     """Open the page for a review table, or for the rows that self-validation lists for a run.
 
     Args:
@@ -101,6 +110,7 @@ def review(table_or_run: str, made: str, by: str, records: str | None = None, po
         by: Who reviews.
         records: The records that the run was trained on; only for a run.
         port: Default: the first free one from 8501 on.
+        on_bad_rows: What happens to records that cannot be used, see `read_records`.
 
     Raises:
         ValueError: A run without records, or what `label_noise` and `start_page` refuse.
@@ -111,7 +121,7 @@ def review(table_or_run: str, made: str, by: str, records: str | None = None, po
         raise ValueError(f"{table_or_run}: a run holds no texts; give the records it was trained on with --records")
     from product_relevance.records import read_records
 
-    frame = read_records(records, role="train")
+    frame = read_records(records, role="train", on_bad_rows=on_bad_rows)
     table = label_noise.self_validation(label_noise.join_scores(frame, label_noise.read_scores(table_or_run)))
     with tempfile.TemporaryDirectory(prefix="relevance-review-") as folder:
         table.to_parquet(Path(folder) / "review.parquet", index=False)

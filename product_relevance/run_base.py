@@ -32,12 +32,15 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     if dtype not in (*checkpoints.DTYPES, "nf4"):
         raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4")
     if "stage" in found.run:
-        raise ValueError(f"{found.folder}: a first stage without a head, which scores nothing: --init_adapter goes on")
+        raise ValueError(
+            f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
+            "goes on with it"
+        )
     prompt = Template.from_dict(found.run["template"]).prompt
     if writes and (prompt is None or prompt.parts["stem"] is None):
         raise ValueError(
-            f"{found.folder}: --reasoning_tokens needs a run with --head yes_no whose prompt has a place "
-            "{reasoning}, as the shipped breakdown"
+            f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
+            "has a place {reasoning}, as the shipped breakdown"
         )
     run, base = found.run, found.run["base"]
     device = checkpoints.choose_device(device)

@@ -88,7 +88,7 @@ class Seq2Seq:
         self.device = checkpoints.choose_device(device)
         self.dtype = checkpoints.choose_dtype(dtype, self.device)
         if self.backend == "transformers" and self.dtype not in ("float32", "bfloat16", "float16"):
-            raise ValueError(f"--dtype {self.dtype}: transformers has float32, bfloat16, float16; ctranslate2 has it")
+            raise ValueError(f"dtype {self.dtype}: transformers has float32, bfloat16, float16; ctranslate2 has it")
 
     @property
     def settings(self) -> dict:
@@ -216,7 +216,7 @@ def _family(model: str, model_type: str, tag_id) -> str:
     known = ", ".join(sorted({t for types, _ in FAMILIES.values() for t in types}))
     raise ValueError(
         f"{model}: found a model of type {model_type}, expected a translation model (types {known}) whose tokenizer "
-        "knows a tag of English (<2en>, eng_Latn, __en__, en_XX); for a causal model use --engine llm"
+        "knows a tag of English (<2en>, eng_Latn, __en__, en_XX); for a causal model take the engine llm"
     )
 
 

@@ -141,7 +141,9 @@ def remarks(run: Mapping[str, Any]) -> list[str]:
         lines = [
             f"- {name}: {', '.join(f'{_cut(v)} ({fold})' for fold, v in by.items())}" for name, by in mixed.items()
         ]
-        parts.append("The folds were trained with unlike settings (`--mixed_folds`):\n\n" + "\n".join(lines))
+        parts.append(
+            "The folds were trained with unlike settings (`train_relevance.py --mixed_folds`):\n\n" + "\n".join(lines)
+        )
     for fold in run.get("folds") or []:
         for change in fold.get("changes", ()):
             what = told(change["settings"], ("before", "then"))

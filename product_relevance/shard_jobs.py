@@ -13,6 +13,7 @@ import pandas as pd
 from product_relevance import data, prediction, shards, stacking, steps
 from product_relevance.arguments import MAX_MISSING
 from product_relevance.checkpoints import asked_dtype
+from product_relevance.extras import how_to_install
 from product_relevance.files import atomic_write, sha256_of
 from product_relevance.locate import read_run
 from product_relevance.provenance import as_source
@@ -20,7 +21,7 @@ from product_relevance.records import read_records
 from product_relevance.run import finished_folds, read_json
 from product_relevance.submission import write_submission
 
-NO_KEY = ("model", "device", "max_missing_translations")  # they are not what the scores depend on
+NO_KEY = ("model", "device", "max_missing_translations", "on_bad_rows")  # they are not what the scores depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Score:
         merge, dtype, max_disagreement, reasoning_tokens: See `RelevanceEnsemble.from_pretrained`.
         compile: Compile the model, for all shapes at once; the first batches take minutes.
         device: None takes a GPU where there is one, and of several each worker its own.
-        vote, threshold, translation, chunk_rows, max_missing_translations: See `prediction.predict_file`.
+        vote, threshold, translation, chunk_rows, max_missing_translations, on_bad_rows: See
+            `prediction.predict_file`.
     """
 
     model: str
@@ -49,13 +51,14 @@ class Score:
     translation: str | None = None
     chunk_rows: int = 5000
     max_missing_translations: float = MAX_MISSING
+    on_bad_rows: str = "error"
 
     def __post_init__(self):
         object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
 
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the table that `prediction.predict_frame` makes of the shard's records."""
-        scorer, frame = prediction.read_for(_loaded(self), str(source), "test")
+        scorer, frame = prediction.read_for(_loaded(self), str(source), "test", self.on_bad_rows)
         data.require_translations(frame, scorer.run, self.translation, self.max_missing_translations)
         frame.attrs["read_once"] = True
         options = {name: getattr(self, name) for name in ("vote", "threshold", "translation", "chunk_rows")}
@@ -191,7 +194,7 @@ def _run(job, file: str, folder: Path, number: int, workers: int, overwrite: boo
     try:
         from product_relevance.shard_runner import Step, run_local
     except ModuleNotFoundError as error:
-        raise ValueError(f"--shards needs {error.name}: pip install 'product-relevance[scale]'") from None
+        raise ValueError(f"--shards needs {error.name}: {how_to_install('scale')}") from None
     plan = shards.plan(file, folder, number, job.key(), overwrite)
     done = run_local(Step(str(folder), job), workers)
     return f"{folder / 'output'}: {number} shards, {done} of them made now, {plan['rows']:,} rows"
@@ -253,7 +256,7 @@ def join(folder: Path, target: Path) -> int:
                 table = pq.read_table(path).cast(schema)
                 ids.append(pd.util.hash_array(table["id"].cast(pa.string()).to_numpy()))
                 writer.write_table(table)
-                frame = read_records(part["input"], role="test")
+                frame = read_records(part["input"], role="test", on_bad_rows="skip")  # scoring it has judged its rows
                 lines = write_submission(frame, table["prediction"].to_numpy(), folder / "part.txt")
                 file.write(lines.read_bytes())
         _require_distinct(np.concatenate(ids))

@@ -124,8 +124,8 @@ def _public(run_folder: Path, base: tuple[str, str] | None) -> dict:
     names, done = [fold["name"] for fold in run["folds"]], finished_folds(run_folder)
     if names != done:
         raise ValueError(
-            f"{run_folder}: run.json knows the folds {names}, the folder holds {done}: run the training once more "
-            "with --resume_from_checkpoint last, which joins the finished folds"
+            f"{run_folder}: run.json knows the folds {names}, the folder holds {done}: run train_relevance.py once "
+            "more with --resume_from_checkpoint last, which joins the finished folds"
         )
     name, revision = run["base"]["name"], run["base"]["revision"]
     if base:

@@ -350,3 +350,17 @@ def test_unlabelled_records_tell_how_narrow_the_mean_is(run, tmp_path):
     spread = json.loads((folder / "run.json").read_text())["decision"]["spread"]
     assert spread["slope"] > 1 and (spread["rows"], spread["source"], spread["match"]) == (40, "test_QC.txt", "folds")
     relevance(["info", str(folder)])
+
+
+@pytest.mark.parametrize(
+    "command", ["predict RUN FILE --output out.txt", "evaluate RUN FILE", "decide RUN --unlabelled FILE"]
+)
+def test_on_bad_rows_skip_is_a_way_out_that_the_command_has(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, tmp_path / "run")
+    rows = rows_of("answers_QC.txt")[:30]
+    write_rows(tmp_path / "rows.txt", [rows[0] | {"language": 7}, *rows[1:]])
+    words = command.replace("RUN", "run").replace("FILE", "rows.txt").split()
+    with pytest.raises(SystemExit, match=r"(?s)rows.txt:1: field 'language'.*--on_bad_rows skip"):
+        relevance(words)
+    relevance([*words, "--on_bad_rows", "skip"])

@@ -8,6 +8,7 @@ from conftest import ROOT
 LAYERS = [
     {
         "files",
+        "extras",
         "reading",
         "nearest",
         "batcher",

@@ -296,5 +296,5 @@ def test_without_the_extra_serve_says_what_to_install(run, monkeypatch):
     monkeypatch.delitem(sys.modules, "product_relevance.server")
     monkeypatch.delattr(product_relevance, "server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(SystemExit, match=r"pip install 'product-relevance\[serve\]'"):
+    with pytest.raises(SystemExit, match=r"pip install '\.\[serve\]' in a clone"):
         relevance(["serve", os.fspath(run)])

@@ -1,0 +1,10 @@
+"""Optional parts of this package, and how one gets them."""
+
+
+def how_to_install(extra: str) -> str:
+    """Say how an optional part is installed; the package is not on PyPI.
+
+    Args:
+        extra: Name in pyproject.toml.
+    """
+    return f"pip install '.[{extra}]' in a clone of this project"

@@ -1,0 +1,123 @@
+"""Every flag that a message names exists in the command that prints it, or the message names the one that has it."""
+
+import re
+import tomllib
+from functools import cache
+
+import pytest
+from conftest import ROOT
+from programs import programs
+from reachable import PACKAGE, file_of, reached, texts, units
+
+FOREIGN = {"torchrun": {"--nproc_per_node"}}
+# What is no message: options for Streamlit, words of a launcher, words that are refused, options for a training.
+NO_MESSAGES = {
+    ("review", "start_page"),
+    ("recipe", "split_recipe"),
+    ("push_to_hub", "parse_arguments"),
+    ("benchmarks.scale_out", "make_run"),
+}
+
+TRAIN, PREDICT, EVALUATE, DECIDE, STACK = (
+    "train_relevance.py",
+    "relevance predict",
+    "relevance evaluate",
+    "relevance decide",
+    "relevance stack",
+)
+# They have the class of an ensemble, and read no records to score with it.
+WITHOUT_RECORDS = {"relevance serve", "relevance export", "relevance info", "relevance take", "push_to_hub.py"}
+READING = {"sources", "records", "translation", "data"}
+# Where more is reached than runs, by (module, unit, flag): the programs that can print it, and why the others cannot.
+ONLY = {
+    # A run that exists passed these when it was trained; loading it asks the same again.
+    ("modeling", "load_classifier", "--head"): {TRAIN},
+    ("modeling", "load_classifier", "--stage"): {TRAIN},
+    ("yes_no", "require_causal", "--head"): {TRAIN},
+    ("pooling", "PooledClassifier", "--pooling"): {TRAIN},
+    ("prompt_tokens", "_texts", "--chat_template"): {TRAIN},
+    ("prompt_tokens", "use_prompt", "--max_length"): {TRAIN},
+    # The others read with "skip".
+    ("records", "_settle", "--on_bad_rows"): {
+        TRAIN,
+        *(PREDICT, EVALUATE, DECIDE, STACK, "relevance review"),
+        *("prepare.py", "filter.py", "augment.py", "mine_negatives.py"),
+    },
+    # The others read no translations.
+    ("data", "add_run_columns", "--translation"): {TRAIN, PREDICT, EVALUATE, DECIDE, STACK},
+    ("translation", "_require_most", "--max_missing_translations"): {
+        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
+    },
+    # The others ask for no reasoning, and for no vote.
+    ("run_base", "load_base", "--reasoning_tokens"): {PREDICT},
+    ("shard_jobs", "Score", "--reasoning_tokens"): {PREDICT},
+    ("stacking", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
+    ("stacking", "RelevanceStack", "--merge"): {PREDICT, EVALUATE},
+    ("run", "check_shared", "--output_dir"): {TRAIN},  # `take` joins the folds of one run, which are alike
+}
+
+
+@cache
+def messages(unit) -> list[tuple[str, frozenset[str]]]:
+    found = ((text, frozenset(re.findall(r"(?<![\w-])--[a-z]\w+", text))) for text in texts(unit))
+    return [(text, flags - {"--flag"}) for text, flags in found if flags]
+
+
+def named(text: str) -> set[str]:
+    """The flags of the programs that a message names."""
+    known = {name: flags for name, (flags, _) in programs().items()} | FOREIGN
+    return set().union(*(flags for name, flags in known.items() if name in text))
+
+
+def can_print(place: tuple[str, str], flag: str, program: str) -> bool:
+    module, unit = place[0].removeprefix(f"{PACKAGE}."), place[1]
+    if (module, unit) in NO_MESSAGES or (module in READING and program in WITHOUT_RECORDS):
+        return False
+    return program in ONLY.get((module, unit, flag), {program})
+
+
+def judged(place: tuple[str, str], program: str) -> bool:
+    """Benchmarks print what they say themselves; what they reach is judged with the program that it is made for."""
+    start = programs()[program][1][0]
+    return not start.startswith("benchmarks.") or place[0] == start
+
+
+@pytest.mark.parametrize("program", sorted(programs()))
+def test_a_message_names_flags_of_the_command_that_prints_it(program):
+    flags, start = programs()[program]
+    missing = [
+        f"{place[0]}.{place[1]}: {flag} in {text!r}"
+        for place, unit in reached([start]).items()
+        if judged(place, program)
+        for text, asked in messages(unit)
+        if " " in text or not start[0].startswith("benchmarks.")  # which start other programs, word by word
+        for flag in sorted(asked - flags - named(text))
+        if can_print(place, flag, program)
+    ]
+    assert not missing, f"{program} has no such flag; add it, or name the program that has it:\n" + "\n".join(missing)
+
+
+def test_a_message_that_no_command_reaches_names_flags_that_exist():
+    known = set().union(*(flags for flags, _ in programs().values()), *FOREIGN.values())
+    for path in sorted((ROOT / PACKAGE).glob("*.py")):
+        for name, unit in units(f"{PACKAGE}.{path.stem}").items():
+            unknown = set().union(*(flags for _, flags in messages(unit))) - known
+            assert not unknown or (path.stem, name) in NO_MESSAGES, f"{path.stem}.{name}: {unknown}"
+
+
+def test_the_walk_reaches_what_a_command_imports_late():
+    assert ("product_relevance.records", "_settle") in reached([("product_relevance.commands", "evaluate")])
+
+
+def test_every_exception_is_a_place_that_names_the_flag():
+    for module, name, flag in ONLY:
+        flags = set().union(*(flags for _, flags in messages(units(f"{PACKAGE}.{module}")[name])))
+        assert flag in flags, (module, name, flag)
+
+
+def test_every_extra_that_a_message_installs_exists():
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).glob("*.py"))
+    asked = set(re.findall(r"how_to_install\('(\w+)'\)", sources))
+    assert len(asked) == 5 and asked <= extras
+    assert file_of(f"{PACKAGE}.extras") and "pip install 'product-relevance" not in sources
