@@ -67,7 +67,7 @@ _REASONS = {
     **dict.fromkeys(("tokenizer_name", "config_name"), "tokenizer and config are those of the base"),
     "batch_size": "batches are made by tokens, as many as the free memory takes",
     "cache_dir": "HF_HOME in the environment says where downloads are kept",
-    "logging_dir": "TENSORBOARD_LOGGING_DIR in the environment says it, for train_relevance.py --report_to tensorboard",
+    "logging_dir": "TENSORBOARD_LOGGING_DIR in the environment says it: train_relevance.py --report_to tensorboard",
     "trust_remote_code": "code of a repository is never run",
 }
 
