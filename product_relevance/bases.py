@@ -46,6 +46,7 @@ class Bases:
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,
                 language=self.language,
+                device=self._straight_to(),
             )
             modeling.require_positions(self.model, args.max_length)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
@@ -54,6 +55,14 @@ class Bases:
             if args.quantization != "none":
                 self.model = quantized.quantize(self.model, self.training.device)
         return self.model
+
+    def _straight_to(self) -> torch.device | None:
+        """Return the GPU that each process reads the base to, so that main memory need not hold one for each.
+
+        A base to be quantised, or spread over the processes (ZeRO-3), goes another way.
+        """
+        whole = self.model_args.quantization == "none" and distributed.zero_stage(self.training) < 3
+        return self.training.device if whole and self.training.device.type == "cuda" else None
 
     def _dtype(self) -> str:
         if self.model_args.dtype != "auto":

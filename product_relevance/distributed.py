@@ -3,8 +3,12 @@
 import logging
 import os
 import time
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from product_relevance.arguments import accumulation
@@ -79,13 +83,28 @@ def zero_stage(training) -> int:
     return 0 if config is None else int(config.get_value("zero_optimization.stage", 0))
 
 
+@contextmanager
+def whole_weights(training):
+    """Load models whole for a block, which transformers would spread over the processes under ZeRO-3."""
+    if zero_stage(training) != 3:
+        yield
+        return
+    from transformers.integrations import deepspeed
+
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed.set_hf_deepspeed_config(training.hf_deepspeed_config)
+
+
 def engine(model) -> str:
     """Name what really trained the model: `DeepSpeedEngine zero3`, `DistributedDataParallel` or a model class."""
     name = type(model).__name__
     return f"{name} zero{model.zero_optimization_stage()}" if hasattr(model, "zero_optimization_stage") else name
 
 
-def first_decides(decide):
+def first_decides(decide: Callable):
     """Let the first process decide and say the others what: what they see of a file system may differ.
 
     Args:
@@ -100,7 +119,7 @@ def first_decides(decide):
     if not _several():
         return decide()
     found, error = [None, False], None
-    if torch.distributed.get_rank() == 0:
+    if is_first():
         try:
             found = [decide(), True]
         except ValueError as raised:
@@ -111,6 +130,40 @@ def first_decides(decide):
     if not found[1]:
         raise SystemExit(1)
     return found[0]
+
+
+def gather(value) -> list:
+    """Return what each process gives, in their order, on every process."""
+    if not _several():
+        return [value]
+    found = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
+def share_out(keys: Sequence, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Let each process compute its share of some rows, and give the whole to all of them.
+
+    Args:
+        keys: of n rows, at least one; all rows of a key go to one process, keys evenly by a hash.
+        compute: from the indices of some rows to an array with a line for each; not called for none.
+
+    Returns:
+        The array of all n rows, in their order.
+    """
+    if not _several():
+        return compute(np.arange(len(keys)))
+    count = torch.distributed.get_world_size()
+    owners = np.array([zlib.crc32(str(key).encode()) % count for key in keys])
+    mine = np.flatnonzero(owners == torch.distributed.get_rank())
+    parts = [part for part in gather((mine, compute(mine)) if len(mine) else None) if part is not None]
+    whole = np.concatenate([values for _, values in parts])
+    return whole[np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")]
+
+
+def is_first() -> bool:
+    """Tell whether this is the first process, or the only one."""
+    return not _several() or torch.distributed.get_rank() == 0
 
 
 def _several() -> bool:

@@ -97,6 +97,7 @@ def load_classifier(
     dropout=None,
     writes=False,
     language=False,
+    device=None,
 ):
     """Load a base with a new two-label head, or with two answers; the class comes from the config's `model_type`.
 
@@ -111,6 +112,7 @@ def load_classifier(
         dropout: inside the base while training; None keeps its config's own.
         writes: with answers, let it write down its steps before them.
         language: no head at all: a `LanguageModel`.
+        device: that the base's weights are read to at once, without a copy in main memory; the CPU if None.
 
     Returns:
         A model whose forward gives logits of shape (batch, 2), or, of a language model, its loss.
@@ -125,6 +127,8 @@ def load_classifier(
             setattr(config, key, dropout)
     options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
     options |= {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}  # checked below
+    if device is not None:
+        options["device_map"] = {"": device}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
     if config.model_type == "gemma3_text":

@@ -27,6 +27,7 @@ TRAINING_DEFAULTS = {
     "metric_for_best_model": "f1",
     "logging_steps": 10,
     "per_device_eval_batch_size": 64,
+    "ddp_find_unused_parameters": False,
     "report_to": "none",
 }
 

@@ -89,8 +89,8 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
     """Add a column `teacher:SPLIT` for each split: the teacher's probability of each of its training rows.
 
     A split learns from the teacher's fold of its name, which has not seen its validation rows either; from the mean
-    of the teacher's folds where it has no such fold, as `full` does. They are computed by the first process and kept
-    in files of the run folder, for the others and for a resumed run.
+    of the teacher's folds where it has no such fold, as `full` does. Each process scores its share of the rows; the
+    scores are kept in files of the run folder, for a resumed run.
 
     Args:
         frame: records with their columns.
@@ -102,15 +102,17 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
     if teacher is None:
         return frame
     files = {split.name: Path(training.output_dir) / f"{name}-{split.name}.parquet" for split in splits}
-    if training.process_index == 0:
-        keys = _keys(frame, teacher, splits)
-        missing = [split for split in splits if not _holds(files[split.name], keys[split.name])]
-        if missing:
-            for split, scores in _scores(frame, teacher, missing, "cpu" if training.use_cpu else None).items():
-                table = pd.DataFrame({"id": frame["id"].astype(str).to_numpy(), teacher_column(split): scores})
-                table.attrs = keys[split]
-                write_table(table, files[split])
-    distributed.wait()
+    keys = _keys(frame, teacher, splits)
+    missing = distributed.first_decides(lambda: [name for name in files if not _holds(files[name], keys[name])])
+    if missing:
+        wanted = [split for split in splits if split.name in missing]
+        with distributed.whole_weights(training):
+            found = _scores(frame, teacher, wanted, "cpu" if training.use_cpu else None)
+        for split, scores in found.items() if training.process_index == 0 else ():
+            table = pd.DataFrame({"id": frame["id"].astype(str).to_numpy(), teacher_column(split): scores})
+            table.attrs = keys[split]
+            write_table(table, files[split])
+        distributed.wait()
     columns = {teacher_column(split): file for split, file in files.items()}
     return frame.assign(**{name: pd.read_parquet(file)[name].to_numpy() for name, file in columns.items()})
 
@@ -136,6 +138,13 @@ def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -
     return found
 
 
+def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarray:
+    first = distributed.is_first()
+    return distributed.share_out(
+        rows["query"], lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[0]
+    )
+
+
 def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> dict[str, np.ndarray]:
     """Return one run's probabilities of the training rows of each split."""
     ensemble, found = RelevanceEnsemble.from_pretrained(teacher.home, device=device), {}
@@ -144,7 +153,7 @@ def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None
         names = teacher.teaching(split.name)
         logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
         ensemble.folds = {name: folds[name] for name in names}
-        found[split.name] = score_records(ensemble, frame.iloc[split.train], progress=True)[0]
+        found[split.name] = _shared_scores(ensemble, frame.iloc[split.train])
     del ensemble
     gc.collect()  # a model is full of cycles; the next one needs its memory
     return found

@@ -15,9 +15,8 @@ from product_relevance import (
     data,
     distributed,
     heads,
-    metrics,
     modeling,
-    predictor,
+    out_of_fold,
     resume,
     run,
     shaping,
@@ -252,14 +251,8 @@ def _score_fold(fitter, frame, tokens, split, tokenizer) -> pd.DataFrame | None:
     """Score the whole validation side with the best checkpoint."""
     if not len(split.valid):
         return None
-    if fitter.args.world_size == 1 and not fitter.args.deepspeed:
-        ids = [tokens[i] for i in split.valid]
-        logits = predictor.predict_logits(fitter.model, ids, tokenizer.pad_token_id, progress=f"{split.name} scores")
-        scores = metrics.probabilities(logits)
-    else:  # all processes take part; sorted by length, then put back in order
-        rows = _longest_first(tokens, split.valid)
-        logits = fitter.predict(PairDataset([tokens[i] for i in rows])).predictions
-        scores = pd.Series(metrics.probabilities(logits), index=rows)[split.valid].to_numpy()
+    ids, queries = [tokens[i] for i in split.valid], frame["query_group"].iloc[split.valid]
+    scores = out_of_fold.score(fitter, ids, queries, tokenizer.pad_token_id, f"{split.name} scores")
     part = frame.iloc[split.valid]
     names = ["id", "language", "given_language"] + ["task"] * (frame["task"].nunique() > 1)
     columns = {name: part[name].to_numpy() for name in names}

@@ -1,14 +1,18 @@
 """The real launchers on two CPU processes: the engine that was asked for trains, and all of them agree."""
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import rows_of, write_rows
+from conftest import ROOT, rows_of, write_rows
 from launching import launch
 
+sys.path.insert(0, str(ROOT))
+import train_relevance
 from product_relevance.run import load_run
 
 pytestmark = pytest.mark.launcher
@@ -23,6 +27,9 @@ def train(base_of, tmp_path_factory):
     flags += " --lora_dropout 0 --learning_rate 1e-3 --language_fix none --per_device_train_batch_size 4 --fold all"
     flags += " --global_batch_size 16"
     names = ["--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
+    teacher = folder / "teacher"
+    train_relevance.main([*flags.split(), *names, "--output_dir", str(teacher)])
+    names += ["--objective", "distill", "--teacher", str(teacher)]
 
     def start(name: str, launcher: str, *more: str):
         output = folder / name
@@ -66,12 +73,27 @@ def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, z
     assert (scores(output, "fold-1")["score"] - scores(ddp[1], "fold-1")["score"]).abs().max() < 2e-4
 
 
-def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(zero):
+def fold_scores(run: Path, ids) -> np.ndarray:
+    """The scores that fold-0 of a run gives to rows of the training file, in this one process."""
     from product_relevance import RelevanceEnsemble
 
-    _, output = zero(3)
-    oof = scores(output)
     rows = {row["id"]: row for row in rows_of("train_QC.txt")[:160]}
-    ensemble = RelevanceEnsemble.from_pretrained(output, device="cpu")
-    again = ensemble.predict_folds([(rows[i]["origin_query"], rows[i]["category_path"]) for i in oof["id"]])[:, 0]
-    assert abs(again - oof["score"].to_numpy()).max() < 2e-4
+    ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
+    return ensemble.predict_folds([(rows[i]["origin_query"], rows[i]["category_path"]) for i in ids])[:, 0]
+
+
+def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(zero):
+    oof = scores(zero(3)[1])
+    assert abs(fold_scores(zero(3)[1], oof["id"]) - oof["score"].to_numpy()).max() < 2e-4
+
+
+def test_two_processes_score_a_fold_as_one_does(ddp):
+    oof = scores(ddp[1])
+    assert abs(fold_scores(ddp[1], oof["id"]) - oof["score"].to_numpy()).max() < 1e-6
+
+
+def test_two_processes_ask_a_teacher_as_one_does(ddp):
+    taught = pd.read_parquet(ddp[1] / "teacher-fold-0.parquet").dropna()
+    assert len(taught) == ddp[0]["train_rows"]
+    again = fold_scores(ddp[1].parent / "teacher", taught["id"].astype(rows_of("train_QC.txt")[0]["id"].__class__))
+    assert abs(again - taught["teacher:fold-0"].to_numpy()).max() < 1e-6

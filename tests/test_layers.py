@@ -36,7 +36,7 @@ LAYERS = [
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
     {"checkpoint_record", "adapter_fit"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},
-    {"first_stage", "run_base", "trunk", "before_training", "resume"},
+    {"first_stage", "run_base", "trunk", "before_training", "resume", "out_of_fold"},
     {"bases"},
     {"training_run", "ensemble"},
     {"prediction", "language_stage", "export", "handler", "server", "staging", "steps", "preparation"},
