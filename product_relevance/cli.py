@@ -105,7 +105,8 @@ def _add_predict(commands) -> None:
     predict = _add(commands, "predict", run.predict, "score a file with the ensemble and write a submission")
     _add_scoring(predict)
     _add_records(predict, "records; labels in it are not read, each id gets a prediction")
-    predict.add_argument("--output", required=True, help="submission, as submit_QC.txt; probabilities go beside it")
+    written = "submission, as submit_QC.txt, or a table: .csv .tsv .parquet; probabilities go beside it"
+    predict.add_argument("--output", required=True, help=written)
     _add_bad_rows(predict, "error (default): stop; skip: predict them as far as they can be read")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
     predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")

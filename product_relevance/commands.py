@@ -29,12 +29,24 @@ def _reading(arguments) -> dict:
     return {name: getattr(arguments, name) for name in names}
 
 
+def _require(source, translation: str | None = None) -> None:
+    """Refuse files that are not there before a model is loaded, which takes long."""
+    from pathlib import Path
+
+    from product_relevance.sources import require_source
+
+    require_source(source)
+    if translation not in (None, "none", "column") and not Path(translation).is_file():
+        raise ValueError(f"--translation {translation}: found no such file, expected none, column, or a table")
+
+
 def decide(arguments) -> None:
     """Choose calibration and cuts of a run."""
     from product_relevance import nested
 
     scored, choice = None, (arguments.calibration, arguments.threshold_by, arguments.shrinkage)
     if arguments.unlabelled:
+        _require(arguments.unlabelled)
         from product_relevance.prediction import score_unlabelled
 
         scored = score_unlabelled(
@@ -49,6 +61,7 @@ def stack(arguments) -> None:
 
     scored = None
     if arguments.unlabelled:
+        _require(arguments.unlabelled)
         from product_relevance.prediction import score_unlabelled
 
         source, read = _source(arguments, arguments.unlabelled), _reading(arguments)
@@ -66,10 +79,14 @@ def take(arguments) -> None:
 
 def predict(arguments) -> None:
     """Score a file."""
-    from product_relevance.prediction import predict_file
-
     if arguments.shards is not None or arguments.workers > 1:
         return _predict_shards(arguments)
+    from product_relevance.outputs import require_format
+
+    require_format(arguments.output)
+    _require(_source(arguments), arguments.translation)
+    from product_relevance.prediction import predict_file
+
     written = predict_file(
         _load(arguments),
         _source(arguments, arguments.file),
@@ -100,6 +117,7 @@ def evaluate(arguments) -> None:
     """Measure on a labelled file."""
     import json
 
+    _require(_source(arguments), arguments.translation)
     from product_relevance.evaluation import evaluate_file, evaluation_table
 
     figures = evaluate_file(

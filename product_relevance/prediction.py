@@ -1,6 +1,5 @@
 """A whole file scored in chunks, each safe on disk before the next, so that an interrupted one goes on."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -10,12 +9,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from product_relevance import ancestors, data, thresholds
+from product_relevance import ancestors, data, outputs, thresholds
 from product_relevance.arguments import MAX_MISSING
 from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
 from product_relevance.run import write_json
-from product_relevance.submission import write_submission
 from product_relevance.tables import Source
 from product_relevance.tasks import BOTH
 
@@ -110,11 +108,6 @@ def score_unlabelled(
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
-def scores_path(target: Path) -> Path:
-    """Return where the scores of a submission lie."""
-    return target.with_name(target.name + ".scores.parquet")
-
-
 def predict_file(
     ensemble,
     file: str | Source,
@@ -129,12 +122,14 @@ def predict_file(
     consistent_ancestors: bool = False,
     overwrite: bool = False,
 ) -> str:
-    """Write `output` (competition format) and, beside it, `<output>.scores.parquet`.
+    """Write `output`, in the format that its name asks for, and beside it `<output>.scores.parquet`.
+
+    An output that the same file, run and options made is left as it is.
 
     Args:
         ensemble: RelevanceEnsemble or RelevanceStack.
         file: records to score.
-        output: the submission.
+        output: .txt or .jsonl for a submission, in the competition's JSON lines; .csv, .tsv, .parquet for a table.
         vote: how the folds' scores are combined.
         threshold: name of a cut of the run, or a number.
         translation: as in `score_records`.
@@ -148,35 +143,37 @@ def predict_file(
         A line that says what was written.
 
     Raises:
-        ValueError: bad records, or an output that is there already.
+        ValueError: bad records, an output of another format, or one that was made of something else.
     """
     target, vote = Path(output), ensemble.checked_vote(vote)
-    if target.exists() and not overwrite:
-        raise ValueError(f"{output} is there already; add --overwrite to replace it")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    outputs.require_format(output)
     ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
     data.require_translations(frame, ensemble.run, translation, max_missing_translations)
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     parts = Path(f"{output}.parts")
-    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "rows": chunk_rows}
+    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote}
     table = translation is not None and Path(translation).is_file()
-    key |= {
-        "translation": sha256_of(translation) if table else translation,
-        "dtype": ensemble.dtype,
-    }
-    _claim_parts(parts, key)
+    key |= {"translation": sha256_of(translation) if table else translation, "dtype": ensemble.dtype}
+    if isinstance(file, Source) and file.split:
+        key["split"] = file.split  # the digest of a folder is that of all its splits
+    asked = key | {"threshold": threshold, "consistent_ancestors": consistent_ancestors}
+    if target.exists() and not overwrite:
+        outputs.require_same(target, asked)
+        shutil.rmtree(parts, ignore_errors=True)
+        return f"{target}: complete, nothing to do"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _claim_parts(parts, key | {"rows": chunk_rows})
     scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
     told = _look_up_paths(ensemble, frame, scores)
     if consistent_ancestors:
         told += _agree(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
-    beside = scores_path(target)
-    write_table(scores, beside)
-    write_submission(frame, scores["prediction"].to_numpy(), target)
+    outputs.write_output(frame, scores, target, asked, parts)
     shutil.rmtree(parts)
     share, span = scores["prediction"].mean(), sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"})
     shown = " to ".join(span)
-    line = f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside.name}"
+    beside = outputs.scores_path(target).name
+    line = f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}"
     return line + told
 
 
@@ -235,9 +232,7 @@ def _agree(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
 
 
 def _run_key(ensemble) -> str:
-    parts = [ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0)]
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return outputs.digest(ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0))
 
 
 def _claim_parts(parts: Path, key: dict) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_relevance import data, prediction, shards, stacking, steps
+from product_relevance import data, outputs, prediction, shards, stacking, steps
 from product_relevance.arguments import MAX_MISSING
 from product_relevance.checkpoints import asked_dtype
 from product_relevance.extras import how_to_install
@@ -215,19 +215,26 @@ def predict_shards(job: Score, file: str, output: str, number: int, workers: int
         A line that says what was written.
 
     Raises:
-        ValueError: See `shards.plan` and `shard_runner.run_local`; a submission that is there; an id in two shards.
+        ValueError: See `shards.plan` and `shard_runner.run_local`; a submission of other inputs; an id in two shards.
     """
     target = Path(output)
-    joined = target.suffix in shards.TEXT
-    if joined and target.exists() and not overwrite:
-        raise ValueError(f"{output} is there already; add --overwrite to replace it")
+    joined = target.suffix in outputs.LINES
+    if target.suffix.lower() in (*outputs.FORMATS, ".json") and not joined:
+        raise ValueError(
+            f"--output {output}: shards are joined into JSON lines only; name a file ending in .txt or .jsonl, or a "
+            "folder for Parquet of each shard"
+        )
     folder = Path(f"{output}.shards") if joined else target
+    if joined and target.exists() and not overwrite:
+        outputs.require_same(target, _asked(sha256_of(file), job.key()))
+        shutil.rmtree(folder, ignore_errors=True)
+        return f"{target}: complete, nothing to do"
     line = _run(job, file, folder, number, workers, overwrite or joined)
     if not joined:
         return line
     rows = join(folder, target)
     shutil.rmtree(folder)
-    return f"{target}: {rows:,} predictions of {number} shards; probabilities in {prediction.scores_path(target).name}"
+    return f"{target}: {rows:,} predictions of {number} shards; probabilities in {outputs.scores_path(target).name}"
 
 
 def join(folder: Path, target: Path) -> int:
@@ -246,11 +253,12 @@ def join(folder: Path, target: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts, ids = shards.read_plan(folder)["shards"], []
+    plan, ids, digest = shards.read_plan(folder), [], hashlib.sha256()
+    parts = plan["shards"]
     tables = [shards.output_path(folder, number) for number in range(len(parts))]
     schema = _one_schema([pq.read_schema(path) for path in tables])
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target, "wb") as file, atomic_write(prediction.scores_path(target), "wb") as beside:
+    with atomic_write(target, "wb") as file, atomic_write(outputs.scores_path(target), "wb") as beside:
         with pq.ParquetWriter(beside, schema) as writer:
             for path, part in zip(tables, parts, strict=True):
                 table = pq.read_table(path).cast(schema)
@@ -258,9 +266,17 @@ def join(folder: Path, target: Path) -> int:
                 writer.write_table(table)
                 frame = read_records(part["input"], role="test", on_bad_rows="skip")  # scoring it has judged its rows
                 lines = write_submission(frame, table["prediction"].to_numpy(), folder / "part.txt")
-                file.write(lines.read_bytes())
+                text = lines.read_bytes()
+                digest.update(text)
+                file.write(text)
+            made = outputs.made_of(_asked(plan["source"], plan["job"]), digest.hexdigest())
+            writer.add_key_value_metadata({outputs.MADE_OF: made})
         _require_distinct(np.concatenate(ids))
     return sum(map(len, ids))
+
+
+def _asked(source: str, job: dict) -> dict:
+    return {"file": source} | {name: value for name, value in job.items() if name != "options"} | job["options"]
 
 
 def _one_schema(schemas: list):

@@ -38,19 +38,32 @@ def read_table(
     """
     if isinstance(source, Source):
         source, split, revision = source.name, source.split, source.revision
+    require_source(source)
     name = os.fspath(source)
     if os.path.isdir(name):
         _refuse(name, revision=revision)
         return _read_folder(name, split)
-    suffix = Path(name).suffix.lower()
-    if os.path.isfile(name) and suffix in READERS:
+    if os.path.isfile(name):
         _refuse(name, split=split, revision=revision)
-        return READERS[suffix](name)
+        return READERS[Path(name).suffix.lower()](name)
+    return _read_hub(name, split, revision)
+
+
+def require_source(source: str | os.PathLike | Source) -> None:
+    """Refuse what is neither a file of a known kind, nor a folder, nor an id on the Hub, before any work on it.
+
+    Raises:
+        RecordError: There is no such source.
+    """
+    name = os.fspath(source)
+    suffix = Path(name).suffix.lower()
+    if os.path.isdir(name) or (os.path.isfile(name) and suffix in READERS):
+        return
     formats = f"{', '.join(READERS)}, a saved datasets folder or a Hub data set id (org/name)"
     if os.path.isfile(name):
         raise RecordError(f"{name}: found a file ending in {suffix!r}, expected {formats}; convert or rename it")
-    if isinstance(source, str) and HUB_ID.fullmatch(name) and suffix not in READERS:
-        return _read_hub(name, split, revision)
+    if isinstance(source, str | Source) and HUB_ID.fullmatch(name) and suffix not in READERS:
+        return
     raise RecordError(f"{name}: found no such file or folder, expected {formats}; check the name")
 
 

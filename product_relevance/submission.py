@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from product_relevance.checks import is_missing
 from product_relevance.defects import RecordError, show
 from product_relevance.files import atomic_write, json_line
-from product_relevance.records import TASKS, read_records, source_record
+from product_relevance.records import TARGET_FIELD, TASKS, read_records, source_record
 from product_relevance.sources import read_json_lines
 from product_relevance.tables import BOM, RawTable, Source
 
@@ -40,13 +40,19 @@ def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: st
     Raises:
         ValueError: There are more or fewer predictions than records, or one is not 0 or 1.
     """
+    rows = answers(records, predictions)
+    with atomic_write(path, "wb") as file:
+        for row in rows:
+            file.write(json_line(row))
+    return Path(path)
+
+
+def answers(records: pd.DataFrame, predictions: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Return the fields of each record with its prediction; arguments and errors as in `write_submission`."""
     values = _checked_predictions(predictions, len(records))
     columns = ["id", "task", "language", "origin_query", "target", "original"]
     rows = records.reindex(columns=columns, fill_value="").to_dict("records")
-    with atomic_write(path, "wb") as file:
-        for row, prediction in zip(rows, values, strict=True):
-            file.write(json_line(source_record(row) | {"prediction": prediction}))
-    return Path(path)
+    return (source_record(row) | {"prediction": value} for row, value in zip(rows, values, strict=True))
 
 
 def _checked_predictions(predictions: Sequence[int], rows: int) -> list[int]:
@@ -220,6 +226,19 @@ def _read_submission(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def _require_task(path: Path) -> None:
+    """Refuse a submission that holds records of another task than its name says."""
+    named, table = path.stem.removeprefix("submit_"), read_json_lines(os.fspath(path))
+    for position, line in enumerate(table.lines):
+        row = table.row(position)
+        for task in TASKS:
+            if task != named and (row.get("task") == task or TARGET_FIELD[task] in row):
+                raise ValueError(
+                    f"{path}:{line}: found a record of {task}, expected {named} by the file's name; name each file by "
+                    "the task of its records"
+                )
+
+
 def zip_submission(
     paths: Iterable[str | os.PathLike], output: str | os.PathLike = "submit.zip", *, overwrite: bool = False
 ) -> Path:
@@ -234,7 +253,7 @@ def zip_submission(
         The archive's path.
 
     Raises:
-        ValueError: A file is missing, empty, named otherwise or given twice, or the archive exists.
+        ValueError: A file is missing, empty, of the other task, named otherwise or given twice, or the archive exists.
     """
     files = sorted((Path(path) for path in paths), key=lambda path: path.name)
     names = [path.name for path in files]
@@ -247,6 +266,7 @@ def zip_submission(
             raise ValueError(
                 f"{path}: found {'an empty' if path.is_file() else 'no such'} file, expected a submission"
             )
+        _require_task(path)
     if os.path.exists(output) and not overwrite:
         raise ValueError(f"{output}: found an archive of this name; pass overwrite=True, or name another one")
     if len(files) == 1:

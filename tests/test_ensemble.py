@@ -182,8 +182,100 @@ def test_predict_writes_a_submission_that_passes_and_every_id_gets_a_prediction(
     assert len(scores) == 50 and np.allclose(scores["score"].iloc[[3, 4]], prior)
     relevance(["check", str(file), str(output)])
     assert "passed" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="--overwrite"):
-        relevance(["predict", str(run), str(file), "--output", str(output)])
+
+
+def predict_to(ensemble, file, output, **options) -> str:
+    return prediction.predict_file(ensemble, str(file), str(output), **options)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:9])
+
+
+def test_a_finished_output_of_the_same_inputs_is_success(run, file, tmp_path, capsys):
+    words = ["predict", str(run), str(file), "--output", str(tmp_path / "submit_QC.txt"), "--device", "cpu"]
+    relevance(words)
+    before = (tmp_path / "submit_QC.txt").read_bytes()
+    capsys.readouterr()
+    relevance(words)
+    assert "complete, nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "submit_QC.txt").read_bytes() == before
+
+
+def test_what_a_kill_left_beside_a_finished_output_is_dropped(ensemble, file, tmp_path):
+    predict_to(ensemble, file, tmp_path / "out.txt")
+    (tmp_path / "out.txt.parts").mkdir()
+    assert "complete, nothing to do" in predict_to(ensemble, file, tmp_path / "out.txt")
+    assert not (tmp_path / "out.txt.parts").exists()
+
+
+OTHERS = {
+    "file": lambda file, output: write_rows(file, rows_of("test_QC.txt")[9:18]),
+    "threshold": lambda file, output: {"threshold": "0.123"},
+    "vote": lambda file, output: {"vote": "majority"},
+    "consistent_ancestors": lambda file, output: {"consistent_ancestors": True},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_output_of_other_inputs_is_refused_by_their_name(ensemble, file, tmp_path, name):
+    output = tmp_path / "out.txt"
+    predict_to(ensemble, file, output)
+    options = OTHERS[name](file, output)
+    with pytest.raises(ValueError, match=f"made with another {name}; add --overwrite"):
+        predict_to(ensemble, file, output, **options if isinstance(options, dict) else {})
+
+
+def test_an_output_that_was_changed_by_hand_is_refused(ensemble, file, tmp_path):
+    predict_to(ensemble, file, tmp_path / "out.txt")
+    (tmp_path / "out.txt").write_text("mine")
+    with pytest.raises(ValueError, match="was changed since it was written; add --overwrite"):
+        predict_to(ensemble, file, tmp_path / "out.txt")
+
+
+def test_an_output_without_its_scores_is_refused(ensemble, file, tmp_path):
+    (tmp_path / "out.txt").write_text("mine")
+    with pytest.raises(ValueError, match="nothing says what it was made of; add --overwrite"):
+        predict_to(ensemble, file, tmp_path / "out.txt")
+
+
+TABLES = {
+    "scores.csv": pd.read_csv,
+    "scores.tsv": lambda path: pd.read_csv(path, sep="\t"),
+    "scores.parquet": pd.read_parquet,
+    "scores.jsonl": lambda path: pd.read_json(path, lines=True),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_predictions_have_the_format_of_their_name(ensemble, file, tmp_path, name):
+    predict_to(ensemble, file, tmp_path / name)
+    table, scores = TABLES[name](tmp_path / name), pd.read_parquet(tmp_path / f"{name}.scores.parquet")
+    assert table["id"].tolist() == scores["id"].tolist()
+    assert table["prediction"].tolist() == scores["prediction"].tolist()
+    assert name.endswith(".jsonl") or np.allclose(table["score"], scores["score"])
+
+
+@pytest.mark.parametrize("name", ["scores.xlsx", "scores", "scores.json"])
+def test_another_format_is_refused_before_a_model_is_loaded(file, tmp_path, name):
+    with pytest.raises(SystemExit, match=r"--output .*expected one of \.txt, \.jsonl, \.csv, \.tsv, \.parquet"):
+        relevance(["predict", str(tmp_path / "no-run"), str(file), "--output", str(tmp_path / name)])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "no-run", "nofile.csv"],
+        ["predict", "no-run", "nofile.csv", "--output", "out.txt"],
+        ["decide", "no-run", "--unlabelled", "nofile.csv"],
+        ["stack", "no-run", "other", "--output", "out", "--unlabelled", "nofile.csv"],
+        ["predict", "no-run", str(ROOT / "sample/test_QC.txt"), "--output", "o.txt", "--translation", "nofile.csv"],
+    ],
+)
+def test_a_file_that_is_not_there_is_refused_before_a_model_is_loaded(command):
+    with pytest.raises(SystemExit, match="nofile.csv: found no such file"):
+        relevance(command)
 
 
 def test_a_split_is_predicted_and_its_labels_are_not_read(run, tmp_path):

@@ -39,6 +39,7 @@ LAYERS = [
     {"first_stage", "run_base", "trunk", "before_training", "resume", "out_of_fold"},
     {"bases"},
     {"training_run", "ensemble"},
+    {"outputs"},
     {"prediction", "language_stage", "export", "handler", "server", "staging", "steps", "preparation"},
     {"evaluation", "stacking", "teacher", "take"},
     {"shard_runner", "shard_jobs", "unlabelled"},

@@ -104,8 +104,8 @@ def with_cuts(both, folder, **cuts):
 def test_a_file_is_decided_by_the_cuts_of_its_own_task(both, tmp_path):
     ensemble = with_cuts(both, tmp_path / "run", QC=1e-9, QI=1 - 1e-9)
     for task, expected in (("QC", 1), ("QI", 0)):
-        predict_file(ensemble, str(both / f"{task}.txt"), str(tmp_path / f"{task}.out"))
-        table = pd.read_parquet(tmp_path / f"{task}.out.scores.parquet")
+        predict_file(ensemble, str(both / f"{task}.txt"), str(tmp_path / f"{task}.txt"))
+        table = pd.read_parquet(tmp_path / f"{task}.txt.scores.parquet")
         assert (table["prediction"] == expected).all()
         figures = evaluate_file(ensemble, str(both / f"{task}.txt"))
         measured = figures["ensemble"]

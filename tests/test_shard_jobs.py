@@ -116,6 +116,13 @@ def test_shards_score_as_one_piece_does(base_of, tmp_path, capsys):
     expected, found = (pd.read_parquet(f"{path}.scores.parquet") for path in (plain, joined))
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     assert not Path(f"{joined}.shards").exists()
+    capsys.readouterr()
+    predict(run, source, joined, "--shards", "3")
+    assert "complete, nothing to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="made with another threshold; add --overwrite"):
+        predict(run, source, joined, "--shards", "3", "--threshold", "0.5")
+    with pytest.raises(SystemExit, match="shards are joined into JSON lines only"):
+        predict(run, source, tmp_path / "scores.csv", "--shards", "3")
     by_two = predict(run, source, tmp_path / "by_two.txt", "--workers", "2")
     assert "90 predictions of 2 shards" in capsys.readouterr().out
     assert pd.read_json(by_two, lines=True)["id"].tolist() == expected["id"].tolist()

@@ -194,12 +194,20 @@ def test_submissions_with_other_ids_or_no_predictions_are_not_compared(submissio
 
 def test_an_archive_holds_both_files_under_their_names_and_is_always_the_same(submission, tmp_path):
     other = tmp_path / "submit_QC.txt"
-    other.write_text("{}\n")
+    other.write_text('{"id": 1, "task": "QC", "prediction": 1}\n')
     first = zip_submission([submission, other], tmp_path / "a.zip").read_bytes()
     assert zip_submission([other, submission], tmp_path / "b.zip").read_bytes() == first
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == ["submit_QC.txt", "submit_QI.txt"]
         assert archive.read("submit_QI.txt") == submission.read_bytes()
+
+
+@pytest.mark.parametrize("row", ['{"id": 1, "task": "QC"}', '{"id": 1, "category_path": "shoes"}'])
+def test_a_file_named_for_the_other_task_is_not_packed(tmp_path, row):
+    path = tmp_path / "submit_QI.txt"
+    path.write_text(row + "\n")
+    with pytest.raises(ValueError, match="submit_QI.txt:1: found a record of QC, expected QI by the file's name"):
+        zip_submission([path], tmp_path / "a.zip")
 
 
 def test_one_task_alone_is_packed_with_a_notice(submission, tmp_path, capsys):
