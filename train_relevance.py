@@ -67,7 +67,7 @@ def train(model_args, data_args, objective, training) -> str:
     # ---- Records and their columns ----
     with training.main_process_first(desc="records"):
         frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
-    template = data.make_template(data_args, chosen_prompt(model_args))
+    template = data.make_template(data_args, chosen_prompt(model_args), frame)
     logger.info(data.describe(frame))
 
     # ---- Folds, checked for leaks ----

@@ -10,11 +10,14 @@ from product_relevance.flags import Parser, add_source_flags
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
+    from product_relevance.arguments import LEVEL_NAMES_HELP, PATH_SEPARATOR_HELP
 
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
     add_source_flags(parser, "files")
     parser.add_argument("--output", required=True, help="folder for report.html and figures/")
+    parser.add_argument("--path_separator", default="auto", help=PATH_SEPARATOR_HELP)
+    parser.add_argument("--level_names", help=LEVEL_NAMES_HELP)
     parser.add_argument("--language_fix", default="identify", choices=["none", "identify"])
     return parser
 
@@ -37,6 +40,7 @@ def explore_files(arguments) -> None:
     from pathlib import Path
 
     from product_relevance import data, explore, explore_report
+    from product_relevance.path_forms import use_form
     from product_relevance.records import read_records
     from product_relevance.tables import Source
 
@@ -47,6 +51,7 @@ def explore_files(arguments) -> None:
         source = Source(file, arguments.split, arguments.data_revision)
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
+        use_form(frame, arguments.path_separator, arguments.level_names)
         frame = explore.measure(data.add_all(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})
         name = Path(file).name

@@ -26,6 +26,8 @@ def make_parser() -> Parser:
             "--group_by", default="query", choices=["query", "prefix", "query+prefix"], help="as in prepare.py"
         )
         one.add_argument("--prefix_levels", type=int, default=2, help="as in prepare.py")
+        one.add_argument("--path_separator", default="auto", help="as in prepare.py")
+        one.add_argument("--level_names", help="as in prepare.py")
         add_flags(one, kind)
     return parser
 
@@ -52,12 +54,14 @@ def mine(arguments) -> None:
         ValueError: records that are not prepared, or an option out of its range.
     """
     from product_relevance.flags import build
+    from product_relevance.path_forms import use_form
     from product_relevance.provenance import read_prepared, write_rows
     from product_relevance.tables import Source
 
     step = build(_kinds()[arguments.kind], vars(arguments), arguments.kind)
     source = Source(arguments.file, arguments.split, arguments.data_revision)
     frame = read_prepared(source, arguments.task, arguments.on_bad_rows)
+    use_form(frame, arguments.path_separator, arguments.level_names)
     made = step(frame, arguments)
     write_rows(made, arguments.output)
     shares = made.groupby("language")["label"].apply(lambda labels: (labels == 0).mean())

@@ -7,7 +7,7 @@ import pandas as pd
 
 from product_relevance.cleaning import clean_path, normalise
 from product_relevance.folds import query_keys
-from product_relevance.taxonomy import Taxonomy, join_path, split_path
+from product_relevance.taxonomy import PLAIN, Taxonomy, join_path, split_path
 
 
 def consistent(frame: pd.DataFrame, scores: np.ndarray, known: Taxonomy | None = None) -> tuple[np.ndarray, int, int]:
@@ -42,5 +42,6 @@ def consistent(frame: pd.DataFrame, scores: np.ndarray, known: Taxonomy | None =
 
 
 def _node(path: str, known: Taxonomy | None) -> tuple[str, ...]:
-    levels = split_path(clean_path(join_path(split_path(path, known))))
+    form = known.form if known is not None else PLAIN
+    levels = form.split(clean_path(join_path(split_path(path, known), form)))
     return tuple(normalise(level) for level in levels)

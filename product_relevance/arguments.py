@@ -15,6 +15,8 @@ def option(default, help, choices=None):
 
 
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
+PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | ›"
+LEVEL_NAMES_HELP = "file of level names that hold the separator, one a line; none: not even known and learned ones"
 MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
 MAX_LENGTH = 32_768  # tokens of a pair; no query, title or path comes near
 # Functions of product_relevance/objectives.py, which imports torch.
@@ -161,6 +163,8 @@ class DataArguments:
     )
     path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
     random_levels: float = option(0.0, "share of the QC rows whose path is cut to its last levels, anew in each epoch")
+    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
+    level_names: str | None = option(None, LEVEL_NAMES_HELP)
     fold: str = option("all", "all, full (no validation), or the number of one fold")
     num_folds: int = option(3, "folds")
     group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])

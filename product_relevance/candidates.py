@@ -8,8 +8,9 @@ import pandas as pd
 
 from product_relevance.cleaning import normalise
 from product_relevance.folds import GROUPINGS, prefix_groups, query_groups
+from product_relevance.path_forms import form_of
 from product_relevance.provenance import draw
-from product_relevance.taxonomy import split_path
+from product_relevance.taxonomy import PathForm
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Catalogue:
         self.is_paths = bool((frame["task"] == "QC").all())
         texts, names = pd.factorize(frame["clean_target"].fillna("").astype(str))
         # The None keeps numpy from making a table of paths of equal depth.
-        levels = np.array([*(_levels(name, self.is_paths) for name in names), None], dtype=object)
+        form = form_of(frame) if self.is_paths else None
+        levels = np.array([*(_levels(name, form) for name in names), None], dtype=object)
         table = pd.DataFrame({"levels": levels[:-1], "clean": names, "target": frame["target"].groupby(texts).min()})
         table = table[[any(path) for path in table["levels"]]].sort_values(["levels", "target"])
         table = table.drop_duplicates("levels")
@@ -223,8 +225,8 @@ def _prefix_folds(frame: pd.DataFrame, plan: Plan) -> np.ndarray:
     return codes
 
 
-def _levels(text: str, is_path: bool) -> tuple[str, ...]:
-    return tuple(normalise(level) for level in split_path(text)) if is_path else (normalise(text),)
+def _levels(text: str, form: PathForm | None) -> tuple[str, ...]:
+    return tuple(map(normalise, form.split(text))) if form else (normalise(text),)
 
 
 def _below(levels: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:

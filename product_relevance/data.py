@@ -11,6 +11,7 @@ import pandas as pd
 from product_relevance import cleaning, columns, languages, translation
 from product_relevance.arguments import MAX_MISSING, DataArguments
 from product_relevance.embedded import cache_folder
+from product_relevance.path_forms import form_of, use_form
 from product_relevance.prompt import KINDS, Prompt
 from product_relevance.provenance import ORIGINAL
 from product_relevance.records import read_records
@@ -49,6 +50,7 @@ def load_columns(
         parts[task] = read_records(file, role=role, **options)
         _check_weights(parts[task])
     frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
+    use_form(frame, arguments.path_separator, arguments.level_names)
     options = arguments.lowercase, arguments.language_fix, arguments.translation, arguments.max_missing_translations
     return add_all(frame, *options)
 
@@ -146,8 +148,16 @@ def _source_of_translations(run: dict, given: str | None) -> str:
     return given or (trained if trained in ("none", "column") else "column")
 
 
-def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Template:
-    """Return the template that the arguments describe, around a prompt where there is one."""
+def make_template(
+    arguments: DataArguments, prompt: Prompt | None = None, frame: pd.DataFrame | None = None
+) -> Template:
+    """Return the template that the arguments describe, around a prompt where there is one.
+
+    Args:
+        arguments: of the run.
+        prompt: of yes/no scoring.
+        frame: training records, which tell how category paths are written.
+    """
     both = arguments.task == BOTH
     if both and prompt:  # a tokenizer holds one prompt for all rows; their tag says which of the two it is
         prompt = replace(prompt, text=prompt.text.replace("{target_kind}", KINDS[BOTH]))
@@ -160,13 +170,14 @@ def make_template(arguments: DataArguments, prompt: Prompt | None = None) -> Tem
         lowercase=arguments.lowercase,
         prompt=prompt,
         task_tag=both if arguments.task_tag is None else arguments.task_tag,
+        paths=form_of(frame) if frame is not None and (frame["task"] == "QC").any() else None,
     )
 
 
 def make_taxonomy(frame: pd.DataFrame) -> Taxonomy | None:
     """Return the tree of the category paths of the QC records, None where there are none."""
     paths = frame.loc[frame["task"] == "QC", "target"]
-    return Taxonomy.from_paths(paths) if len(paths) else None
+    return Taxonomy.from_paths(paths, form_of(frame)) if len(paths) else None
 
 
 def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:

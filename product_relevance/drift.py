@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.explore import EXAMPLES, labels_of
+from product_relevance.path_forms import form_of
 from product_relevance.taxonomy import Taxonomy
 
 
@@ -17,7 +18,7 @@ def unseen_paths(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFram
     Returns:
         (paths and rows that are known completely, partially, or not at all; the unknown paths of most rows)
     """
-    report = Taxonomy.from_paths(first["target"]).report(second["target"])
+    report = Taxonomy.from_paths(first["target"], form_of(first)).report(second["target"])
     order = ["complete", "partial", "none"]
     counts = report.groupby("match").agg(paths=("path", "size"), rows=("rows", "sum")).reindex(order, fill_value=0)
     counts = counts.reset_index().rename(columns={"match": "known"})

@@ -86,7 +86,8 @@ class RelevanceEnsemble:
         found = locate(name, revision)
         if merge == "weights":
             tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
-        taxonomy = Taxonomy.load(found.taxonomy) if found.taxonomy else None
+        paths = Template.from_dict(found.run["template"]).paths
+        taxonomy = Taxonomy.load(found.taxonomy, paths) if found.taxonomy else None
         tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
         ensemble.manifest, ensemble.vote = found.manifest, "majority" if merge == "vote" else "mean"

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.cleaning import normalise
-from product_relevance.taxonomy import Taxonomy, split_path
+from product_relevance.path_forms import form_of
+from product_relevance.taxonomy import Taxonomy
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 TOP_WORDS = 15
@@ -224,8 +225,9 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
         level, names (distinct), nodes (distinct prefixes), paths that end there, rows whose path ends there and
         the share of relevant ones among these rows.
     """
-    tree = Taxonomy.from_paths(frame["target"])
-    depth = frame["target"].map({path: len(split_path(path)) for path in frame["target"].unique()})
+    form = form_of(frame)
+    tree = Taxonomy.from_paths(frame["target"], form)
+    depth = frame["target"].map({path: len(form.split(path)) for path in frame["target"].unique()})
     labels = labels_of(frame).groupby(depth.to_numpy())
     rows, relevant = depth.value_counts(), labels.mean()
     prefixes = [{path[:level] for path in tree.paths if len(path) >= level} for level in _levels(tree)]
@@ -243,7 +245,8 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
 
 def branches(frame: pd.DataFrame) -> pd.DataFrame:
     """List the largest first levels: paths, rows and share of relevant ones, at most `EXAMPLES`."""
-    first = frame["target"].map({path: split_path(path)[0] for path in frame["target"].unique()})
+    form = form_of(frame)
+    first = frame["target"].map({path: form.split(path)[0] for path in frame["target"].unique()})
     groups = frame.assign(relevant=labels_of(frame)).groupby(first.to_numpy(), sort=False)
     table = groups.agg(paths=("target", "nunique"), rows=("id", "size"), relevant=("relevant", "mean"))
     table = table.rename_axis("first level").sort_values("rows", ascending=False, kind="stable")

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from product_relevance.cleaning import clean_path, normalise
 from product_relevance.language_codes import normal_codes
+from product_relevance.path_forms import form_of
 from product_relevance.taxonomy import prefix
 
 GROUPINGS = ("query", "prefix", "query+prefix")
@@ -134,7 +135,8 @@ def digests(texts: Iterable[str]) -> np.ndarray:
 
 def prefix_groups(frame: pd.DataFrame, levels: int = 2) -> np.ndarray:
     """Name each row's prefix group: the normalised first levels of its category path."""
-    return _mapped(frame["target"], lambda path: normalise(prefix(clean_path(path), levels)))
+    form = form_of(frame)
+    return _mapped(frame["target"], lambda path: normalise(prefix(clean_path(path), levels, form=form)))
 
 
 def _check_grouping(frame: pd.DataFrame, group_by: str) -> None:

@@ -40,7 +40,7 @@ def train(model_args, data_args, objective, training) -> str:
     _check(model_args, data_args, training)
     with training.main_process_first(desc="records"):
         frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl", labelled=False)
-    template, splits = data.make_template(data_args), make_splits(frame, data_args)
+    template, splits = data.make_template(data_args, frame=frame), make_splits(frame, data_args)
     sides = data.render(frame, template, data.make_taxonomy(frame))
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)

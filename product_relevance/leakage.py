@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.folds import GROUPINGS, prefix_groups, query_keys
+from product_relevance.path_forms import flat_paths
 
 
 class LeakageError(ValueError):
@@ -27,6 +28,7 @@ class LeakReport:
         positive: Share of label 1 on (training, validation); nan without labels.
         languages: Share of each language on (training, validation).
         examples: A few of the shared queries and translations.
+        flat: Why prefixes tell nothing apart although they were asked for; "" where they do.
     """
 
     group_by: str
@@ -40,6 +42,7 @@ class LeakReport:
     positive: tuple[float, float]
     languages: dict[str, tuple[float, float]]
     examples: tuple[str, ...] = ()
+    flat: str = ""
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -66,7 +69,8 @@ class LeakReport:
         lines += [f"{name:<44}{n:>10,}" for name, n in shared.items() if n is not None]
         shares = {"positive": self.positive} | {f"language {code}": pair for code, pair in self.languages.items()}
         lines += [f"{name:<24}{train:>10.1%}{valid:>10.1%}" for name, (train, valid) in shares.items()]
-        return "\n".join([*lines, "no leak" if self.ok else f"LEAK: {_told(self)}"])
+        fine = f"prefixes are whole paths: {self.flat}" if self.flat else "no leak"
+        return "\n".join([*lines, fine if self.ok else f"LEAK: {_told(self)}"])
 
 
 def check_leakage(
@@ -114,6 +118,7 @@ def check_leakage(
         positive=(_positive(frame[train]), _positive(frame[valid])),
         languages=_language_shares(frame, train, valid),
         examples=tuple(sorted(same | english | across)[:5]),
+        flat=flat_paths(frame) if "prefix" in group_by else "",
     )
 
 

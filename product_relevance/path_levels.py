@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.batching import PairDataset
-from product_relevance.taxonomy import join_path, split_path
+from product_relevance.path_forms import form_of
+from product_relevance.taxonomy import join_path
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
             "the order that tells which epoch a row is shown in"
         )
     rows = zip(frame["target"], frame["task"], strict=True)
-    levels = [split_path(target) if task == "QC" else [] for target, task in rows]
+    form = form_of(frame)
+    levels = [form.split(target) if task == "QC" else [] for target, task in rows]
     depth = np.array([len(names) for names in levels])
     forms = [[] for _ in levels]
     for count in range(1, depth.max(initial=0)):
         deeper = np.flatnonzero(depth > count)
-        part = frame.iloc[deeper].assign(target=[join_path(levels[i][-count:]) for i in deeper])
+        part = frame.iloc[deeper].assign(target=[join_path(levels[i][-count:], form) for i in deeper])
         # without the tree: the name of a last level may read like the other rendering of some path
         for i, ids in zip(deeper, encode(part, known=None), strict=True):
             forms[i].append(np.array(ids, dtype=np.int32))  # lists of Python numbers would take eight times as much

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import data, folds, steps
-from product_relevance.arguments import MAX_MISSING, MISSING_HELP, option
+from product_relevance.arguments import LEVEL_NAMES_HELP, MAX_MISSING, MISSING_HELP, PATH_SEPARATOR_HELP, option
 from product_relevance.flags import build, parse
 from product_relevance.leakage import require_no_leak
 from product_relevance.parts import Parts
+from product_relevance.path_forms import ATTRIBUTE, form_of, use_form
 from product_relevance.provenance import ORIGINAL, with_provenance, write_rows
 from product_relevance.recipe import load_recipe, split_recipe
 from product_relevance.records import read_records
@@ -44,6 +45,8 @@ class Preparation:
     group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
     prefix_levels: int = option(2, "levels of the path that make a prefix group")
     fold_seed: int = option(42, "seed of the fold assignment")
+    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
+    level_names: str | None = option(None, LEVEL_NAMES_HELP)
     taxonomy_of: str | None = option(None, "training records (QC): report which paths of FILE they know")
     shards: int = option(0, "role test: cut FILE into so many parts, prepared one by one into the folder OUTPUT")
     workers: int = option(1, "shards at a time")
@@ -136,10 +139,13 @@ def card_path(output: str | os.PathLike) -> Path:
 def _run(asked: Preparation, stages: list[Stage], parts: Parts | None) -> tuple[pd.DataFrame, dict]:
     done = parts.finished() if parts else 0
     frame, facts = parts.read(done - 1) if done else (None, _facts(asked, stages[0]))
+    form = None
     for number, stage in enumerate(stages):
         if number < done:
             print(f"{number + 1} {stage.name}: kept from an earlier run")
             continue
+        if frame is not None and asked.role == "train":
+            form = _note_form(frame, asked, form)
         frame = stage.run(frame)
         made = [item for found in frame.attrs.get("made", {}).values() for item in found.items()]
         counts = {"new" if name == "rows" else name: n for name, n in made}
@@ -152,7 +158,18 @@ def _run(asked: Preparation, stages: list[Stage], parts: Parts | None) -> tuple[
             frame, facts = parts.read(number)  # so that a later run, which reads it too, goes on with the same
     if parts:
         parts.clear()
+    if asked.role == "train":
+        _note_form(frame, asked, form)
     return frame, facts
+
+
+def _note_form(frame: pd.DataFrame, asked: Preparation, form: dict | None) -> dict | None:
+    """Note how the paths are written; a file holds no attributes, so that each stage needs it anew."""
+    if form is None:
+        use_form(frame, asked.path_separator, asked.level_names)
+    else:
+        frame.attrs[ATTRIBUTE] = form
+    return frame.attrs.get(ATTRIBUTE)
 
 
 def _stages(asked: Preparation) -> list[Stage]:
@@ -160,8 +177,11 @@ def _stages(asked: Preparation) -> list[Stage]:
     translate = dict(asked.steps).get(TRANSLATE)
     stages = [Stage("columns", _asked_of_columns(asked, translate), lambda _: _columns(asked, translate))]
     if asked.role == "train":
-        chosen = {name: getattr(asked, name) for name in ("num_folds", "group_by", "prefix_levels", "fold_seed")}
-        stages.append(Stage("folds", {"options": chosen, "contents": {}}, lambda frame: _folds(frame, asked)))
+        names = ("num_folds", "group_by", "prefix_levels", "fold_seed", "path_separator", "level_names")
+        chosen = {name: _file_name(getattr(asked, name)) for name in names}
+        listed = asked.level_names not in (None, "none")
+        contents = {"level_names": steps.content_of("level_names", asked.level_names)} if listed else {}
+        stages.append(Stage("folds", {"options": chosen, "contents": contents}, lambda frame: _folds(frame, asked)))
     for name, step in asked.steps:
         if name != TRANSLATE:
             options = {"options": _named(step), "contents": steps.contents(step, asked.task)}
@@ -242,7 +262,8 @@ def _fold_reports(frame: pd.DataFrame, asked: Preparation) -> str:
 
 
 def _known_paths(training_file: str, frame: pd.DataFrame) -> str:
-    tree = Taxonomy.from_paths(read_records(training_file, task="QC", role="any")["target"])
+    known = read_records(training_file, task="QC", role="any")
+    tree = Taxonomy.from_paths(known["target"], form_of(known))
     found = tree.report(frame["target"])
     counts = found.groupby("match").agg(paths=("path", "size"), rows=("rows", "sum"))
     return f"known paths {len(tree.paths)}, by depth {tree.depths}\n{counts.to_string()}\n"

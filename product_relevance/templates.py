@@ -7,7 +7,7 @@ from product_relevance.cleaning import clean_target, clean_text
 from product_relevance.languages import FIX_METHODS, fix_language
 from product_relevance.prompt import KINDS, Prompt
 from product_relevance.tasks import CHOICES, names
-from product_relevance.taxonomy import PATH_STYLES, Taxonomy, join_path, render_path, split_path
+from product_relevance.taxonomy import PATH_STYLES, PLAIN, PathForm, Taxonomy, join_path, render_path, split_path
 
 INPUT_STYLES = ("original", "translation", "both")
 
@@ -40,13 +40,14 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
     return {"text": texts}
 
 
-def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False) -> dict:
+def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False, form: PathForm | None = None) -> dict:
     """Map function: render the target side of the pair.
 
     Args:
         batch: Lists `clean_target` and `task`; item titles (QI) stay as they are.
         path_style: How a category path is written, see `taxonomy.render_path`.
         task_tag: Put the kind of the target in front, as `item title: `.
+        form: How the paths are written.
 
     Returns:
         {"text_pair": list of str}
@@ -56,7 +57,7 @@ def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False) ->
     """
     _check("path style", path_style, PATH_STYLES)
     rows = list(zip(batch["clean_target"], batch["task"], strict=True))
-    texts = [render_path(target, path_style) if task == "QC" else target for target, task in rows]
+    texts = [render_path(target, path_style, form=form) if task == "QC" else target for target, task in rows]
     if task_tag:
         texts = [f"{KINDS[task]}: {text}" for text, (_, task) in zip(texts, rows, strict=True)]
     return {"text_pair": texts}
@@ -75,6 +76,7 @@ class Template:
         lowercase: Lower-case both texts.
         prompt: Of yes/no scoring; it also says how query and translation are joined.
         task_tag: Put the kind of the target in front of it, as `category path: ` or `item title: `.
+        paths: How category paths are written, as found in training; None in runs before this was kept.
     """
 
     task: str = "QC"
@@ -85,6 +87,7 @@ class Template:
     lowercase: bool = False
     prompt: Prompt | None = None
     task_tag: bool = False
+    paths: PathForm | None = None
 
     def __post_init__(self):
         _check("task", self.task, CHOICES)
@@ -121,20 +124,22 @@ class Template:
         tasks = self._tasks(tasks, len(targets))
         if known is not None:
             rows = zip(targets, tasks, strict=True)
-            targets = [path and join_path(split_path(path, known)) if task == "QC" else path for path, task in rows]
+            same = lambda path: join_path(split_path(path, known, self.paths), self.paths or PLAIN)  # noqa: E731
+            targets = [same(path) if path and task == "QC" else path for path, task in rows]
         batch = self._batch(queries, targets, languages, translations, tasks)
         joiner = self.prompt.joiner if self.prompt else " - "
         texts = first_text(batch, self.input_style, self.language_tag, joiner)["text"]
-        pairs = second_text(batch, self.path_style, self.task_tag)["text_pair"]
+        pairs = second_text(batch, self.path_style, self.task_tag, self.paths)["text_pair"]
         if self.prompt is None:
             return texts, pairs
         sides = [self.prompt.sides(text, pair) for text, pair in zip(texts, pairs, strict=True)]
         return [text for text, _ in sides], [pair for _, pair in sides]
 
     def to_dict(self) -> dict:
-        """Return the fields as a dict for JSON; a classifier's has no prompt, and without a tag none is named."""
-        optional = ("prompt", "task_tag")
-        return {name: value for name, value in asdict(self).items() if name not in optional or value}
+        """Return the fields as a dict for JSON; a prompt, a tag and a form of paths are named where there are any."""
+        optional = ("prompt", "task_tag", "paths")
+        fields = asdict(self) | {"paths": self.paths and self.paths.to_dict()}
+        return {name: value for name, value in fields.items() if name not in optional or value}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Template":
@@ -146,8 +151,9 @@ class Template:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?")
-        prompt = values.get("prompt")
-        return cls(**values | {"prompt": prompt if prompt is None else Prompt.from_dict(prompt)})
+        prompt, paths = values.get("prompt"), values.get("paths")
+        read = {"prompt": prompt if prompt is None else Prompt.from_dict(prompt)}
+        return cls(**values | read | {"paths": paths if paths is None else PathForm.from_dict(paths)})
 
     def _tasks(self, tasks: Sequence[str] | None, rows: int) -> list[str]:
         if tasks is None and len(names(self.task)) > 1:

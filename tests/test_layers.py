@@ -22,7 +22,7 @@ LAYERS = [
     {"defects", "arguments", "recipe", "embedded", "outcomes", "taxonomy", "hub", "prompt"},
     {"tables", "base_faults", "markdown_tables", "reliability"},
     {"sources", "delimited", "adapter_form", "weights"},
-    {"checks"},
+    {"checks", "path_forms"},
     {"records", "cleaning", "metrics", "figures", "shaping", "bundle", "calibration", "thresholds", "prompt_tokens"},
     {"checkpoints", "converted", "translation_cache"},
     {"languages", "translation", "submission", "columns", "report", "provenance", "info"},
