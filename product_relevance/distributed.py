@@ -1,12 +1,9 @@
 """Several processes: the few lines that the launchers and DeepSpeed need around the Trainer."""
 
 import logging
-import os
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +11,6 @@ import torch
 from product_relevance.arguments import accumulation
 
 logger = logging.getLogger(__name__)
-LONGEST_BUILD = 10  # minutes
 
 
 def start(training) -> None:
@@ -31,7 +27,6 @@ def start(training) -> None:
     if training.deepspeed and training.use_cpu:
         import deepspeed
 
-        _warn_of_locks()
         deepspeed.init_distributed(dist_backend="gloo")
 
 
@@ -59,22 +54,6 @@ def split_batch(training, pairs: int | None) -> str:
 def step_pairs(training) -> int:
     """Return the pairs of one optimiser step, over all processes."""
     return training.train_batch_size * training.gradient_accumulation_steps * training.world_size
-
-
-def _warn_of_locks() -> None:
-    """Name the old locks of PyTorch's builds: who comes after one that was killed waits for ever."""
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    for lock in sorted(root.rglob("lock")):
-        try:
-            minutes = (time.time() - lock.stat().st_mtime) / 60
-        except FileNotFoundError:  # the build of another process has just ended
-            continue
-        if minutes > LONGEST_BUILD:
-            logger.warning(
-                "%s is held since %d minutes: if no other run builds, delete it and start anew", lock, minutes
-            )
 
 
 def zero_stage(training) -> int:

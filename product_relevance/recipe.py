@@ -53,6 +53,10 @@ def parse_arguments(argv: list[str] | None = None):
     if _takes_bf16(settings, flags):
         settings["bf16"] = True
     _check_batch(settings, flags)
+    if "deepspeed" in _given(settings, flags):
+        from product_relevance import build_locks
+
+        build_locks.watch()  # before its first extension is built, as soon as there are TrainingArguments
     parser = dataclass_parser(types, description="Fine-tune a base for product-search relevance.")
     parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
     if parsed[-1].hub_token:

@@ -8,6 +8,7 @@ from conftest import ROOT
 LAYERS = [
     {
         "files",
+        "build_locks",
         "extras",
         "reading",
         "nearest",

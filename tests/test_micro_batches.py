@@ -1,8 +1,6 @@
 """Micro-batches: every pair once, within the budget, and the gradient of the whole batch whatever the split."""
 
 import json
-import os
-import time
 from functools import cache
 
 import pytest
@@ -123,19 +121,6 @@ def test_one_process_trains_on_one_of_several_gpus(caplog):
     training = SimpleNamespace(n_gpu=4, deepspeed=None)
     distributed.start(training)
     assert training._n_gpu == 1 and "torchrun --nproc_per_node 4" in caplog.text
-
-
-def test_a_build_that_was_killed_is_named_and_one_that_runs_is_not(tmp_path, monkeypatch, caplog):
-    from product_relevance import distributed
-
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    for name, minutes in (("killed", 30), ("running", 1)):
-        (tmp_path / name).mkdir()
-        lock = tmp_path / name / "lock"
-        lock.touch()
-        os.utime(lock, (time.time() - 60 * minutes,) * 2)
-    distributed._warn_of_locks()
-    assert f"{tmp_path}/killed/lock is held since 30 minutes" in caplog.text and "running" not in caplog.text
 
 
 def test_a_budget_of_nothing_is_refused():
