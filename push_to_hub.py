@@ -11,6 +11,7 @@ from pathlib import Path
 
 from product_relevance.arguments import help_line, option
 from product_relevance.flags import dataclass_parser
+from product_relevance.one_line import errors_in_one_line
 
 
 @dataclass
@@ -46,10 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("product_relevance").setLevel(logging.INFO)  # the client's own lines would name every request
     try:
-        run_folder, arguments = parse_arguments(argv)
-        publish(run_folder, arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        with errors_in_one_line():
+            run_folder, arguments = parse_arguments(argv)
+            publish(run_folder, arguments)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where it stopped")
 

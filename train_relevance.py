@@ -20,13 +20,12 @@ def main(argv: list[str] | None = None) -> None:
 
         print(help_text())
         return
+    from product_relevance.one_line import errors_in_one_line
     from product_relevance.recipe import parse_arguments
 
-    try:
+    with errors_in_one_line():
         arguments = parse_arguments(["--help" if a == "--help_all" else a for a in argv])
         run_stage(*arguments)
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
 
 
 def run_stage(model_args, data_args, objective, training) -> None:

@@ -6,9 +6,8 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
     --engine table --model translations.csv --output languages.parquet
 """
 
-import sys
-
 from product_relevance.flags import Parser, add_flags, add_source_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -37,10 +36,8 @@ def _kinds() -> dict[str, type]:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    try:
+    with errors_in_one_line():
         augment(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 def augment(arguments) -> None:

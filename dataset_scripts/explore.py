@@ -3,9 +3,8 @@
 python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
 """
 
-import sys
-
 from product_relevance.flags import Parser, add_source_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -25,10 +24,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    try:
+    with errors_in_one_line():
         explore_files(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
 
 
 def explore_files(arguments) -> None:

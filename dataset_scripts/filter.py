@@ -6,9 +6,8 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
     --filtered filtered.parquet
 """
 
-import sys
-
 from product_relevance.flags import Parser, add_flags, add_source_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -29,10 +28,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    try:
+    with errors_in_one_line():
         filter_rows(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
 
 
 def filter_rows(arguments) -> None:

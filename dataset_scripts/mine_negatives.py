@@ -5,9 +5,8 @@ python dataset_scripts/mine_negatives.py hard prepared.parquet --task QC --outpu
 python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --negative_share 0.5 --output all.parquet
 """
 
-import sys
-
 from product_relevance.flags import Parser, add_flags, add_source_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -41,10 +40,8 @@ def _kinds() -> dict[str, type]:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    try:
+    with errors_in_one_line():
         mine(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 def mine(arguments) -> None:

@@ -10,6 +10,7 @@ Each finished step is kept in OUTPUT.parts: after an interruption the same comma
 import sys
 
 from product_relevance.flags import Parser, add_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -31,14 +32,13 @@ def main(argv: list[str] | None = None) -> None:
     from product_relevance.preparation import prepare, read_arguments
 
     try:
-        asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
-        if asked.shards:
-            from product_relevance.shard_jobs import prepare_shards
+        with errors_in_one_line():
+            asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
+            if asked.shards:
+                from product_relevance.shard_jobs import prepare_shards
 
-            return print(prepare_shards(asked))
-        prepare(asked)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+                return print(prepare_shards(asked))
+            prepare(asked)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where it stopped")
 

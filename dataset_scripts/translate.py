@@ -9,6 +9,7 @@ What was translated is kept in the user's cache: after an interruption the same 
 import sys
 
 from product_relevance.flags import Parser, add_flags, add_source_flags
+from product_relevance.one_line import errors_in_one_line
 
 
 def make_parser() -> Parser:
@@ -35,9 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
     try:
-        translate(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        with errors_in_one_line():
+            translate(arguments)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where it stopped")
 

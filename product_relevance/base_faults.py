@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from product_relevance.reading import check_plain
+from product_relevance.weights import read_header
+
 # A token that stands beside every text must have a row in the embedding; others of the special ones never come.
 ROLES = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
 PLAIN_TEXT = "red shoes 42"
@@ -43,6 +46,18 @@ def check_folder(name: str, folder: str) -> None:
     if not (path / "config.json").is_file():
         way_out = "give the folder that save_pretrained or hf download filled"
         raise UnusableBaseError(name, "there is no config.json in it", way_out)
+    _check_whole(name, path)
+
+
+def _check_whole(name: str, folder: Path) -> None:
+    """Name the file that is a Git LFS pointer, or safetensors that are cut; the libraries name neither."""
+    for file in sorted(folder.iterdir()):
+        part = {".safetensors": "weights", ".json": "files", ".model": "files"}.get(file.suffix)
+        try:
+            if part:
+                read_header(file) if part == "weights" else check_plain(file)
+        except ValueError as error:
+            raise UnusableBaseError(name, f"its {part} cannot be read: {error}", "download it again") from None
 
 
 def check_model(name: str, model) -> None:

@@ -62,6 +62,7 @@ def parse_arguments(argv: list[str] | None = None):
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
+    _check_reports(parsed[-1])
     _check_metric(parsed[1], parsed[-1])
     return parsed
 
@@ -106,6 +107,21 @@ def _check_metric(data_args: DataArguments, training) -> None:
             "--early_stopping_patience: nothing is scored under --eval_strategy no: give --eval_strategy steps, or "
             "leave it out"
         )
+
+
+def _check_reports(training) -> None:
+    """Refuse a service to report to whose package is missing: the Trainer would say so after the folds were made."""
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in set(training.report_to) - set(get_available_reporting_integrations()):
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(f"--report_to {name}: expected none, or one of {', '.join(INTEGRATION_TO_CALLBACK)}")
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"--report_to {name}: {reason} Or leave --report_to out") from None
 
 
 def _takes_bf16(settings: dict, flags: list[str]) -> bool:

@@ -53,10 +53,19 @@ def cut(folder):
     file.write_bytes(file.read_bytes()[:5000])
 
 
+def pointer(name):
+    """Let a file be what a clone without Git LFS leaves in its place."""
+    return lambda folder: (folder / name).write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\n"
+    )
+
+
 FAULTS = {
     "pickled": (pickled, r"weights are pickled \(pytorch_model.bin\).*expected safetensors"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no weights.*expected safetensors"),
-    "cut weights": (cut, "weights cannot be read.*download it again"),
+    "cut weights": (cut, "weights cannot be read: .*model.safetensors: .*cut or broken.*download it again"),
+    "pointer to weights": (pointer("model.safetensors"), "model.safetensors: a Git LFS pointer, not the file itself"),
+    "pointer to a tokenizer": (pointer("tokenizer.json"), "tokenizer.json: a Git LFS pointer.*git lfs pull"),
     "more tokens than rows": (more_tokens, "1 tokens beyond the 400 rows of its embedding, as 'zapatos'; take the"),
     "adapter": (adapter, "it is an adapter on org/big; give its base"),
     "run": (lambda f: put(f, "run.json"), "it is a finished run, by its run.json; give the base"),

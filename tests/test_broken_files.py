@@ -1,11 +1,13 @@
 """Broken files of a repository or a run folder: each is read or is a ValueError with its name, never anything else."""
 
 import json
+import shutil
+import time
 from pathlib import Path
 from random import Random
 
 import pytest
-from test_manifest import RUN, SHA
+from test_manifest import RUN, SHA, changed
 
 from product_relevance import adapters, manifest, modeling, thresholds
 from product_relevance.adapter_fit import check_fit
@@ -131,3 +133,101 @@ def test_whatever_a_file_holds_it_is_read_or_a_value_error_with_its_name(name, f
 
 def test_the_folder_that_is_broken_there_is_whole(folder, bare):
     load(folder, bare)
+
+
+@pytest.fixture
+def run(folder, tmp_path) -> Path:
+    """A copy that is a run only."""
+    copy = shutil.copytree(folder, tmp_path / "run")
+    (copy / "ensemble.json").unlink()
+    return copy
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_without_one_of_its_folds_is_refused(run):
+    edit(run / "run.json", lambda content: content["folds"].append({"name": "fold-1"}))
+    with pytest.raises(ValueError, match="run.json lists fold-0, fold-1, but fold-1 is not there: put its"):
+        locate(run)
+    shutil.copytree(run / FOLD, run / "fold-1")
+    assert list(locate(run).folds) == ["fold-0", "fold-1"]
+
+
+def test_a_fold_that_run_json_does_not_list_is_left_out(run):
+    shutil.copytree(run / FOLD, run / "fold-1")  # trained, but the run was not finished with it
+    assert list(locate(run).folds) == [FOLD]
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 9\n"
+
+
+@pytest.mark.parametrize("content, told", [(POINTER, "a Git LFS pointer"), (None, "the file is cut or broken")])
+def test_weights_that_are_no_whole_file_are_named_before_the_base_is_loaded(content, told, run):
+    path = run / FOLD / "adapter_model.safetensors"
+    path.write_bytes(content or path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=f"fold-0/adapter_model.safetensors: .*{told}"):
+        locate(run)
+
+
+def test_the_taxonomy_of_another_run_is_refused(run):
+    (run / "taxonomy.json").write_text('[["shoes"]]')
+    with pytest.raises(ValueError, match="taxonomy.json: found .*the taxonomy of another run"):
+        locate(run)
+    edit(run / "run.json", lambda content: content.pop("taxonomy_sha256"))  # as older versions wrote it
+    assert Taxonomy.load(locate(run).taxonomy).paths == [("shoes",)]
+
+
+def test_the_taxonomy_of_another_run_is_refused_though_its_hash_was_changed_too(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "taxonomy.json").write_text('[["shoes"]]')
+    digest = sha256_of(copy / "taxonomy.json")
+    edit(copy / "ensemble.json", lambda content: content["run"].update(taxonomy_sha256=SHA))
+    edit(copy / "ensemble.json", lambda content: content["files"].update({"taxonomy.json": digest}))
+    with pytest.raises(ValueError, match="files.taxonomy.json: .*the taxonomy of this run"):
+        locate(copy)
+
+
+def test_a_taxonomy_that_the_manifest_does_not_name_is_not_read(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    edit(copy / "ensemble.json", lambda content: content["files"].pop("taxonomy.json"))
+    assert locate(copy).taxonomy is None
+
+
+WRONG = [
+    (["run", "thresholds", "f1"], 0.0, "thresholds.f1.*without the two"),
+    (["run", "thresholds", "macro_f1"], 1, "thresholds.macro_f1.*without the two"),
+    (["run", "max_length"], 1_000_000, "max_length.*from 8 to 32768"),
+    (["run", "base", "fingerprint"], None, "base.fingerprint.*64 hex"),
+    (["run", "template", "lowercase"], "no", "template.lowercase.*true or false"),
+    (["canaries", "pairs"], [["q" * 1001, "t", "en"]], "canaries.pairs.*at most 1000 characters"),
+    (["canaries", "pairs"], [["q", "t", "en"]] * 101, "canaries.pairs.*1 to 100"),
+]
+
+
+@pytest.mark.parametrize("path, value, told", WRONG)
+def test_what_no_run_publishes_is_refused(path, value, told, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    edit(copy / "ensemble.json", lambda content: changed(content, path, value))
+    with pytest.raises(ValueError, match=f"ensemble.json: .*{told}"):
+        locate(copy)
+
+
+def test_many_canaries_are_refused_before_they_are_parsed(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    edit(copy / "ensemble.json", lambda content: content["canaries"].update(pairs=[["q" * 1000, "t", "en"]] * 19_000))
+    started = time.process_time()
+    with pytest.raises(ValueError, match="ensemble.json: .* bytes, expected at most 5000000"):
+        locate(copy)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("name", ["PICKLE.BIN", "Model.Pt", "weights.pkl.gz", "x.joblib"])
+def test_a_pickle_of_any_case_beside_the_weights_is_refused(name, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / FOLD / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(ValueError, match=f"fold-0: found {name}, a pickle"):
+        locate(copy)

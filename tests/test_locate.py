@@ -60,6 +60,22 @@ def test_what_is_no_ensemble_is_refused(tmp_path, run):
         locate(tmp_path)
 
 
+def test_a_fold_alone_says_how_it_is_loaded(run, folder, hub, tmp_path):
+    with pytest.raises(ValueError, match=f"one fold of a run, .*: give {run}"):
+        locate(run / "fold-0")
+    files = files_of(run / "fold-0")
+    summary = json.loads(files["fold.json"]) | {"ensemble": NAME, "base": {"name": BASE, "revision": "b" * 40}}
+    files["fold.json"] = json.dumps(summary).encode()
+    hub.put(f"{NAME}-fold-0", files)
+    told = f"one fold of the ensemble {NAME}, .*load {NAME}; or .*PEFT, on the base {BASE} at revision bbbb"
+    with pytest.raises(ValueError, match=told):
+        load(f"{NAME}-fold-0")
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=told):
+        relevance(["info", str(tmp_path)])
+
+
 def test_a_published_folder_scores_as_the_run(folder, expected):
     ensemble = load(folder)
     assert np.allclose(ensemble.predict_folds(PAIRS), expected, atol=1e-6)
