@@ -84,7 +84,7 @@ def predict(arguments) -> None:
     from product_relevance.outputs import require_format
 
     require_format(arguments.output)
-    _require(_source(arguments), arguments.translation)
+    _require(arguments.file, arguments.translation)
     from product_relevance.prediction import predict_file
 
     written = predict_file(
@@ -117,7 +117,7 @@ def evaluate(arguments) -> None:
     """Measure on a labelled file."""
     import json
 
-    _require(_source(arguments), arguments.translation)
+    _require(arguments.file, arguments.translation)
     from product_relevance.evaluation import evaluate_file, evaluation_table
 
     figures = evaluate_file(
