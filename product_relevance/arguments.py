@@ -19,6 +19,8 @@ PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | â
 LEVEL_NAMES_HELP = "file of level names that hold the separator, one a line; none: not even known and learned ones"
 MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
 MAX_LENGTH = 32_768  # tokens of a pair; no query, title or path comes near
+# What transformers itself has: any other name is that of code on the Hub, which no published run may name.
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 # Functions of product_relevance/objectives.py, which imports torch.
 OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
 

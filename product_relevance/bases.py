@@ -22,7 +22,7 @@ class Bases:
         self.first_stage, self.answers, self.language = first_stage, answers, language
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
-        self.model = self.fingerprint = self.trunk_fingerprint = None
+        self.model = self.fingerprint = self.trunk_fingerprint = self.attention = None
         if model_args.quantization != "none":
             quantized.require_bitsandbytes()
             if distributed.zero_stage(training) == 3:
@@ -49,6 +49,7 @@ class Bases:
                 device=self._straight_to(),
             )
             modeling.require_positions(self.model, args.max_length)
+            self.attention = modeling.attention_of(self.model)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
                 self.trunk_fingerprint = modeling.fingerprint(modeling.trunk(self.model))
                 self.fingerprint = self.trunk_fingerprint if self.language else modeling.fingerprint(self.model)
@@ -92,6 +93,11 @@ class Bases:
                 weight.data = weight.data.float()  # weights in bf16 would round small updates away
             adapters.leave_casts_to_autocast(model)
         return model
+
+    def parent_of(self, split: str) -> dict[str, str] | None:
+        """Return the task and the fold of the parent run that a fold starts from, None without one."""
+        stage = self.first_stage
+        return None if stage is None else {"task": stage.content["task"], "fold": stage.fold(split)}
 
     def give_back(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""

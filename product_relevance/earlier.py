@@ -115,6 +115,11 @@ def find(flag: str, name: str | None, shared: dict, splits: list[str]) -> Earlie
     earlier = EarlierRun(flag, name, home, found.run, folds)
     for split in splits:
         _refuse_seen_rows(earlier, shared, split)
+    if known := set(shared["folds_by"]["held_out_languages"]) & set(found.run["data"]["languages"]):
+        logger.warning(
+            "%s %s: it was trained on %s too, which this run holds out: its figures are not those of unseen languages",
+            *(flag, name, " ".join(sorted(known))),
+        )
     return earlier
 
 

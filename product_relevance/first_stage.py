@@ -1,9 +1,10 @@
 """The first stage of a training in two stages: its adapter and head, put on the base again and trained further.
 
-The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428): all of the
-other task first, then the folds of this one.
+The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428). The parent run
+may be one model on all rows of the other task or a run of folds: docs/training.md, "Two stages", says which is when.
 """
 
+import logging
 from pathlib import Path
 
 from product_relevance import adapters, earlier, run
@@ -11,6 +12,7 @@ from product_relevance.adapter_fit import load_whole
 from product_relevance.adapter_form import read_config
 from product_relevance.earlier import EarlierRun
 
+logger = logging.getLogger(__name__)
 # What decides how an adapter's tensors act on a base; a second stage that changed one would start somewhere else.
 # Its target modules show in the names of the tensors, which `load_adapter` compares; PEFT shortens their list.
 ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
@@ -30,12 +32,26 @@ def find(name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None
     stage = earlier.find("--init_adapter", name, shared, splits)
     if stage is None:
         return None
-    for split in splits:
-        stage.fold(split)
+    starts = {split: stage.fold(split) for split in splits}
     for (key, theirs), ours in zip(_kind(stage.content).items(), _kind(shared).values(), strict=True):
         if theirs != ours and (key == "adapter" or not _headless(stage.content)):
             raise ValueError(f"--init_adapter {stage.name}: its {key} is {theirs}, this run's {ours}; expected alike")
+    _say_starts(stage, starts)
     return stage
+
+
+def _say_starts(stage: EarlierRun, starts: dict[str, str]) -> None:
+    """Say in the log which fold of the parent run each fold starts from."""
+    for split, fold in starts.items():
+        logger.info("%s starts from %s of the %s run %s", split, fold, stage.content["task"], stage.home)
+    if len(starts) > 1 and len(set(starts.values())) == 1:
+        fold = next(iter(starts.values()))
+        told = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
+        logger.warning(
+            "--init_adapter %s: %s all start from %s (%s): they share one start, and their mean gains less than that "
+            "of folds with a start each",
+            *(stage.name, " and ".join(starts), fold, told),
+        )
 
 
 def _kind(content: dict) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from product_relevance import shaping
 from product_relevance.tasks import BOTH, names, of_task
 
 
@@ -24,6 +25,7 @@ def run_lines(run: dict[str, Any]) -> list[str]:
         f"            sha256 {data['sha256']}",
         f"languages   {' '.join(data['languages'])}",
     ]
+    lines += [f"parent      {line}" for line in shaping.starts(run)]
     if "stage" in run:
         lines.append(
             f"stage       {run['stage']}: a first stage without a head, for train_relevance.py --init_adapter"

@@ -5,7 +5,7 @@ import re
 from pathlib import PurePath
 
 from product_relevance import thresholds
-from product_relevance.arguments import MAX_LENGTH
+from product_relevance.arguments import ATTENTION, MAX_LENGTH
 from product_relevance.embedded import is_embedded
 from product_relevance.tasks import BOTH, CHOICES, names
 from product_relevance.templates import Template
@@ -18,7 +18,7 @@ RUN_KEYS = (
     "finished",
 )
 # Of runs that have them; a manifest without is read as before.
-OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher", "taxonomy_sha256")
+OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation")
 # What loading reads of a run.json, whatever its version.
 LOADED_KEYS = ("task", "base", "adapter", "pooling", "max_length", "template", "labels", "thresholds", "folds")
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
@@ -103,6 +103,8 @@ def _check_loaded(run: dict) -> None:
     good = type(length) is int and 8 <= length <= MAX_LENGTH
     _need(good, "run.max_length", length, f"from 8 to {MAX_LENGTH} tokens")
     _need(run["adapter"] is None or isinstance(run["adapter"], dict), "run.adapter", run["adapter"], "a dict or null")
+    attention = run.get("attn_implementation", "eager")
+    _need(attention in ATTENTION, "run.attn_implementation", attention, ", ".join(ATTENTION))
     _need(run["pooling"] in ("auto", "mean", "pair"), "run.pooling", run["pooling"], "auto, mean or pair")
     for key in ("template", "thresholds", "labels"):
         _need(isinstance(run[key], dict), f"run.{key}", run[key], "a dict")

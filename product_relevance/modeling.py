@@ -213,6 +213,11 @@ def require_positions(model, max_length: int) -> None:
                 )
 
 
+def attention_of(model) -> str | None:
+    """Return how a model computes attention, as transformers calls it."""
+    return getattr(trunk(model).config, "_attn_implementation", None)
+
+
 def trunk(model):
     """Return the base inside a model, without heads."""
     return model.base_model if hasattr(model, "base_model") else model.model

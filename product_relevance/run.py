@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance import shaping
+from product_relevance.arguments import ATTENTION
 from product_relevance.files import atomic_write, write_table
 from product_relevance.reading import MAX_BYTES
 from product_relevance.reading import read_json as read_checked
@@ -32,7 +33,7 @@ PACKAGES = (
     "huggingface_hub",
 )
 # Of fold.json alone.
-PRIVATE = ("history", "shared", "settings")
+PRIVATE = ("history", "shared", "settings", "attn_implementation")
 # What folds of one run must share: otherwise their mean would be of unlike things.
 SHARED = (
     "task",
@@ -146,6 +147,8 @@ def of_folds(folds: list[dict]) -> dict:
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
     mixed = shaping.unlike({fold["name"]: fold.get("settings", {}) for fold in folds})
     found = {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+    if (attention := folds[0].get("attn_implementation")) in ATTENTION:
+        found["attn_implementation"] = attention
     return found | ({"mixed_folds": mixed} if mixed else {})
 
 

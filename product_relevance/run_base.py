@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from product_relevance import checkpoints, heads, modeling, quantized
+from product_relevance import attention, checkpoints, heads, modeling, quantized
 from product_relevance.base_faults import UnusableBaseError
 from product_relevance.locate import Located
 from product_relevance.manifest import config_sha256
@@ -49,8 +49,9 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
         answers = prompt and use_prompt(tokenizer, prompt, run["task"], run["max_length"])
+        kind = {"pooling": run["pooling"], "answers": answers, "writes": writes}
         model = modeling.load_classifier(
-            name, tokenizer, revision, pooling=run["pooling"], answers=answers, dtype=dtype, writes=writes
+            name, tokenizer, revision, dtype=dtype, attn_implementation=attention.of_run(found, device, dtype), **kind
         )
     except UnusableBaseError as error:
         told = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"

@@ -25,7 +25,17 @@ SHAPING = {
     "dpo_beta",
     # DataArguments
     *("train_file", "task", "task_mixing", "lowercase", "language_fix", "translation", "input_style"),
-    *("language_tag", "task_tag", "path_style", "random_levels", "num_folds", "group_by", "prefix_levels"),
+    *(
+        "language_tag",
+        "task_tag",
+        "path_style",
+        "path_separator",
+        "level_names",
+        "random_levels",
+        "num_folds",
+        "group_by",
+        "prefix_levels",
+    ),
     *("fold_seed", "held_out_languages", "eval_rows", "early_stopping_patience", "share_prefixes"),
     # TrainingArguments: the optimiser and its schedule, the order of the rows, and which checkpoint is the best
     *("accelerator_config", "adam_beta1", "adam_beta2", "adam_epsilon", "auto_find_batch_size", "bf16"),
@@ -95,6 +105,7 @@ def settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = No
         "prompt": _short(shared["template"].get("prompt")),
         "init_adapter": _parent(shared.get("first_stage")),
         "teacher": _parent(shared.get("teacher")),
+        "level_names": _content(given.get("level_names")),
         "unlabelled_file": _content(given.get("unlabelled_file")),
         "deepspeed": _content(given.get("deepspeed")),
         "effective_batch": effective_batch(given, shared["processes"]),
@@ -136,7 +147,7 @@ def unlike(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def remarks(run: Mapping[str, Any]) -> list[str]:
     """Say in Markdown, for a report, in what the folds of a run were not trained alike, or not as they began."""
-    parts = []
+    parts = [f"{line}." for line in starts(run)]
     if mixed := run.get("mixed_folds"):
         lines = [
             f"- {name}: {', '.join(f'{_cut(v)} ({fold})' for fold, v in by.items())}" for name, by in mixed.items()
@@ -149,6 +160,12 @@ def remarks(run: Mapping[str, Any]) -> list[str]:
             what = told(change["settings"], ("before", "then"))
             parts.append(f"{fold['name']} went on after step {change['step']} with other settings: {what}.")
     return parts
+
+
+def starts(run: Mapping[str, Any]) -> list[str]:
+    """Say which fold of its parent run each fold of a run started from."""
+    found = [(fold["name"], fold.get("starts_from")) for fold in run.get("folds") or []]
+    return [f"{name} started from {f['fold']} of a {f['task']} run" for name, f in found if f]
 
 
 def told(found: Mapping[str, list], places: tuple[str, str] = ("there", "here")) -> str:

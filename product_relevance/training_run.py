@@ -188,6 +188,8 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
         content |= record.described() | {
+            "attn_implementation": bases.attention,
+            "starts_from": bases.parent_of(split.name),
             "shared": run.shared_part(shared),
             "unlabelled_rows": len(train_set) - len(split.train),
         }

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, rows_of, write_rows
 
-from product_relevance import earlier
+from product_relevance import earlier, first_stage
 from product_relevance.ensemble import RelevanceEnsemble
+from product_relevance.info import run_lines
 from product_relevance.run import load_run, write_json
 
 sys.path.insert(0, str(ROOT))
@@ -47,8 +48,11 @@ def test_a_second_stage_that_learns_nothing_scores_as_its_first_stage(stages, ba
 
 def test_a_second_stage_learns_and_says_what_it_came_from(stages, base_of, tmp_path):
     train(base_of("bert"), stages / "QC.txt", "QC", tmp_path / "qc", "--init_adapter", str(stages / "qi/fold-1"))
-    told = load_run(tmp_path / "qc")["first_stage"]
-    assert (told["task"], told["folds"]) == ("QI", ["fold-1"])
+    run = load_run(tmp_path / "qc")
+    assert (run["first_stage"]["task"], run["first_stage"]["folds"]) == ("QI", ["fold-1"])
+    assert [fold["starts_from"] for fold in run["folds"]] == [{"task": "QI", "fold": "fold-1"}] * 2
+    line = "fold-0 started from fold-1 of a QI run"
+    assert f"parent      {line}" in run_lines(run) and line in (tmp_path / "qc/report.md").read_text()
     plain = [("zapatos rojos", "shoes,women's shoes")]
     second = RelevanceEnsemble.from_pretrained(str(tmp_path / "qc")).predict_folds(plain)
     first = RelevanceEnsemble.from_pretrained(str(stages / "qi")).predict_folds(plain)
@@ -131,6 +135,23 @@ def find(stages, shared, *splits, name="qi"):
 def other_rows(run: dict) -> dict:
     """The same run with other rows in its folds."""
     return run | {"folds_by": run["folds_by"] | {"valid_sha256": {f"fold-{k}": {"QI": "other"} for k in (0, 1)}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("qi", "fold-1 starts from fold-1 of the QI run"), ("qi/fold-1", "fold-0 and fold-1 all start from fold-1")],
+)
+def test_the_log_says_which_fold_each_fold_starts_from(name, told, stages, parent, caplog):
+    caplog.set_level("INFO")
+    ours = parent | {"task": "QC", "folds_by": parent["folds_by"] | {"valid_sha256": {"fold-0": {}, "fold-1": {}}}}
+    first_stage.find(str(stages / name), ours, ["fold-0", "fold-1"])
+    assert told in caplog.text
+
+
+def test_a_parent_run_that_knows_a_held_out_language_is_reported(stages, parent, caplog):
+    by = parent["folds_by"] | {"held_out_languages": ["ja"], "valid_sha256": {"held-out-ja": {"QC": "ja"}}}
+    earlier.find("--init_adapter", str(stages / "qi/fold-0"), parent | {"task": "QC", "folds_by": by}, ["held-out-ja"])
+    assert "trained on ja too, which this run holds out" in caplog.text
 
 
 @pytest.mark.parametrize("flag", ["--init_adapter", "--teacher"])

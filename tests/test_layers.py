@@ -36,7 +36,7 @@ LAYERS = [
     {"distributed", "batching", "heads", "pooling", "yes_no", "language_model", "card_facts", "filtering", "parts"},
     {"modeling", "safe_trainer", "path_levels", "card_results", "card_form", "onnx_graph"},
     {"earlier", "objectives", "micro_batches", "memory", "prefixes", "prefix_cache", "prefix_batches"},
-    {"checkpoint_record", "adapter_fit"},
+    {"checkpoint_record", "attention", "adapter_fit"},
     {"adapters", "predictor", "quantized", "trainer", "encoder", "merging", "scoring", "model_card", "data_card"},
     {"first_stage", "run_base", "trunk", "before_training", "resume", "out_of_fold"},
     {"bases"},
