@@ -41,8 +41,8 @@ class LockWatch(threading.Thread):
             if waited >= (PATIENCE if made < self.started else LONGEST_BUILD) or now - made >= LONGEST_BUILD:
                 self.named.add(lock)
                 logger.warning(
-                    "%s has been there for %.1f minutes, and this run may be waiting for it. If no other run builds this "
-                    "extension, a killed one has left it: stop this run, delete the file (rm %s), and start again",
+                    "%s has been there for %.1f minutes, and this run may be waiting for it. If no other run builds "
+                    "this extension, a killed one has left it: stop this run, delete the file (rm %s) and start again",
                     *(lock, (now - made) / 60, lock),
                 )
 
