@@ -72,6 +72,34 @@ def _check_run(run) -> None:
     _need(run["task"] != BOTH, "run.task", run["task"], "one task: `relevance take` takes it out of a run of both")
     _check_loaded(run)
     _check_recipe(run)
+    _check_division(run, "run")
+    for key in ("first_stage", "teacher"):
+        _check_parent(run.get(key), f"run.{key}")
+
+
+def _check_division(run: dict, where: str) -> None:
+    by = run.get("folds_by", {})
+    _need(isinstance(by, dict), f"{where}.folds_by", by, "a dict")
+    digests = by.get("valid_sha256", {})
+    good = isinstance(digests, dict) and all(isinstance(of_tasks, dict) for of_tasks in digests.values())
+    _need(good, f"{where}.folds_by.valid_sha256", digests, "a sha256 by fold and task")
+
+
+def _check_parent(parent, where: str) -> None:
+    """Check what a run says of the runs it was built on: who builds on it compares their folds too."""
+    if parent is None:
+        return
+    runs = parent.get("runs", [parent]) if isinstance(parent, dict) else [parent]
+    _need(isinstance(runs, list), where, runs, "a list of runs")
+    for run in runs:
+        good = isinstance(run, dict) and run.get("task") in CHOICES and isinstance(run.get("name"), str)
+        good = good and isinstance(run.get("data"), dict) and isinstance(run["data"].get("sha256"), str)
+        good = good and isinstance(run.get("files", {}), dict) and isinstance(run.get("parents", []), list)
+        good = good and isinstance(run.get("folds"), list) and all(_matches(_FOLD, fold) for fold in run["folds"])
+        _need(good, where, run, "name, task, folds and data of each run")
+        _check_division(run, where)
+        for older in run.get("parents", ()):
+            _check_parent(older, where)
 
 
 def check_run_file(run: dict) -> None:
