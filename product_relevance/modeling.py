@@ -142,6 +142,7 @@ def load_classifier(
         set_labels(config)
     with _quiet(), opening(name, "weights"):  # transformers warns of new or dropped tensors; the check is stricter
         model, info = kind.from_pretrained(embedded.resolve(name), **options)
+    vars(model).pop("hf_device_map", None)  # where it is set, the Trainer leaves what is added to the base on the CPU
     check_model(name, model)
     _check_keys(name, model, info)
     if language:

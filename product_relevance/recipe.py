@@ -64,6 +64,11 @@ def parse_arguments(argv: list[str] | None = None):
     _check_precision(parsed[0], parsed[-1])
     _check_reports(parsed[-1])
     _check_metric(parsed[1], parsed[-1])
+    if parsed[1].global_batch_size and parsed[-1].auto_find_batch_size:
+        raise ValueError(
+            "--auto_find_batch_size would change the batch that --global_batch_size asks for: leave it out; "
+            "--tokens_per_forward keeps a step within memory at the same batch"
+        )
     return parsed
 
 

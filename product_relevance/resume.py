@@ -53,6 +53,7 @@ def start(fitter, settings: dict, training, allowed: list[str], counts: Callable
     record.go_on(checkpoint, allowed)
     record.attach(fitter, counts)
     if checkpoint:
+        safe_trainer.warn_of_other_processes(Path(checkpoint), training.world_size)
         _keep_patience(fitter, Path(checkpoint))
     if training.resume_from_checkpoint:
         logger.info("resuming from %s", checkpoint or "the start: no whole checkpoint yet")

@@ -97,6 +97,17 @@ def what_is_missing(checkpoint: Path) -> str | None:
     return next((f"{name} is missing or cut off" for name, size in known.items() if found.get(name) != size), None)
 
 
+def warn_of_other_processes(checkpoint: Path, processes: int) -> None:
+    """Say in the log that a training cannot go on exactly, since each process has random numbers of its own."""
+    before = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["processes"]
+    if before != processes:
+        logger.warning(
+            "%s: trained on %d processes, goes on on %d: dropout draws other numbers, so the result is not that of an "
+            "uninterrupted run",
+            *(checkpoint, before, processes),
+        )
+
+
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """Return the newest whole checkpoint of a fold; one that was not written to its end is passed over."""
     step = lambda path: int(path.name.rpartition("-")[2])  # noqa: E731

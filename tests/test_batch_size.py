@@ -72,6 +72,11 @@ def test_a_batch_and_its_accumulation_are_not_given_together(flag):
         parse_arguments([*FLAGS, "--global_batch_size", "32", flag, "2"])
 
 
+def test_a_batch_that_would_be_looked_for_is_refused():
+    with pytest.raises(ValueError, match="--tokens_per_forward keeps a step within memory"):
+        parse_arguments([*FLAGS, "--global_batch_size", "32", "--auto_find_batch_size", "true"])
+
+
 def test_the_accumulation_follows_from_the_batch():
     training = TrainingArguments(use_cpu=True, per_device_train_batch_size=4)
     assert distributed.split_batch(training, 12) == "12 pairs a step: 1 process x 4 pairs at a time x 3 accumulated"

@@ -124,8 +124,10 @@ def test_on_a_cpu_the_base_is_read_as_ever(arguments):
 
 def test_a_base_read_straight_to_its_device_is_the_same(base_of):
     tokenizer = load_tokenizer(str(base_of("bert")))
-    weights = []
+    models = []
     for device in (None, torch.device("cpu")):
         torch.manual_seed(0)
-        weights.append(load_classifier(str(base_of("bert")), tokenizer, pooling="mean", device=device).state_dict())
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+        models.append(load_classifier(str(base_of("bert")), tokenizer, device=device))
+    one, two = (model.state_dict() for model in models)
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    assert not hasattr(models[1], "hf_device_map")  # or the Trainer would leave where it is what is added to the base

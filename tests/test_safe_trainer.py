@@ -8,7 +8,7 @@ from product_relevance import adapters
 from product_relevance.arguments import ModelArguments
 from product_relevance.batching import PairCollator, PairDataset, encode_pairs
 from product_relevance.modeling import load_classifier, load_tokenizer
-from product_relevance.safe_trainer import SafeTrainer, last_whole_checkpoint
+from product_relevance.safe_trainer import SafeTrainer, last_whole_checkpoint, warn_of_other_processes
 from product_relevance.trainer import RelevanceTrainer
 
 
@@ -67,3 +67,11 @@ def test_looking_at_gradients_changes_no_weight(trainer_of):
         found.append(trained(fitter.model))
     one, two = found
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_another_number_of_processes_is_reported(trainer_of, tmp_path, caplog):
+    trainer_of(max_steps=1).train()
+    warn_of_other_processes(tmp_path / "checkpoint-1", 1)
+    assert not caplog.records
+    warn_of_other_processes(tmp_path / "checkpoint-1", 4)
+    assert "trained on 1 processes, goes on on 4" in caplog.text
