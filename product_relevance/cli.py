@@ -174,6 +174,10 @@ def _add_serve(commands) -> None:
     serve.add_argument("--max_pairs", type=int, help="pairs a request (default 32, or RELEVANCE_MAX_PAIRS)")
     serve.add_argument("--max_queue", type=int, default=512, help="requests that may wait (default 512)")
     serve.add_argument("--timeout", type=float, default=30, help="seconds a request (default 30)")
+    serve.add_argument("--max_connections", type=int, default=512, help="open at once (default 512)")
+    waits = "seconds for a request's headers to come and for an answer to be read (default 10)"
+    serve.add_argument("--header_timeout", type=float, default=10, help=waits)
+    serve.add_argument("--keep_alive", type=float, default=5, help="seconds between two requests (default 5)")
     serve.add_argument("--batch_window_ms", type=float, default=5, help="wait for requests to join (default 5)")
     serve.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
     serve.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")

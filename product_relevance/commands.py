@@ -160,7 +160,13 @@ def serve(arguments) -> None:
 
     window = arguments.batch_window_ms / 1000
     settings = server.Settings(
-        server.limits(arguments.max_pairs), max_queue=arguments.max_queue, timeout=arguments.timeout, window=window
+        server.limits(arguments.max_pairs),
+        max_queue=arguments.max_queue,
+        timeout=arguments.timeout,
+        window=window,
+        max_connections=arguments.max_connections,
+        header_timeout=arguments.header_timeout,
+        keep_alive=arguments.keep_alive,
     )
     options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
     ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options).of_task(None)

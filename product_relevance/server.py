@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from product_relevance import __version__, openapi, payloads
+from product_relevance import __version__, connections, openapi, payloads
 from product_relevance.batcher import Batcher
 from product_relevance.payloads import Limits
 from product_relevance.scoring import answer_together
@@ -42,6 +42,9 @@ class Settings:
         max_batch: pairs of waiting requests that are scored together.
         timeout: seconds from the first byte of a request to its answer.
         window: seconds to wait for other requests to join.
+        max_connections: open at once; further ones are answered 429 and closed.
+        header_timeout: seconds until a request's headers are whole, and until a client has read its answer.
+        keep_alive: seconds that a connection without a request stays open.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -49,9 +52,12 @@ class Settings:
     max_batch: int = 128
     timeout: float = 30.0
     window: float = 0.005
+    max_connections: int = 512
+    header_timeout: float = 10.0
+    keep_alive: float = 5.0
 
     def __post_init__(self):
-        for name in ("max_queue", "max_batch", "timeout"):
+        for name in ("max_queue", "max_batch", "timeout", "max_connections", "header_timeout", "keep_alive"):
             if not 0 < getattr(self, name) < 1e9:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected a number above 0")
         if not 0 <= self.window < self.timeout:
@@ -246,22 +252,25 @@ def limits(max_pairs: int | None) -> Limits:
     return found if max_pairs is None else replace(found, pairs=max_pairs)
 
 
+def configured(app: FastAPI, settings: Settings, **options) -> uvicorn.Config:
+    """Return uvicorn's configuration of a service, without a log of requests, which would show query strings."""
+    names = ("max_connections", "header_timeout", "keep_alive")
+    return connections.make_config(app, **{name: getattr(settings, name) for name in names}, **options)
+
+
 def serve(ensemble, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first.
 
     Raises:
-        ValueError: the address cannot be taken.
+        ValueError: the address cannot be taken, or the system allows fewer connections.
     """
+    connections.require_descriptors(settings.max_connections)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ValueError(f"{host}:{port}: {error.strerror}; choose another --host or --port") from None
-    config = uvicorn.Config(
-        make_app(ensemble, settings),
-        access_log=False,  # it would show query strings
-        timeout_graceful_shutdown=int(settings.timeout) + 5,
-    )
+    config = configured(make_app(ensemble, settings), settings, timeout_graceful_shutdown=int(settings.timeout) + 5)
     # uvicorn raises the signal again once it has shut down: the handlers of then make that the end with code 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -68,12 +68,14 @@ def classify(url: str, pair, **options) -> list[dict]:
 
 
 @contextmanager
-def live(app):
-    """Run an app under uvicorn in a thread; gives its URL."""
+def live(app, **options):
+    """Run an app under uvicorn in a thread, with options of `connections.make_config`; gives its URL."""
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
+    from product_relevance.connections import log_everything, make_config
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = uvicorn.Server(make_config(app, log_config=None, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -82,6 +84,7 @@ def live(app):
         server.should_exit = True
         thread.join(timeout=200)
         listener.close()
+        log_everything()
 
 
 @contextmanager

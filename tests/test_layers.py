@@ -42,7 +42,7 @@ LAYERS = [
     {"bases"},
     {"training_run", "ensemble"},
     {"outputs"},
-    {"prediction", "language_stage", "export", "handler", "server", "staging", "steps", "preparation"},
+    {"prediction", "language_stage", "export", "handler", "connections", "server", "staging", "steps", "preparation"},
     {"evaluation", "stacking", "teacher", "take"},
     {"shard_runner", "shard_jobs", "unlabelled"},
     {"additions"},

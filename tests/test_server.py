@@ -286,6 +286,9 @@ def test_a_taken_port_and_bad_flags_are_told(run):
         (["--max_pairs", "0"], "pairs: found 0"),
         (["--max_queue", "0"], "max_queue: found 0"),
         (["--timeout", "nan"], "timeout: found nan"),
+        (["--max_connections", "0"], "max_connections: found 0"),
+        (["--header_timeout", "0"], "header_timeout: found 0"),
+        (["--keep_alive", "-1"], "keep_alive: found -1"),
         (["--batch_window_ms", "-1"], "batch window"),
     ):
         with pytest.raises(SystemExit, match=said):
