@@ -223,5 +223,10 @@ def info(arguments) -> None:
     if stacking.is_stack(arguments.model):
         lines = info.stack_lines(stacking.RelevanceStack.from_pretrained(arguments.model).run)
     else:
-        lines = info.run_lines(locate.read_run(arguments.model, arguments.revision))
+        content = locate.read_run(arguments.model, arguments.revision)
+        try:
+            lines = info.run_lines(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{arguments.model}: its run was changed, or is of another version ({told})") from None
     print("\n".join(lines))

@@ -69,10 +69,20 @@ def check_plain(path) -> int:
     return info.st_size
 
 
-def _parsed(content: bytes, kind: type) -> Any:
+def check_items(content: bytes, limit: int = MAX_BYTES) -> None:
+    """Refuse a JSON text of more bytes, or of more values, than are read.
+
+    Raises:
+        ValueError: how many there are.
+    """
     items = sum(map(content.count, (b"[", b"{", b",")))
-    if items > MAX_ITEMS:
-        raise ValueError(f"about {items} values, expected at most {MAX_ITEMS}")
+    if len(content) > limit or items > MAX_ITEMS:
+        what = f"about {items} values, expected at most {MAX_ITEMS}"
+        raise ValueError(what if items > MAX_ITEMS else f"{len(content)} bytes, expected at most {limit}")
+
+
+def _parsed(content: bytes, kind: type) -> Any:
+    check_items(content, len(content))
     options = {"object_pairs_hook": _unique, "parse_float": finite, "parse_constant": finite}
     found = json.loads(content.decode("utf-8"), **options)
     if not isinstance(found, kind):

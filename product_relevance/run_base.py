@@ -79,6 +79,10 @@ def _check_base(folder: Path, run: dict, model) -> None:
     base, labels = run["base"], {str(i): label for i, label in heads.LABELS.items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
+    try:
+        modeling.require_positions(model, run["max_length"])
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     checks = {
         "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
         "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),

@@ -232,6 +232,10 @@ class RelevanceStack:
         if content.get("format") != run.FORMAT or content.get("kind") != KIND:
             found = content.get("kind"), content.get("format")
             raise ValueError(f"{folder}/{NAME}: found {found}, this version reads {(KIND, run.FORMAT)}")
+        if missing := [
+            key for key in ("task", "members", "intercept", "thresholds", "decision") if key not in content
+        ]:
+            raise ValueError(f"{folder}/{NAME}: no {missing[0]}; it was changed, or not written whole: stack anew")
         thresholds.check(content["decision"])
         stack = cls(folder, content, options)
         for path, member in zip(stack.folds.values(), content["members"], strict=True):

@@ -11,7 +11,7 @@ from functools import cached_property
 import pandas as pd
 
 from product_relevance.files import atomic_write
-from product_relevance.reading import read_json
+from product_relevance.reading import check_items, read_json
 
 # Levels are joined by "," without a blank; a level's own name may hold ", " (the competition's training files).
 LEVEL_BREAK = re.compile(r",(?! )")
@@ -123,9 +123,20 @@ class Taxonomy:
         return cls(map(tuple, paths), form or PLAIN)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the known paths as JSON lists of levels."""
+        """Write the known paths as JSON lists of levels.
+
+        Raises:
+            ValueError: more than `load` reads: no tree of categories is so large.
+        """
+        text = json.dumps(self.paths, ensure_ascii=False, indent=0)
+        try:
+            check_items(text.encode("utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: {len(self.paths)} category paths: {error}: are these titles? --task QI takes them"
+            ) from None
         with atomic_write(path) as file:
-            json.dump(self.paths, file, ensure_ascii=False, indent=0)
+            file.write(text)
 
     def has(self, levels: Iterable[str]) -> bool:
         """Tell whether these levels are a known node."""

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from product_relevance import adapter_form, adapters, modeling, weights
-from product_relevance.adapter_fit import check_fit
+from product_relevance.adapter_fit import check_fit, load_whole
 from product_relevance.arguments import ModelArguments
 
 WEIGHTS = "adapter_model.safetensors"
@@ -171,3 +171,24 @@ def test_a_header_tells_dtypes_and_shapes(tmp_path):
     save_file({"a": torch.zeros(2, 3, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
     assert weights.read_header(tmp_path / "x.safetensors") == {"a": ("BF16", (2, 3))}
     assert np.allclose(weights.load_weights(tmp_path / "x.safetensors")["a"].float(), 0)
+
+
+def test_a_whole_model_is_taken_whole_or_not_at_all(base_of, tmp_path):
+    model, path = base_model(base_of), tmp_path / "fold-0/model.safetensors"
+    path.parent.mkdir()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    score, holed = state["score.weight"], state["score.weight"].clone()
+    holed[:, 7] = float("nan")  # as the row of one rare token might be
+    wrong = {
+        "weights and base do not fit: 1 tensors missing": {k: v for k, v in state.items() if k != "score.weight"},
+        "weights and base do not fit: 0 tensors missing, 1 unknown": state | {"extra": score.clone()},
+        "score.weight has the shape": state | {"score.weight": score[:1].clone()},
+        "score.weight has 2 of .* not finite": state | {"score.weight": holed},
+    }
+    for told, content in wrong.items():
+        save_file(content, path)
+        with pytest.raises(ValueError, match=told):
+            load_whole(model, path)
+    save_file(state | {"score.weight": score + 1}, path)
+    load_whole(model, path)
+    assert torch.equal(model.state_dict()["score.weight"], score + 1)

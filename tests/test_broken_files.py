@@ -12,6 +12,7 @@ from test_manifest import RUN, SHA, changed
 from product_relevance import adapters, manifest, modeling, thresholds
 from product_relevance.adapter_fit import check_fit
 from product_relevance.arguments import ModelArguments
+from product_relevance.cli import main as relevance
 from product_relevance.files import sha256_of
 from product_relevance.locate import locate
 from product_relevance.taxonomy import Taxonomy
@@ -39,8 +40,10 @@ def folder(base_of, tmp_path_factory) -> Path:
     Taxonomy.from_paths(["shoes,women's shoes", "shoes,men's shoes", "pet supplies"]).save(home / "taxonomy.json")
     (home / FOLD / "fold.json").write_text(json.dumps({"name": FOLD}))
     tree = sha256_of(home / "taxonomy.json")
-    (home / "run.json").write_text(json.dumps(RUN | {"taxonomy_sha256": tree}))
-    run = manifest.public_run(RUN)
+    trained = RUN | {"taxonomy_sha256": tree}
+    trained["template"] = RUN["template"] | {"paths": {"separator": ",", "names": ["dining,kitchen"]}}
+    (home / "run.json").write_text(json.dumps(trained))
+    run = manifest.public_run(trained)
     run["base"]["config_sha256"] = SHA
     files = {path.name: sha256_of(path) for path in sorted((home / FOLD).glob("adapter_*"))}
     folds = [{"name": FOLD, "repo_id": None, "revision": None, "path": FOLD, "files": files}]
@@ -231,3 +234,9 @@ def test_a_pickle_of_any_case_beside_the_weights_is_refused(name, folder, tmp_pa
     (copy / FOLD / name).write_bytes(b"\x80\x04.")
     with pytest.raises(ValueError, match=f"fold-0: found {name}, a pickle"):
         locate(copy)
+
+
+def test_info_on_a_run_that_was_changed_is_one_line(run):
+    edit(run / "run.json", lambda content: content.update(data=[]))
+    with pytest.raises(SystemExit, match="^error: .*its run was changed, or is of another version"):
+        relevance(["info", str(run)])

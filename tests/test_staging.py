@@ -14,7 +14,7 @@ from conftest import ROOT, rows_of, save_base
 from serving import tiny_run
 from staged import BASE, NAME, base_pin, plain_run, staged
 
-from product_relevance import bundle, canaries, manifest, metrics, staging
+from product_relevance import adapter_form, bundle, canaries, manifest, metrics, staging
 from product_relevance.files import sha256_of
 from product_relevance.model_card import PAIRS
 from product_relevance.run import load_run, read_json, write_json
@@ -290,3 +290,15 @@ def test_the_metric_stands_alone_and_gives_the_figures_of_the_package(whole, tmp
 def test_a_second_base_of_the_same_shape_would_have_another_commit(base, tmp_path):
     other = save_base(tmp_path / "other", "qwen3", seed=1)
     assert base_pin(other)[1] != base_pin(base)[1]
+
+
+def test_what_zero_3_did_not_take_is_taken_before_it_is_published(base, tmp_path):
+    expected = load_run(plain_run(base))["base"]["fingerprint"]
+    run = changed(base, tmp_path / "run", lambda run: run["base"].update(fingerprint=None))
+    folder = staging.stage(run, tmp_path / "hub", NAME, base=base_pin(base))[-1].folder
+    assert read_json(folder / "ensemble.json")["run"]["base"]["fingerprint"] == expected
+
+
+def test_an_adapter_is_published_with_the_keys_that_we_choose_only(base):
+    for part in staged(base)[:-1]:
+        assert read_json(part.folder / "adapter_config.json").keys() <= adapter_form.OURS.keys()

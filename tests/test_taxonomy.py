@@ -76,3 +76,20 @@ def test_prefixes_stop_at_the_end_and_unknown_styles_are_told():
         prefix("a", 0)
     with pytest.raises(ValueError, match="found 'tree', expected one of raw"):
         render_path("a", "tree")
+
+
+DEEP = '[["a"' + ', "a"' * 100 + "]]"
+
+
+@pytest.mark.parametrize("content", ["{}", '["shoes"]', "[[]]", "[[1]]", "[[null]]", DEEP])
+def test_what_save_did_not_write_is_refused_with_the_name_of_the_file(content, tmp_path):
+    (tmp_path / "taxonomy.json").write_text(content)
+    with pytest.raises(ValueError, match="taxonomy.json: found"):
+        Taxonomy.load(tmp_path / "taxonomy.json")
+
+
+def test_more_paths_than_can_be_read_back_are_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("product_relevance.reading.MAX_ITEMS", 10)
+    with pytest.raises(ValueError, match="20 category paths: about .* values, expected at most 10: are these titles"):
+        Taxonomy((str(n),) for n in range(20)).save(tmp_path / "taxonomy.json")
+    assert not (tmp_path / "taxonomy.json").exists()
