@@ -197,6 +197,9 @@ def test_the_taxonomy_of_another_run_is_refused_though_its_hash_was_changed_too(
 def test_a_taxonomy_that_the_manifest_does_not_name_is_not_read(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     edit(copy / "ensemble.json", lambda content: content["files"].pop("taxonomy.json"))
+    with pytest.raises(ValueError, match="files.taxonomy.json: found 'None'.*the taxonomy of this run"):
+        locate(copy)
+    edit(copy / "ensemble.json", lambda content: content["run"].pop("taxonomy_sha256"))  # as older versions wrote it
     assert locate(copy).taxonomy is None
 
 

@@ -47,7 +47,7 @@ def test_an_error_of_the_system_is_one_line_of_the_command():
 
 @pytest.mark.parametrize("device", [f"cuda:{torch.cuda.device_count()}", "gpu", "cuda:x"])
 def test_a_device_that_is_not_there_is_a_clear_error(device):
-    with pytest.raises(ValueError, match=f"--device {device}: "):
+    with pytest.raises(ValueError, match=f"device {device}: "):
         choose_device(device)
 
 
