@@ -116,6 +116,7 @@ def make_trainer(way: Way, model, data: PairDataset, pad_id: int, folder: str, b
         gradient_accumulation_steps=way.passes,
         train_sampling_strategy=way.order,
         gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=0.0,
         num_train_epochs=1,
         bf16=in_bfloat16(model),

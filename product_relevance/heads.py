@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.utils import can_return_tuple
 
 from product_relevance.base_faults import UnusableBaseError
+from product_relevance.wrapped import Trainable
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Float32Linear(nn.Linear):
             return nn.functional.linear(states.float(), self.weight.float(), bias)
 
 
-class _LastToken:
+class _LastToken(Trainable):
     """The forward pass of transformers' classifiers on decoders, the last token taken before the head."""
 
     @can_return_tuple
@@ -70,9 +71,8 @@ def classifier_class(name: str, config):
     except KeyError:
         why = f"transformers has no text classifier on {config.model_type}"
         raise UnusableBaseError(name, why, "take another base") from None
-    if not issubclass(known, GenericForSequenceClassification):
-        return known
-    return type(known.__name__, (_LastToken, known), {"__module__": known.__module__})
+    ours = _LastToken if issubclass(known, GenericForSequenceClassification) else Trainable
+    return type(known.__name__, (ours, known), {"__module__": known.__module__})
 
 
 def set_labels(config) -> None:

@@ -4,11 +4,12 @@ import torch
 from torch import nn
 
 from product_relevance.batching import pad
+from product_relevance.wrapped import Wrapped
 
 IGNORED = -100  # the label of a place whose token is not predicted, as transformers counts them
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Wrapped):
     """Gives the loss of the next tokens; the base keeps the name `model`, so that an adapter fits a classifier on it.
 
     Logits are computed only where a next token is known: of short texts, many of a padded batch have none.
@@ -17,10 +18,10 @@ class LanguageModel(nn.Module):
     prepare_inputs_for_generation = None  # PEFT looks for it on a base of its task type CAUSAL_LM
 
     def __init__(self, causal):
-        super().__init__()
-        self.config, self.model = causal.config, causal.base_model
+        super().__init__(causal.base_model, causal.config)
         self.cap = getattr(causal.config, "final_logit_softcapping", None)
         self.output = causal.get_output_embeddings().weight  # in many bases the input embedding itself
+        self.post_init()
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, num_items_in_batch=None, **_):
         """Return {"loss"}: the sum over the tokens to predict, divided by their number in the accumulated batch.
@@ -39,14 +40,6 @@ class LanguageModel(nn.Module):
             logits = self.cap * torch.tanh(logits / self.cap)
         loss = nn.functional.cross_entropy(logits, next_tokens[known], reduction="sum")
         return {"loss": loss / (known.sum() if num_items_in_batch is None else num_items_in_batch)}
-
-    def get_input_embeddings(self):
-        """Return the base's embeddings (used for gradient checkpointing)."""
-        return self.model.get_input_embeddings()
-
-    def gradient_checkpointing_enable(self, **options):
-        """Trade compute for memory in the base."""
-        self.model.gradient_checkpointing_enable(**options)
 
 
 class TextCollator:

@@ -221,7 +221,7 @@ def attention_of(model) -> str | None:
 
 def trunk(model):
     """Return the base inside a model, without heads."""
-    return model.base_model if hasattr(model, "base_model") else model.model
+    return model.base_model
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from product_relevance.heads import Float32Linear
+from product_relevance.wrapped import Wrapped
 
 
-class PooledClassifier(nn.Module):
+class PooledClassifier(Wrapped):
     """A head on pooled token states of an encoder, for bases whose first token was never trained to sum up a text.
 
     `mean` pools all tokens. `pair` also pools both sides of the separator by themselves and adds their product,
@@ -16,8 +17,8 @@ class PooledClassifier(nn.Module):
     """
 
     def __init__(self, backbone, pooling: str, separator: int):
-        super().__init__()
-        self.config, self.pooling, self.model, self.separator = backbone.config, pooling, backbone, separator
+        super().__init__(backbone)
+        self.pooling, self.separator = pooling, separator
         if pooling == "pair" and self.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
             raise ValueError("--pooling pair needs an encoder whose pairs hold a separator token; use auto or mean")
         if getattr(backbone, "pooler", None) is not None:
@@ -27,6 +28,7 @@ class PooledClassifier(nn.Module):
         self.classifier = Float32Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
+        self.post_init()
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, **_):
         """Return logits of shape (batch, 2) for token ids and mask of shape (batch, length)."""
@@ -48,14 +50,6 @@ class PooledClassifier(nn.Module):
         product = left * right * scale**1.5
         cosine = (left * right).sum(-1, keepdim=True) * 10
         return torch.cat([mean, product, (left - right).abs() * scale, cosine], dim=-1)
-
-    def get_input_embeddings(self):
-        """Return the backbone's embeddings (used for gradient checkpointing)."""
-        return self.model.get_input_embeddings()
-
-    def gradient_checkpointing_enable(self, **options):
-        """Trade compute for memory in the backbone."""
-        self.model.gradient_checkpointing_enable(**options)
 
 
 def masked_mean(states, mask):

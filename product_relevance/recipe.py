@@ -63,6 +63,7 @@ def parse_arguments(argv: list[str] | None = None):
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
     _check_reports(parsed[-1])
+    _check_checkpointing(parsed[-1])
     _check_metric(parsed[1], parsed[-1])
     if parsed[1].global_batch_size and parsed[-1].auto_find_batch_size:
         raise ValueError(
@@ -76,6 +77,18 @@ def _given(settings: dict, flags: list[str]) -> set[str]:
     """Return the names that a recipe or a flag gives a value."""
     named = {flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
     return {name for name, value in settings.items() if value is not None} | named
+
+
+def _check_checkpointing(training) -> None:
+    """Take the checkpoints that need no gradient at the inputs, which would keep all layers below an adapter, too."""
+    options = dict(training.gradient_checkpointing_kwargs or {})
+    if options.setdefault("use_reentrant", False):
+        raise ValueError(
+            "--gradient_checkpointing_kwargs: found use_reentrant true, expected false: such checkpoints need "
+            "gradients in all layers, also where no adapter is; leave it out"
+        )
+    if training.gradient_checkpointing:
+        training.gradient_checkpointing_kwargs = options
 
 
 def _check_batch(settings: dict, flags: list[str]) -> None:

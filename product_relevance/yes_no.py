@@ -14,12 +14,13 @@ from transformers.models.auto.modeling_auto import (
 from product_relevance.batching import budget_batches, limits, pad_left_on
 from product_relevance.heads import gathered
 from product_relevance.prompt_tokens import Answers
+from product_relevance.wrapped import Wrapped
 
 # Config keys by which some families scale their logits, in ways that are not computed here.
 SCALED = ("logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-class YesNoModel(nn.Module):
+class YesNoModel(Wrapped):
     """Gives logits of shape (batch, 2), those of (no, yes) after the last token, as a two-label classifier would.
 
     It has no new head: the answers' two rows of the output embedding, frozen under an adapter, stand for the whole
@@ -29,12 +30,12 @@ class YesNoModel(nn.Module):
     prepare_inputs_for_generation = None  # PEFT looks for it on a base of its task type CAUSAL_LM
 
     def __init__(self, causal, answers: Answers, writes: bool = False):
-        super().__init__()
-        self.config, self.model = causal.config, causal.base_model
+        super().__init__(causal.base_model, causal.config)
         self.cap = getattr(causal.config, "final_logit_softcapping", None)
         self.answers = nn.Parameter(_rows(causal.get_output_embeddings().weight, [answers.no, answers.yes]))
         self.stem = answers.stem
         self._writer = [causal] if writes else []  # in a list: its parameters are not this model's own
+        self.post_init()
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, position_ids=None, past_key_values=None, **_):
         """Return logits of shape (batch, 2) for token ids of shape (batch, length); the mask has cached tokens too."""
@@ -49,14 +50,6 @@ class YesNoModel(nn.Module):
             logits = self.cap * torch.tanh(logits / self.cap)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
-
-    def get_input_embeddings(self):
-        """Return the base's embeddings (used for gradient checkpointing)."""
-        return self.model.get_input_embeddings()
-
-    def gradient_checkpointing_enable(self, **options):
-        """Trade compute for memory in the base."""
-        self.model.gradient_checkpointing_enable(**options)
 
     @torch.inference_mode()
     def reason(self, ids: Sequence[list[int]], pad_id: int, limit: int) -> list[list[int]]:

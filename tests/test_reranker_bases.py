@@ -183,9 +183,8 @@ def original_names(state: dict) -> dict:
 def test_gte_loads_from_the_names_that_its_weights_have_in_the_repositories(tmp_path):
     theirs = save_with_head(tmp_path, "gte", 1)
     state = theirs.state_dict()
-    order = sorted(
-        state, key=lambda name: [part in name for part in ("q_proj", "k_proj", "v_proj", "up_proj", "gate_proj")]
-    )
+    joined = ("q_proj", "k_proj", "v_proj", "up_proj", "gate_proj")  # in this order
+    order = sorted(state, key=lambda name: [part not in name for part in joined])
     save_file(original_names({name: state[name] for name in order}), tmp_path / "model.safetensors", {"format": "pt"})
     tokenizer, ours = loaded(tmp_path)
     with torch.no_grad():

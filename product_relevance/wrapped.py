@@ -1,0 +1,38 @@
+"""Models around a loaded base: transformers' own kind of model, so that what asks for one finds it."""
+
+from transformers import PreTrainedModel
+
+
+class Trainable:
+    """What a model of transformers does otherwise when it is one of ours."""
+
+    def enable_input_require_grads(self):
+        """Leave the inputs without gradients, also under gradient checkpointing.
+
+        transformers and PEFT let the output of the embeddings require them for re-entrant checkpoints, by one more
+        hook per fold; then each layer below the lowest adapter keeps its activations. Other checkpoints need none.
+        """
+
+    def save_pretrained(self, *arguments, save_original_format: bool = False, **options):
+        """Save weights under the names that they have here, by which a checkpoint is loaded into the model again."""
+        super().save_pretrained(*arguments, save_original_format=save_original_format, **options)
+
+
+class Wrapped(Trainable, PreTrainedModel):
+    """A base that was loaded by itself, under the name `model`, with something of ours around it."""
+
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # What the base can do was checked when it was loaded.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(self, base, config=None):
+        super().__init__(config or base.config)
+        self.model = base
+
+    def init_weights(self):
+        """Leave the weights as they are: they are loaded, or set by the subclass."""
+
+    def get_input_embeddings(self):
+        """Return the base's embeddings."""
+        return self.model.get_input_embeddings()
