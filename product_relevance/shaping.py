@@ -67,7 +67,7 @@ WITHOUT_EFFECT = {
 DERIVED = {"effective_batch", "validation_rows", "base_weights", "product_relevance"}
 # What the tensors of a checkpoint are, and the rows that they may not have seen: with another one none goes on.
 FIXED = {
-    *("model_name_or_path", "model_revision", "base_weights", "pooling", "head", "adapter", "lora_r", "lora_layers"),
+    *("base_weights", "pooling", "head", "adapter", "lora_r", "lora_layers"),
     *("lora_target_modules", "use_dora", "init_lora_weights", "quantization", "init_adapter", "task", "stage"),
     *("optim", "deepspeed", "fsdp", "validation_rows"),
 }

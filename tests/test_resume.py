@@ -6,7 +6,7 @@ import sys
 from dataclasses import fields
 
 import pytest
-from conftest import ROOT, rows_of, write_rows
+from conftest import ROOT, rows_of, save_base, write_rows
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
@@ -97,6 +97,15 @@ def test_a_difference_that_is_allowed_by_name_is_recorded(whole, begun):
     known = {"early_stopping_patience": [9, None], "learning_rate": [0.001, 0.0001]}
     assert changes == [{"step": 2, "settings": known}]
     assert "fold-0 went on after step 2 with other settings" in (begun / "report.md").read_text()
+
+
+def test_a_base_that_was_moved_is_the_same_base_and_another_one_is_not(whole, begun, base_of, tmp_path):
+    more = ["--early_stopping_patience", "9", "--resume_allow", "model_name_or_path", "--model_name_or_path"]
+    other = save_base(tmp_path / "other", "bert", seed=5)
+    assert "base_weights" in refused(whole[1], begun, *more, str(other))
+    shutil.copytree(base_of("bert"), tmp_path / "moved")
+    whole[1](begun, *LAST, *more, str(tmp_path / "moved"))
+    assert load_run(begun)["folds"][0]["changes"][0]["settings"].keys() == {"model_name_or_path"}
 
 
 def without_record(checkpoint) -> None:
