@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from product_relevance.arguments import option
 from product_relevance.cli import make_parser
-from product_relevance.flags import Parser, add_flags, hint, parse
+from product_relevance.flags import Parser, add_flags, dataclass_parser, hint, parse
 from product_relevance.recipe import parse_arguments
 
 NEEDED = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
@@ -64,7 +64,11 @@ def test_a_list_of_a_training_recipe_may_be_one_text(tmp_path, text):
 
 @pytest.mark.parametrize("values", [["wandb,tensorboard"], ["wandb", "tensorboard"]])
 def test_a_list_of_the_trainer_takes_commas_and_spaces(values):
-    assert trained_with("--report_to", *values)[-1].report_to == ["wandb", "tensorboard"]
+    from transformers import TrainingArguments
+
+    flags = ["--output_dir", "x", "--use_cpu", "true", "--report_to", *values]
+    (found,) = dataclass_parser((TrainingArguments,)).parse_args_into_dataclasses(flags)
+    assert found.report_to == ["wandb", "tensorboard"]
 
 
 @pytest.mark.parametrize(
