@@ -227,3 +227,14 @@ def test_training_takes_a_prepared_file_with_folds_made_rows_and_weights(base_of
     assert sorted(oof["id"].astype(str)) == sorted(held["id"])
     fold = run.read_json(tmp_path / "trained/fold-0/fold.json")
     assert fold["train_rows"] == (frame["fold"] != 0).sum() and fold["valid_rows"] == len(held)
+
+
+def test_each_step_splits_paths_as_the_folds_did(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("home & garden,pet products\n", encoding="utf-8")
+    by = {"group_by": "prefix", "prefix_levels": 1, "level_names": str(names)}
+    prepared(tmp_path / "one", STEPS[1:], **by)
+    frame = read_prepared(tmp_path / "one/out.parquet", "QC")
+    first = frame["target"].str.extract("^(home & garden,pet products|[^,]+)")[0]
+    assert (frame.groupby(first)["fold"].nunique() == 1).all() and (frame["method"] == "easy_negative").any()
+    assert frame.loc[frame["target"].str.startswith("home & garden,"), "fold"].nunique() > 1
