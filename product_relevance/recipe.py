@@ -81,14 +81,17 @@ def _given(settings: dict, flags: list[str]) -> set[str]:
 
 def _check_checkpointing(training) -> None:
     """Take the checkpoints that need no gradient at the inputs, which would keep all layers below an adapter, too."""
-    options = dict(training.gradient_checkpointing_kwargs or {})
-    if options.setdefault("use_reentrant", False):
-        raise ValueError(
-            "--gradient_checkpointing_kwargs: found use_reentrant true, expected false: such checkpoints need "
-            "gradients in all layers, also where no adapter is; leave it out"
-        )
-    if training.gradient_checkpointing:
-        training.gradient_checkpointing_kwargs = options
+    for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):  # before and after 5.23
+        if not hasattr(training, name):
+            continue
+        options = dict(getattr(training, name) or {})
+        if options.setdefault("use_reentrant", False):
+            raise ValueError(
+                f"--{name}: found use_reentrant true, expected false: such checkpoints need gradients in all layers, "
+                "also where no adapter is; leave it out"
+            )
+        if training.gradient_checkpointing:
+            setattr(training, name, options)
 
 
 def _check_batch(settings: dict, flags: list[str]) -> None:

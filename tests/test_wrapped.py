@@ -7,6 +7,7 @@ import torch
 from test_heads import tokens
 from tiny_prompt import PROMPT
 from transformers import PreTrainedModel
+from transformers import TrainingArguments as Arguments
 
 from product_relevance import adapters
 from product_relevance.arguments import ModelArguments
@@ -168,8 +169,9 @@ def test_a_checkpoint_of_all_weights_has_the_names_by_which_it_is_loaded_again(k
     assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
 
 
-def test_reentrant_checkpoints_are_refused_and_the_others_are_asked_for_by_name():
-    flags = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--gradient_checkpointing", "true"]
-    assert parse_arguments(flags)[-1].gradient_checkpointing_kwargs == {"use_reentrant": False}
+@pytest.mark.parametrize("word", [w for w in ("gradient", "activation") if hasattr(Arguments, f"{w}_checkpointing")])
+def test_reentrant_checkpoints_are_refused_and_the_others_are_asked_for_by_name(word):
+    flags = f"--model_name_or_path x --task QC --train_file t --{word}_checkpointing true".split()
+    assert getattr(parse_arguments(flags)[-1], f"{word}_checkpointing_kwargs") == {"use_reentrant": False}
     with pytest.raises(ValueError, match="found use_reentrant true, expected false"):
-        parse_arguments([*flags, "--gradient_checkpointing_kwargs", '{"use_reentrant": true}'])
+        parse_arguments([*flags, f"--{word}_checkpointing_kwargs", '{"use_reentrant": true}'])
