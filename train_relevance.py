@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> None:
 def run_stage(model_args, data_args, objective, training) -> None:
     """Start the devices, train, and tell what came of it on the first process."""
     from product_relevance import distributed
+    from product_relevance.recipe import check_reports
 
+    check_reports(training)
     distributed.start(training)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
     logger.info(distributed.split_batch(training, data_args.global_batch_size))

@@ -209,9 +209,7 @@ def require_positions(model, max_length: int) -> None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if max_length > room:
-                raise ValueError(
-                    f"--max_length {max_length}: this base has {room} positions; expected at most so many"
-                )
+                raise ValueError(f"max_length {max_length}: this base has {room} positions; expected at most so many")
 
 
 def attention_of(model) -> str | None:

@@ -35,5 +35,5 @@ def one_line(error: Exception) -> str | None:
     if type(error).__name__ == "SafetensorError":  # the module is not imported for its name alone
         return f"a safetensors file is cut or broken ({text}): get it again"
     if isinstance(error, AssertionError | RuntimeError) and any(words in text for words in NO_GPU):
-        return f"no GPU can be used here ({text}): leave --device out, or give --use_cpu true to a training"
+        return f"no GPU can be used here ({text}): take the CPU"
     return None

@@ -62,7 +62,6 @@ def parse_arguments(argv: list[str] | None = None):
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
-    _check_reports(parsed[-1])
     _check_checkpointing(parsed[-1])
     _check_metric(parsed[1], parsed[-1])
     if parsed[1].global_batch_size and parsed[-1].auto_find_batch_size:
@@ -130,8 +129,12 @@ def _check_metric(data_args: DataArguments, training) -> None:
         )
 
 
-def _check_reports(training) -> None:
-    """Refuse a service to report to whose package is missing: the Trainer would say so after the folds were made."""
+def check_reports(training) -> None:
+    """Refuse a service to report to that is missing, of which the Trainer says nothing until the first fold begins.
+
+    Raises:
+        ValueError: an unknown service, or one whose package is missing.
+    """
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 

@@ -133,7 +133,7 @@ class Taxonomy:
             check_items(text.encode("utf-8"))
         except ValueError as error:
             raise ValueError(
-                f"{path}: {len(self.paths)} category paths: {error}: are these titles? --task QI takes them"
+                f"{path}: {len(self.paths)} category paths: {error}: are these titles? They belong to the task QI"
             ) from None
         with atomic_write(path) as file:
             file.write(text)

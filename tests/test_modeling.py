@@ -249,7 +249,7 @@ def test_targets_given_together_are_all_adapted():
 def test_pairs_longer_than_the_table_of_positions_are_refused(base_of):
     _, model = prepared(base_of("xlm-roberta"))
     require_positions(model, 258)
-    with pytest.raises(ValueError, match="--max_length 259: this base has 258 positions"):
+    with pytest.raises(ValueError, match="max_length 259: this base has 258 positions"):
         require_positions(model, 259)
     require_positions(prepared(base_of("qwen3"))[1], 10**6)
 

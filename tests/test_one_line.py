@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from product_relevance.checkpoints import choose_device
 from product_relevance.cli import main as relevance
 from product_relevance.one_line import errors_in_one_line, one_line
-from product_relevance.recipe import parse_arguments
+from product_relevance.recipe import check_reports, parse_arguments
 
 TOLD = [
     (ValueError("a.csv:3: label: found 2"), "a.csv:3: label: found 2"),
@@ -60,4 +60,4 @@ def test_a_service_to_report_to_that_is_missing_is_named_before_anything_is_read
     monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
     flags = ["--model_name_or_path", "org/base", "--task", "QC", "--train_file", "x.txt", "--use_cpu", "true"]
     with pytest.raises(ValueError, match=f"--report_to {name}: .*{told}"):
-        parse_arguments([*flags, "--report_to", name])
+        check_reports(parse_arguments([*flags, "--report_to", name])[-1])
