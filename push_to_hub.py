@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     if "-h" in argv or "--help" in argv:
         print(help_text())
         return
+    from product_relevance import console
+
+    console.start()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("product_relevance").setLevel(logging.INFO)  # the client's own lines would name every request
     try:

@@ -1,7 +1,8 @@
 """Fine-tune a base for query-category (QC) or query-item (QI) relevance, fold by fold, into one run folder.
 
     python train_relevance.py recipes/quickstart.yaml
-    torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc-reported.yaml --train_file train_QC.txt
+    torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc-reported.yaml --train_file train_QC.txt \\
+        --translation translations.parquet
     deepspeed train_relevance.py --model_name_or_path google/gemma-3-12b-pt --task QC --train_file train_QC.txt \\
         --deepspeed ds_configs/zero2.json --bf16 true --output_dir runs/gemma-qc
 """
@@ -20,9 +21,11 @@ def main(argv: list[str] | None = None) -> None:
 
         print(help_text())
         return
+    from product_relevance import console
     from product_relevance.one_line import errors_in_one_line
     from product_relevance.recipe import parse_arguments
 
+    console.start()
     with errors_in_one_line():
         arguments = parse_arguments(["--help" if a == "--help_all" else a for a in argv])
         run_stage(*arguments)
@@ -30,11 +33,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_stage(model_args, data_args, objective, training) -> None:
     """Start the devices, train, and tell what came of it on the first process."""
-    from product_relevance import distributed
+    from product_relevance import console, distributed
     from product_relevance.recipe import check_reports
 
     check_reports(training)
     distributed.start(training)
+    training.disable_tqdm = training.disable_tqdm or not console.on_terminal()
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
     logger.info(distributed.split_batch(training, data_args.global_batch_size))
     if objective.stage == "language_model":

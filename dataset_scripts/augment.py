@@ -6,6 +6,7 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
     --engine table --model translations.csv --output languages.parquet
 """
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_flags, add_source_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -36,6 +37,7 @@ def _kinds() -> dict[str, type]:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     with errors_in_one_line():
         augment(arguments)
 

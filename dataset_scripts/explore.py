@@ -3,6 +3,7 @@
 python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
 """
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_source_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -24,6 +25,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     with errors_in_one_line():
         explore_files(arguments)
 

@@ -6,6 +6,7 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
     --filtered filtered.parquet
 """
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_flags, add_source_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -28,6 +29,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     with errors_in_one_line():
         filter_rows(arguments)
 

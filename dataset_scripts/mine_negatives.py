@@ -5,6 +5,7 @@ python dataset_scripts/mine_negatives.py hard prepared.parquet --task QC --outpu
 python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --negative_share 0.5 --output all.parquet
 """
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_flags, add_source_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -40,6 +41,7 @@ def _kinds() -> dict[str, type]:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     with errors_in_one_line():
         mine(arguments)
 

@@ -9,6 +9,7 @@ Each finished step is kept in OUTPUT.parts: after an interruption the same comma
 
 import sys
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     from product_relevance.preparation import prepare, read_arguments
 
+    console.start()
     try:
         with errors_in_one_line():
             asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())

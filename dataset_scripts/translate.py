@@ -8,6 +8,7 @@ What was translated is kept in the user's cache: after an interruption the same 
 
 import sys
 
+from product_relevance import console
 from product_relevance.flags import Parser, add_flags, add_source_flags
 from product_relevance.one_line import errors_in_one_line
 
@@ -35,6 +36,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     try:
         with errors_in_one_line():
             translate(arguments)

@@ -3,6 +3,7 @@
 import sys
 
 from product_relevance import commands as run
+from product_relevance import console
 from product_relevance.arguments import MAX_MISSING, MISSING_HELP
 from product_relevance.flags import Parser, add_source_flags
 from product_relevance.one_line import errors_in_one_line
@@ -11,6 +12,7 @@ from product_relevance.one_line import errors_in_one_line
 def main(argv: list[str] | None = None) -> None:
     """Run one subcommand; bad input ends with one clear line and exit code 1."""
     arguments = make_parser().parse_args(argv)
+    console.start()
     try:
         with errors_in_one_line():
             arguments.run(arguments)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from product_relevance import console
+
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000
@@ -120,12 +122,10 @@ def _mapped(datasets, table: pa.Table, path: Path, name: str, function: Callable
 
 
 def _computed(table: pa.Table, name: str, function: Callable, options: dict) -> dict[str, list]:
-    from tqdm import tqdm
-
     checked, columns = _Checked(name, function), {}
     starts = range(0, max(len(table), 1), BATCH_ROWS)
     # Shown as the progress bars of datasets are: only where the work is long.
-    for start in tqdm(starts, desc=name, unit_scale=BATCH_ROWS, unit=" rows", disable=len(starts) < 20):
+    for start in console.bar(starts, desc=name, unit_scale=BATCH_ROWS, unit=" rows", shown=len(starts) >= 20):
         batch = table.slice(start, BATCH_ROWS).to_pydict()
         for column, values in checked(batch, **options).items():
             columns.setdefault(column, []).extend(values)

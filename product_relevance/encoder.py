@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load, save
-from tqdm.auto import tqdm
 
-from product_relevance import embedded, modeling
+from product_relevance import console, embedded, modeling
 from product_relevance.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
 from product_relevance.checkpoints import choose_device
 from product_relevance.files import atomic_write, sha256_of
@@ -100,7 +99,8 @@ def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.
             here, there = map(list, zip(*pairs, strict=True))
             vectors[here] = found[there]
     missing = sorted(place.values())
-    for start in tqdm(range(0, len(missing), SHARD_ROWS), desc=f"encoding {side}", disable=len(missing) < SHARD_ROWS):
+    parts = range(0, len(missing), SHARD_ROWS)
+    for start in console.bar(parts, desc=f"encoding {side}", shown=len(missing) >= SHARD_ROWS):
         part = missing[start : start + SHARD_ROWS]
         found = encode([texts[i] for i in part], side)
         _write(folder, [keys[i] for i in part], found)

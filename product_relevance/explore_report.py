@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from product_relevance import drift, explore, explore_figures
+from product_relevance import console, drift, explore, explore_figures
 from product_relevance.files import atomic_write
 
 Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `explore.measure` returns them
@@ -48,12 +48,10 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
     Returns:
         The page's path.
     """
-    from tqdm import tqdm
-
     folder, parts, links = Path(folder), [], []
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     makers = [(task, frames, make) for task, frames in tasks.items() for make in _makers(task, frames)]
-    for number, (task, frames, make) in enumerate(tqdm(makers, desc="tables and pictures")):
+    for number, (task, frames, make) in enumerate(console.bar(makers, desc="tables and pictures")):
         section = make(frames)
         picture = folder / "figures" / f"{task}_{make.__name__.strip('_')}.png" if section.draw else None
         if picture:

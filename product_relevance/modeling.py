@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from product_relevance import embedded
+from product_relevance import console, embedded
 from product_relevance.base_faults import check_folder, check_model, check_tokens, opening, refuse_code
 from product_relevance.heads import HEAD, LAST, adopt, classifier_class, compute_in_float32, set_labels
 from product_relevance.language_model import LanguageModel
@@ -158,12 +158,16 @@ def load_classifier(
 
 @contextmanager
 def _quiet():
-    before = transformers_logging.get_verbosity()
+    before, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    if not console.on_terminal():
+        transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _check_keys(name: str, model, info: dict) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from tqdm import tqdm
+
+from product_relevance import console
 
 BLOCK_VALUES = 2**22  # similarities in memory at once: 16 MiB, and twice that while they are ranked
 DIGITS = 4  # of a similarity; what lies below is noise of batch sizes, threads and platforms
@@ -38,7 +39,7 @@ def nearest_in_band(
     similarities = np.full((len(queries), count), -np.inf, dtype=np.float32)
     step = max(1, BLOCK_VALUES // max(1, len(targets)))
     starts = range(0, len(queries), step) if count else range(0)
-    for start in tqdm(starts, desc="searching", unit="block", disable=len(starts) < 50):
+    for start in console.bar(starts, desc="searching", unit="block", shown=len(starts) >= 50):
         rows = slice(start, start + step)
         block = np.round(queries[rows] @ targets.T, DIGITS)
         _forbid(block, forbidden[rows])

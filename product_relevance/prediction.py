@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from product_relevance import ancestors, data, outputs, thresholds
+from product_relevance import ancestors, console, data, outputs, thresholds
 from product_relevance.arguments import MAX_MISSING
 from product_relevance.files import sha256_of, write_table
 from product_relevance.records import read_records
@@ -250,7 +249,7 @@ def _claim_parts(parts: Path, key: dict) -> None:
 
 def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, translation) -> pd.DataFrame:
     starts = range(0, len(frame), chunk_rows)
-    with tqdm(total=len(frame), desc="predict", unit="pair") as bar:
+    with console.bar(total=len(frame), desc="predict", unit="pair") as bar:
         for start in starts:
             path = parts / f"{start:09d}.parquet"
             chunk = frame.iloc[start : start + chunk_rows]

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from product_relevance import memory, prefix_cache
+from product_relevance import console, memory, prefix_cache
 from product_relevance.batching import MAX_TOKENS, distinct, limits, pad_on
 from product_relevance.heads import base_dtype
 from product_relevance.modeling import evaluating
@@ -107,7 +106,7 @@ def over_batches(
     tokens, at_most = limits(device)
     sharing = None if after is None else worth_sharing(once)
     pending = list(batches(once, max_tokens or tokens, at_most, sharing))[::-1]
-    with tqdm(total=len(once), desc=progress, unit="pair", disable=not progress) as bar:
+    with console.bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
         while pending:
             batch = pending.pop()
             rows = [once[i] for i in batch.rows]

@@ -11,9 +11,8 @@ import multiprocess
 import pandas as pd
 from datatrove.executor import LocalPipelineExecutor
 from loguru import logger
-from tqdm.auto import tqdm
 
-from product_relevance import shards
+from product_relevance import console, shards
 
 KILLED = "a worker was killed (out of memory?): the same command goes on where it stopped; fewer --workers take less"
 
@@ -107,7 +106,7 @@ class _Watch:
         self.folder, self.waiting = folder, waiting
         self._ended, self._workers = threading.Event(), set()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._bar = tqdm(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
+        self._bar = console.bar(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
 
     def __enter__(self) -> None:
         # A signal reaches the main thread where it waits for a lock; SIGINT is ignored in background jobs.

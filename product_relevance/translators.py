@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from product_relevance import console
 from product_relevance.cleaning import clean_text
 from product_relevance.languages import UNDETERMINED, UNKNOWN, fix_language, identify
 from product_relevance.translation import Translator, from_table, identity
@@ -178,13 +179,13 @@ class ModelTranslator:
         return Outcome(None if fault else found, fault or "translated")
 
     def _through_cache(self, wanted: set[Request]) -> dict[Request, str]:
-        from tqdm import tqdm
-
         known = self.cache.get(wanted)
         # The longest first: what does not fit into memory fails at once, and batches hold texts of about one length.
         missing = sorted(wanted - set(known), key=lambda r: (-len(r[0].encode("utf-8", "replace")), r))
         hits = len(known)
-        with tqdm(total=len(wanted), initial=hits, desc="translating", unit=" texts", disable=not missing) as bar:
+        with console.bar(
+            total=len(wanted), initial=hits, desc="translating", unit=" texts", shown=bool(missing)
+        ) as bar:
             bar.set_postfix_str(f"{hits / max(len(wanted), 1):.0%} from the cache")
             for start in range(0, len(missing), self.batch_size):
                 batch = missing[start : start + self.batch_size]

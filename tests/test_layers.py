@@ -9,6 +9,7 @@ LAYERS = [
     {
         "files",
         "build_locks",
+        "console",
         "extras",
         "reading",
         "one_line",

@@ -1,0 +1,67 @@
+"""What a terminal or a log shows: bars on a terminal, one line per stage elsewhere, no warning that helps nobody."""
+
+import logging
+import os
+import sys
+import warnings
+
+logger = logging.getLogger(__name__)
+
+# Lines of other packages on which a user cannot act: the logger, how they begin or what they hold, and why.
+NEEDLESS = {
+    "bitsandbytes.backends.cpu.ops": ("Failed to load CPU gemm_4bit_forward",),  # a kernel that nf4 does not need
+    "huggingface_hub.utils._http": ("thrown while requesting", "Retrying in"),  # the error after them says it once
+    "DeepSpeed": ("Setting accelerator to CPU",),  # said wherever it is installed, also where it is not used
+}
+NEEDLESS_WARNINGS = (
+    "Could not find a config file",  # PEFT looks for that of a base from a folder on the Hub, once per checkpoint
+    "`is_gradient_checkpointing` is deprecated",  # PEFT reads it, at each fold
+    "All adapters are already merged",  # PEFT merges once more, for each module that holds one
+)
+
+
+class _Without(logging.Filter):
+    def __init__(self, parts: tuple[str, ...]):
+        super().__init__()
+        self.parts = parts
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(part in record.getMessage() for part in self.parts)
+
+
+_FILTERS = {name: _Without(parts) for name, parts in NEEDLESS.items()}
+
+
+def start() -> None:
+    """Keep needless lines of other packages out of a program's log; of several processes the first one alone warns."""
+    for name, without in _FILTERS.items():
+        logging.getLogger(name).addFilter(without)
+    for text in NEEDLESS_WARNINGS:
+        warnings.filterwarnings("ignore", text)
+    if not on_terminal():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if int(os.environ.get("RANK", 0)):  # launchers set it; what the others would say is what the first one says
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+
+
+def on_terminal() -> bool:
+    """Say whether progress bars can be drawn: on a terminal, or in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def bar(iterable=None, *, desc: str | None, shown: bool = True, **options):
+    """Return tqdm's progress bar; where there is no terminal, log one line instead.
+
+    Args:
+        iterable: What to go through, None for a bar that is updated by hand.
+        desc: What is done.
+        shown: False for work that is too short to be told.
+        options: Of tqdm.
+    """
+    from tqdm.auto import tqdm
+
+    if shown and not on_terminal():
+        total = options.get("total") or len(iterable or ())
+        logger.info("%s: %s %s", desc, f"{total:,}", options.get("unit", "steps").strip())
+    return tqdm(iterable, desc=desc, disable=not (shown and on_terminal()), **options)
