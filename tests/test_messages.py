@@ -35,7 +35,6 @@ ONLY = {
     ("modeling", "load_classifier", "--stage"): {TRAIN},
     ("yes_no", "require_causal", "--head"): {TRAIN},
     ("pooling", "PooledClassifier", "--pooling"): {TRAIN},
-    ("modeling", "require_positions", "--max_length"): {TRAIN},
     ("prompt_tokens", "_texts", "--chat_template"): {TRAIN},
     ("prompt_tokens", "use_prompt", "--max_length"): {TRAIN},
     # The others read with "skip".
