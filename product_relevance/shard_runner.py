@@ -16,6 +16,8 @@ from product_relevance import console, shards
 
 KILLED = "a worker was killed (out of memory?): the same command goes on where it stopped; fewer --workers take less"
 
+LOOK = 0.05  # seconds; the pool forgets a dead worker after 0.1, so one that died at its first shard would go unseen
+
 
 @dataclass(frozen=True)
 class Step:
@@ -121,8 +123,11 @@ class _Watch:
         self._bar.close()
 
     def _run(self) -> None:
-        while not self._ended.wait(1):
-            self._tell()
+        looks = 0
+        while not self._ended.wait(LOOK):
+            looks += 1
+            if looks % 20 == 0:
+                self._tell()
             self._workers |= set(multiprocess.active_children())
             codes = [process.exitcode or 0 for process in self._workers]
             if self.waiting and any(code < 0 and code != -signal.SIGTERM for code in codes):
