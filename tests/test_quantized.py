@@ -187,7 +187,7 @@ def test_zero3_is_refused_and_so_is_a_missing_package(monkeypatch):
         Bases(arguments, Training(3), None)
     assert Bases(arguments, Training(2), None).reload
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ValueError, match=r"product-relevance\[qlora\]"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[qlora\]' in a clone"):
         Bases(arguments, Training(), None)
 
 

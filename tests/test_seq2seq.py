@@ -198,7 +198,7 @@ def test_madlad_read_with_its_output_layer_as_embeddings_is_refused(folder_of, t
 
 
 def test_other_models_are_refused_with_a_way_out(tmp_path, folder_of):
-    with pytest.raises(ValueError, match="--engine llm"):
+    with pytest.raises(ValueError, match="take the engine llm"):
         Seq2Seq(str(save_base(tmp_path / "bert", "bert")))
     plain = save_translator(tmp_path / "t5", "madlad")
     vocabulary = (plain / "tokenizer.json").read_text(encoding="utf-8").replace("<2en>", "<nothing>")
