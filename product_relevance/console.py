@@ -63,5 +63,6 @@ def bar(iterable=None, *, desc: str | None, shown: bool = True, **options):
 
     if shown and not on_terminal():
         total = options.get("total") or len(iterable or ())
-        logger.info("%s: %s %s", desc, f"{total:,}", options.get("unit", "steps").strip())
+        unit = options.get("unit", "step").strip().removesuffix("s")
+        logger.info("%s: %s %ss", desc, f"{total:,}", unit)
     return tqdm(iterable, desc=desc, disable=not (shown and on_terminal()), **options)

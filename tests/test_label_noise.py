@@ -180,7 +180,13 @@ def test_a_persons_decisions_are_applied_and_undecided_rows_kept(run_folder, tmp
     assert len(pd.read_parquet(filtered)) == len(noisy[0]) - 1
 
 
-@pytest.mark.parametrize("options", [["--apply", "drop"], ["--apply", "nothing.jsonl", "--filtered", "f.parquet"]])
-def test_a_half_asked_change_ends_with_one_clear_line(run_folder, tmp_path, options):
-    with pytest.raises(SystemExit, match="error: --apply"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--apply", "drop"], "--apply and --filtered go together"),
+        (["--apply", "nothing.jsonl", "--filtered", "f.parquet"], "apply: found 'nothing.jsonl'"),
+    ],
+)
+def test_a_half_asked_change_ends_with_one_clear_line(run_folder, tmp_path, options, words):
+    with pytest.raises(SystemExit, match=f"error: {words}"):
         program.main([*map(str, run_folder), "--output", str(tmp_path / "review.parquet"), *options])

@@ -252,7 +252,8 @@ def test_the_script_writes_a_table_that_plugs_into_training(tmp_path, monkeypatc
 
 def test_the_script_translates_titles_too_and_reports(tmp_path, monkeypatch, run):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    pd.DataFrame({"text": ["Red shoes", "หมวกกันน็อค"], "translation": ["x", "helmet"]}).to_csv(tmp_path / "t.csv")
+    table = pd.DataFrame({"text": ["Red shoes", "หมวกกันน็อค"], "translation": ["x", "helmet"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
     title = {"id": 1, "task": "QI", "language": "th", "origin_query": "q", "item_title": "หมวกกันน็อค"}
     records = write_rows(tmp_path / "test.txt", [title, title | {"id": 2, "item_title": ""}])
     output = tmp_path / "titles.parquet"
