@@ -79,9 +79,7 @@ def train(model_args, data_args, objective, training) -> str:
     splits = make_splits(frame, data_args)
     frame["query_group"] = query_groups(frame)
     logger.info("\n".join(split.report for split in splits))
-
     before_training.check(frame, splits, data_args, objective, training)
-    weights = before_training.weights(frame)
 
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
@@ -92,7 +90,7 @@ def train(model_args, data_args, objective, training) -> str:
 
     # ---- The run folder ----
     shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
-    shared |= {"weights": weights}
+    shared |= {"weights": before_training.weights(frame)}
     names = [split.name for split in splits]
     stage = first_stage.find(model_args.init_adapter, shared, names)
     taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)

@@ -125,14 +125,7 @@ def load_classifier(
     if dropout is not None:
         for key in DROPOUTS & config.to_dict().keys():
             setattr(config, key, dropout)
-    options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
-    options |= {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}  # checked below
-    if device is not None:
-        options["device_map"] = {"": device}
-    if attn_implementation:
-        options["attn_implementation"] = attn_implementation
-    if config.model_type == "gemma3_text":
-        options["key_mapping"] = GEMMA3_TEXT_KEYS
+    options = _loading_options(config, dtype, revision, attn_implementation, device)
     if answers is not None or language:
         require_causal(name, config, "--stage language_model" if language else "--head yes_no")
         kind = AutoModelForCausalLM
@@ -145,15 +138,26 @@ def load_classifier(
     vars(model).pop("hf_device_map", None)  # where it is set, the Trainer leaves what is added to the base on the CPU
     check_model(name, model)
     _check_keys(name, model, info)
-    if language:
-        return LanguageModel(model)
-    if answers is not None:
-        return YesNoModel(model, answers, writes)
+    if language or answers is not None:
+        return LanguageModel(model) if language else YesNoModel(model, answers, writes)
     if pooling == "auto":
         adopt(name, model, set(info["missing_keys"]))
     else:
         model = PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
     return compute_in_float32(model)
+
+
+def _loading_options(config, dtype: str, revision, attn_implementation, device) -> dict:
+    options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
+    options |= {"trust_remote_code": False, "use_safetensors": True}
+    options["ignore_mismatched_sizes"] = True  # `_check_keys` looks at them
+    if device is not None:
+        options["device_map"] = {"": device}
+    if attn_implementation:
+        options["attn_implementation"] = attn_implementation
+    if config.model_type == "gemma3_text":
+        options["key_mapping"] = GEMMA3_TEXT_KEYS
+    return options
 
 
 @contextmanager

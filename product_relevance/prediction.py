@@ -144,17 +144,12 @@ def predict_file(
     Raises:
         ValueError: bad records, an output of another format, or one that was made of something else.
     """
-    target, vote = Path(output), ensemble.checked_vote(vote)
+    target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(vote)
     outputs.require_format(output)
     ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
     data.require_translations(frame, ensemble.run, translation, max_missing_translations)
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
-    parts = Path(f"{output}.parts")
-    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote}
-    table = translation is not None and Path(translation).is_file()
-    key |= {"translation": sha256_of(translation) if table else translation, "dtype": ensemble.dtype}
-    if isinstance(file, Source) and file.split:
-        key["split"] = file.split  # the digest of a folder is that of all its splits
+    key = _score_key(ensemble, file, frame, vote, translation)
     asked = key | {"threshold": threshold, "consistent_ancestors": consistent_ancestors}
     if target.exists() and not overwrite:
         outputs.require_same(target, asked)
@@ -169,11 +164,9 @@ def predict_file(
     scores = _decide(ensemble, scores, limits, vote)
     outputs.write_output(frame, scores, target, asked, parts)
     shutil.rmtree(parts)
-    share, span = scores["prediction"].mean(), sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"})
-    shown = " to ".join(span)
-    beside = outputs.scores_path(target).name
-    line = f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}"
-    return line + told
+    share, beside = scores["prediction"].mean(), outputs.scores_path(target).name
+    shown = " to ".join(sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"}))
+    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}{told}"
 
 
 def predict_frame(
@@ -228,6 +221,16 @@ def _agree(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
     tree = getattr(ensemble, "taxonomy", None)
     scores["score"], pairs, raised = ancestors.consistent(frame, scores["score"].to_numpy(), tree)
     return f"; {raised} scores raised by {pairs} pairs of a path and one below it"
+
+
+def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
+    """Return what the scores of a file depend on."""
+    table = translation is not None and Path(translation).is_file()
+    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
+    key["translation"] = sha256_of(translation) if table else translation
+    if isinstance(file, Source) and file.split:
+        key["split"] = file.split  # the digest of a folder is that of all its splits
+    return key
 
 
 def _run_key(ensemble) -> str:

@@ -52,8 +52,7 @@ def read_records(
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder written by
-            `datasets.save_to_disk`, or (if nothing here has this name) a Hub data set id `org/name`; a `Source` brings
-            its own split and revision.
+            `datasets.save_to_disk`, or (if nothing here has this name) a Hub id `org/name`; or a `Source`.
         task: "QC" or "QI"; None takes the task that most rows name.
         role: "train" (labels required, contradictory ones are defects), "test" (labels of no interest, no row dropped)
             or "any" (labels optional, as in evaluation files).
@@ -66,11 +65,10 @@ def read_records(
     Returns:
         One row a record, in source order: id (int64; str if one is a text), task, language (see `normal_code`; a code
         that was written in another way is in `original`), origin_query, target (str, as given), label (Int8; only if
-        the source has labels), defect ("" if fine), other source fields
-        (`source_<name>` where a name is taken), original (JSON of the fields that had to be replaced, "" if none;
-        see `source_record`) and line (1-based; row number for binary sources). Attributes: source, sha256, task,
-        role, rejected (rows left out, and lines that are no row), contradictory_rows, unknown_languages (rows with
-        each code that is none of ISO 639), rows_per_second.
+        the source has labels), defect ("" if fine), other fields (`source_<name>` where a name is taken), original
+        (JSON of the fields that had to be replaced, "" if none; see `source_record`) and line (1-based; row number
+        for binary sources). Attributes: source, sha256, task, role, rejected (rows left out, and lines that are no
+        row), contradictory_rows, unknown_languages (rows with each code that is none of ISO 639), rows_per_second.
 
     Raises:
         RecordError: A defect under "error", a source that cannot be read at all, or no usable row.
@@ -92,9 +90,9 @@ def read_records(
     frame = _frame(table, task, kept, _reasons(defects) if role == "test" else {})
     rows = len(table.lines) + sum(defect.lines for defect in table.defects)
     frame.attrs |= {"source": table.name, "sha256": table.sha256, "task": task, "role": role}
-    frame.attrs |= {"rejected": rows - len(kept), "contradictory_rows": clashes}
-    frame.attrs["unknown_languages"] = _count_unknown(table.name, frame["language"])
-    frame.attrs["rows_per_second"] = round(rows / max(time.perf_counter() - started, 1e-9))
+    unknown, seconds = _count_unknown(table.name, frame["language"]), time.perf_counter() - started
+    frame.attrs |= {"rejected": rows - len(kept), "contradictory_rows": clashes, "unknown_languages": unknown}
+    frame.attrs["rows_per_second"] = round(rows / max(seconds, 1e-9))
     return frame
 
 
