@@ -10,7 +10,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from product_relevance import shaping
-from product_relevance.safe_trainer import SafeTrainer
+from product_relevance.safe_trainer import STATE, SafeTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def read(checkpoint: Path, kind: type = CheckpointRecord) -> tuple[int, dict]:
         ValueError: no whole checkpoint there.
     """
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise ValueError(f"{checkpoint}: no whole checkpoint there; expected one with a trainer_state.json") from None
+        raise ValueError(f"{checkpoint}: no whole checkpoint there; expected one with a {STATE}") from None
     return state["global_step"], state.get("stateful_callbacks", {}).get(kind.__name__, {}).get("attributes", {})

@@ -1,7 +1,5 @@
 """Weights in safetensors files: headers checked before anything is read, and values that are all finite."""
 
-from pathlib import Path
-
 from product_relevance.reading import check_plain
 
 MAX_HEADER = 10_000_000  # bytes; names and shapes of some 80,000 tensors
@@ -59,16 +57,6 @@ def check_finite(path) -> None:
     with safe_open(path, "pt") as file:
         for name in read_header(path):
             _check_finite(path, name, file.get_tensor(name))
-
-
-def check_weights(folder) -> None:
-    """Check the header of every safetensors file of a folder.
-
-    Raises:
-        ValueError: from `read_header`.
-    """
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        read_header(path)
 
 
 def _check_finite(path, name: str, value) -> None:

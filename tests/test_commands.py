@@ -113,16 +113,21 @@ def place(tmp_path_factory):
     return folder
 
 
+def flags_of(words: list[str]) -> list[str]:
+    """The flags of a training as printed, but for DeepSpeed's, which wants a launcher: tests/test_launchers.py."""
+    flags = words[words.index("train_relevance.py") + 1 :]
+    if "--deepspeed" in flags:
+        at = flags.index("--deepspeed")
+        assert Path(flags[at + 1]).is_file()
+        flags = flags[:at] + flags[at + 2 :]
+    return flags
+
+
 @pytest.mark.parametrize("words", of(trains))
 def test_a_training_command_is_parsed_and_its_records_are_read_and_folded(words, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    flags = words[words.index("train_relevance.py") + 1 :]
-    if "--deepspeed" in flags:  # DeepSpeed wants a launcher: tests/test_launchers.py starts it
-        at = flags.index("--deepspeed")
-        assert Path(flags[at + 1]).is_file()
-        flags = flags[:at] + flags[at + 2 :]
-    model, asked, *_ = parse_arguments([*flags, "--bf16", "false"])
+    model, asked, *_ = parse_arguments([*flags_of(words), "--bf16", "false"])
     assert model.model_name_or_path
     frame = data.load_columns(asked)
     splits = make_splits(frame, asked)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import transformers
 from conftest import save_tokenizer, tiny_config
-from test_commands import commands, place, trains, words_of  # noqa: F401
+from test_commands import commands, flags_of, place, trains, words_of  # noqa: F401
 
 import train_relevance
 from product_relevance.cli import main as relevance
@@ -35,15 +35,6 @@ def save_tiny(folder, kind: str):
     auto = transformers.AutoModelForCausalLM if decoder else transformers.AutoModel
     auto.from_config(config).save_pretrained(folder)
     return folder
-
-
-def flags_of(words: list[str]) -> list[str]:
-    """The flags of a command as it is printed, but for DeepSpeed's: tests/test_launchers.py starts its launcher."""
-    flags = words[words.index("train_relevance.py") + 1 :]
-    if "--deepspeed" in flags:
-        at = flags.index("--deepspeed")
-        flags = flags[:at] + flags[at + 2 :]
-    return flags
 
 
 @pytest.fixture(scope="module")
