@@ -9,9 +9,8 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from product_relevance.arguments import help_line, option
-from product_relevance.flags import dataclass_parser
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import dataclass_parser, help_line, option
 
 
 @dataclass
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if "-h" in argv or "--help" in argv:
         print(help_text())
         return
-    from product_relevance import console
+    from product_relevance.utils import console
 
     console.start()
     logging.basicConfig(format="%(message)s")
@@ -78,7 +77,8 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
     Raises:
         ValueError: a run that cannot be published, no access, or no connection.
     """
-    from product_relevance import hub, staging
+    from product_relevance.hub import publish as hub
+    from product_relevance.hub import staging
 
     settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
     with hub.offline(arguments.dry_run):

@@ -17,13 +17,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run a training from the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "-h" in argv or "--help" in argv:
-        from product_relevance.recipe import help_text
+        from product_relevance.training.recipe import help_text
 
         print(help_text())
         return
-    from product_relevance import console
-    from product_relevance.one_line import errors_in_one_line
-    from product_relevance.recipe import parse_arguments
+    from product_relevance.training.recipe import parse_arguments
+    from product_relevance.utils import console
+    from product_relevance.utils.one_line import errors_in_one_line
 
     console.start()
     with errors_in_one_line():
@@ -33,8 +33,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_stage(model_args, data_args, objective, training) -> None:
     """Start the devices, train, and tell what came of it on the first process."""
-    from product_relevance import console, distributed
-    from product_relevance.recipe import check_reports
+    from product_relevance.training import distributed
+    from product_relevance.training.recipe import check_reports
+    from product_relevance.utils import console
 
     check_reports(training)
     distributed.start(training)
@@ -42,9 +43,9 @@ def run_stage(model_args, data_args, objective, training) -> None:
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
     logger.info(distributed.split_batch(training, data_args.global_batch_size))
     if objective.stage == "language_model":
-        from product_relevance import language_stage
+        from product_relevance.training import pretraining
 
-        told = language_stage.train(model_args, data_args, objective, training)
+        told = pretraining.train(model_args, data_args, objective, training)
     else:
         told = train(model_args, data_args, objective, training)
     if training.process_index == 0:
@@ -62,55 +63,57 @@ def train(model_args, data_args, objective, training) -> str:
         ValueError: bad records, a leak between folds, a finished fold without `--overwrite`, or a wrong base.
         FloatingPointError: the loss became NaN.
     """
-    from product_relevance import additions, before_training, data, first_stage, prefix_batches, teacher, training_run
-    from product_relevance.bases import Bases
-    from product_relevance.checkpoints import resolve_revision
-    from product_relevance.folds import digests, query_groups, query_keys
-    from product_relevance.prompt import chosen_prompt
-    from product_relevance.splits import make_splits
+    from product_relevance.data import loading
+    from product_relevance.data.folds import digests, query_groups, query_keys
+    from product_relevance.data.splits import make_splits
+    from product_relevance.models.checkpoints import resolve_revision
+    from product_relevance.text.prompt import chosen_prompt
+    from product_relevance.training import additions, prefix_batches, preflight, run
+    from product_relevance.training.base_model import Bases
+    from product_relevance.training.parents import distillation, warm_start
 
     # ---- Records and their columns ----
     with training.main_process_first(desc="records"):
-        frame = data.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
-    template = data.make_template(data_args, chosen_prompt(model_args), frame)
-    logger.info(data.describe(frame))
+        frame = loading.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
+    template = loading.make_template(data_args, chosen_prompt(model_args), frame)
+    logger.info(loading.describe(frame))
 
     # ---- Folds, checked for leaks ----
     splits = make_splits(frame, data_args)
     frame["query_group"] = query_groups(frame)
     logger.info("\n".join(split.report for split in splits))
-    before_training.check(frame, splits, data_args, objective, training)
+    preflight.check(frame, splits, data_args, objective, training)
 
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
-    taxonomy = data.make_taxonomy(frame)
-    tokenizer, answers, tokens = training_run.tokenise(model_args, template, *data.render(frame, template, taxonomy))
+    taxonomy = loading.make_taxonomy(frame)
+    tokenizer, answers, tokens = run.tokenise(model_args, template, *loading.render(frame, template, taxonomy))
     if data_args.share_prefixes:
         prefix_batches.require_shareable(model_args, objective.objective, training)
 
     # ---- The run folder ----
-    shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
-    shared |= {"weights": before_training.weights(frame)}
+    shared = run.describe(model_args, data_args, objective, training, frame, template, splits)
+    shared |= {"weights": preflight.weights(frame)}
     names = [split.name for split in splits]
-    stage = first_stage.find(model_args.init_adapter, shared, names)
-    taught_by = teacher.find(objective.teacher, shared, names, data_args.translation)
+    stage = warm_start.find(model_args.init_adapter, shared, names)
+    taught_by = distillation.find(objective.teacher, shared, names, data_args.translation)
     shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
     queries = digests(query_keys(frame)[0])
-    todo = training_run.claim(training, data_args, shared, splits, taxonomy, queries)
+    todo = run.claim(training, data_args, shared, splits, taxonomy, queries)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
     added = additions.make(frame, todo, data_args, objective, training, encode, taught_by)
-    frame = teacher.add_scores(frame, taught_by, todo, training)
+    frame = distillation.add_scores(frame, taught_by, todo, training)
 
     # ---- Train each fold on the one loaded base ----
-    training_run.clear(training, data_args, todo)
+    run.clear(training, data_args, todo)
     bases = Bases(model_args, training, tokenizer, stage, answers)
     for split in todo:
-        training_run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, added)
+        run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, added)
 
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:
         return ""
-    summary = training_run.finish(training.output_dir, shared)
+    summary = run.finish(training.output_dir, shared)
     return f"{summary}\n\nreport with pictures: {training.output_dir}/report.md"
 
 

@@ -6,9 +6,9 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
     --engine table --model translations.csv --output languages.parquet
 """
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_flags, add_source_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
@@ -29,7 +29,7 @@ def make_parser() -> Parser:
 
 
 def _kinds() -> dict[str, type]:
-    from product_relevance.steps import Back, Languages, Noise
+    from product_relevance.preparation.steps import Back, Languages, Noise
 
     return {"languages": Languages, "back": Back, "noise": Noise}
 
@@ -48,9 +48,9 @@ def augment(arguments) -> None:
     Raises:
         ValueError: records that are not prepared, an option out of its range, or an engine that cannot be used.
     """
-    from product_relevance.flags import build
-    from product_relevance.provenance import read_prepared, write_rows
-    from product_relevance.tables import Source
+    from product_relevance.data.provenance import read_prepared, write_rows
+    from product_relevance.data.sources.tables import Source
+    from product_relevance.utils.options import build
 
     step = build(_kinds()[arguments.method], vars(arguments), arguments.method)
     source = Source(arguments.file, arguments.split, arguments.data_revision)

@@ -3,14 +3,14 @@
 python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
 """
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_source_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.arguments import LEVEL_NAMES_HELP, PATH_SEPARATOR_HELP
+    from product_relevance.data.arguments import LEVEL_NAMES_HELP, PATH_SEPARATOR_HELP
 
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
@@ -38,10 +38,11 @@ def explore_files(arguments) -> None:
     """
     from pathlib import Path
 
-    from product_relevance import data, explore, explore_report
-    from product_relevance.path_forms import use_form
-    from product_relevance.records import read_records
-    from product_relevance.tables import Source
+    from product_relevance.data import loading
+    from product_relevance.data.records import read_records
+    from product_relevance.data.sources.tables import Source
+    from product_relevance.preparation.exploration import report, statistics
+    from product_relevance.text.path_format import use_form
 
     folder, tasks = Path(arguments.output), {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,11 +52,11 @@ def explore_files(arguments) -> None:
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
         use_form(frame, arguments.path_separator, arguments.level_names)
-        frame = explore.measure(data.add_all(frame, False, arguments.language_fix, "none"))
+        frame = statistics.measure(loading.add_all(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})
         name = Path(file).name
         files[name if name not in files else f"{name} ({number + 1})"] = frame
-    print(f"{explore_report.write_report(folder, tasks)}: written, pictures in {folder / 'figures'}")
+    print(f"{report.write_report(folder, tasks)}: written, pictures in {folder / 'figures'}")
 
 
 if __name__ == "__main__":

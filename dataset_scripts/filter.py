@@ -6,14 +6,14 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
     --filtered filtered.parquet
 """
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_flags, add_source_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.filtering import Filter
+    from product_relevance.preparation.labels.filter import Filter
 
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run folder with trained folds")
@@ -40,11 +40,11 @@ def filter_rows(arguments) -> None:
     Raises:
         ValueError: bad records, run, options or decisions.
     """
-    from product_relevance.files import write_table
-    from product_relevance.filtering import Filter
-    from product_relevance.flags import build
-    from product_relevance.records import read_records
-    from product_relevance.tables import Source
+    from product_relevance.data.records import read_records
+    from product_relevance.data.sources.tables import Source
+    from product_relevance.preparation.labels.filter import Filter
+    from product_relevance.utils.files import write_table
+    from product_relevance.utils.options import build
 
     step = build(Filter, vars(arguments), "filter")
     if bool(step.apply) != bool(arguments.filtered):
@@ -61,22 +61,22 @@ def filter_rows(arguments) -> None:
 
 
 def _told(table, scored) -> str:
-    from product_relevance import label_noise
+    from product_relevance.preparation.labels import label_errors
 
     if table.empty:
-        most = label_noise.contradiction(scored).max()
+        most = label_errors.contradiction(scored).max()
         return f"no row is listed; the most contradicted one has {most:.3f} for the other label"
-    counts = label_noise.summary(table, scored)
+    counts = label_errors.summary(table, scored)
     counts["share"] = counts["share"].map("{:.2%}".format)
     return counts.to_string(index=False)
 
 
 def _write_filtered(frame, table, step, path: str) -> None:
-    from product_relevance import decisions
-    from product_relevance.provenance import write_rows
+    from product_relevance.data.provenance import write_rows
+    from product_relevance.preparation.labels import corrections
 
     made = step.decided(table)
-    changed, counts = decisions.apply(frame, made)
+    changed, counts = corrections.apply(frame, made)
     write_rows(changed, path)
     print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
     undecided = len(table) - int(table["id"].astype(str).isin(made).sum())

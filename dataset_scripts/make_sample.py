@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from product_relevance.flags import Parser
+from product_relevance.utils.options import Parser
 
 SEED = 2025
 LANGUAGES = ["en", "es", "fr", "ja", "ko", "pt", "th", "ar", "de", "id", "it", "pl", "vn"]

@@ -5,9 +5,9 @@ python dataset_scripts/mine_negatives.py hard prepared.parquet --task QC --outpu
 python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --negative_share 0.5 --output all.parquet
 """
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_flags, add_source_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
@@ -33,7 +33,7 @@ def make_parser() -> Parser:
 
 
 def _kinds() -> dict[str, type]:
-    from product_relevance.steps import EasyNegatives, HardNegatives
+    from product_relevance.preparation.steps import EasyNegatives, HardNegatives
 
     return {"hard": HardNegatives, "easy": EasyNegatives}
 
@@ -52,10 +52,10 @@ def mine(arguments) -> None:
     Raises:
         ValueError: records that are not prepared, or an option out of its range.
     """
-    from product_relevance.flags import build
-    from product_relevance.path_forms import use_form
-    from product_relevance.provenance import read_prepared, write_rows
-    from product_relevance.tables import Source
+    from product_relevance.data.provenance import read_prepared, write_rows
+    from product_relevance.data.sources.tables import Source
+    from product_relevance.text.path_format import use_form
+    from product_relevance.utils.options import build
 
     step = build(_kinds()[arguments.kind], vars(arguments), arguments.kind)
     source = Source(arguments.file, arguments.split, arguments.data_revision)

@@ -9,14 +9,14 @@ Each finished step is kept in OUTPUT.parts: after an interruption the same comma
 
 import sys
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.preparation import Preparation
+    from product_relevance.preparation.pipeline import Preparation
 
     parser = Parser(
         description=__doc__.split("\n")[0],
@@ -30,14 +30,14 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    from product_relevance.preparation import prepare, read_arguments
+    from product_relevance.preparation.pipeline import prepare, read_arguments
 
     console.start()
     try:
         with errors_in_one_line():
             asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
             if asked.shards:
-                from product_relevance.shard_jobs import prepare_shards
+                from product_relevance.sharding.jobs import prepare_shards
 
                 return print(prepare_shards(asked))
             prepare(asked)

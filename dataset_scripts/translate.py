@@ -8,14 +8,14 @@ What was translated is kept in the user's cache: after an interruption the same 
 
 import sys
 
-from product_relevance import console
-from product_relevance.flags import Parser, add_flags, add_source_flags
-from product_relevance.one_line import errors_in_one_line
+from product_relevance.utils import console
+from product_relevance.utils.one_line import errors_in_one_line
+from product_relevance.utils.options import Parser, add_flags, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.steps import Translate
+    from product_relevance.preparation.steps import Translate
 
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
@@ -52,10 +52,10 @@ def translate(arguments) -> None:
     """
     from dataclasses import replace
 
-    from product_relevance.files import atomic_write
-    from product_relevance.flags import build
-    from product_relevance.steps import Translate
-    from product_relevance.translators import translate_all
+    from product_relevance.preparation.steps import Translate
+    from product_relevance.preparation.translation.translator import translate_all
+    from product_relevance.utils.files import atomic_write
+    from product_relevance.utils.options import build
 
     into_english = build(Translate, vars(arguments), "translate")
     translator, reverse = into_english.load(), None
@@ -77,10 +77,10 @@ def translate(arguments) -> None:
 
 def _texts(arguments):
     """Return the distinct cleaned texts with their languages, in the order of the file."""
-    from product_relevance.cleaning import clean
-    from product_relevance.columns import add_columns
-    from product_relevance.records import read_records
-    from product_relevance.tables import Source
+    from product_relevance.data.columns import add_columns
+    from product_relevance.data.records import read_records
+    from product_relevance.data.sources.tables import Source
+    from product_relevance.text.cleaning import clean
 
     # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
     source = Source(arguments.file, arguments.split, arguments.data_revision)
@@ -94,18 +94,18 @@ def _texts(arguments):
 
 
 def _report(table, arguments, reverse) -> None:
-    from product_relevance import translation_quality
-    from product_relevance.run import write_json
+    from product_relevance.preparation.translation import quality
+    from product_relevance.utils.run_folder import write_json
 
     encode = None
     if arguments.report:
-        from product_relevance.encoder import load_encoder
+        from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
 
         encode = load_encoder()
-    report = translation_quality.measure(table, encode, reverse if encode else None, arguments.samples)
+    report = quality.measure(table, encode, reverse if encode else None, arguments.samples)
     if arguments.report:
         write_json(arguments.report, report)
-    print(translation_quality.to_text(report))
+    print(quality.to_text(report))
 
 
 if __name__ == "__main__":

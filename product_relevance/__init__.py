@@ -7,7 +7,7 @@ __all__ = ["RelevanceEnsemble", "__version__"]
 def __getattr__(name: str):
     # torch loads only when a model is asked for
     if name == "RelevanceEnsemble":
-        from product_relevance.ensemble import RelevanceEnsemble
+        from product_relevance.ensemble.ensemble import RelevanceEnsemble
 
         return RelevanceEnsemble
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,17 +5,18 @@ import tomllib
 from functools import cache
 
 import pytest
-from conftest import ROOT
-from programs import programs
-from reachable import PACKAGE, file_of, reached, texts, units
+
+from tests.conftest import ROOT
+from tests.helpers.programs import programs
+from tests.helpers.reachable import PACKAGE, file_of, reached, texts, units
 
 FOREIGN = {"torchrun": {"--nproc_per_node"}}
 # What is no message: options for Streamlit, words of a launcher, words that are refused, options for a training.
 NO_MESSAGES = {
-    ("review", "start_page"),
-    ("recipe", "split_recipe"),
+    ("preparation.labels.review_page", "start_page"),
+    ("utils.recipes", "split_recipe"),
     ("push_to_hub", "parse_arguments"),
-    ("benchmarks.scale_out", "make_run"),
+    ("benchmarks.speed.bench_shards", "make_run"),
 }
 
 TRAIN, PREDICT, EVALUATE, DECIDE, STACK = (
@@ -27,33 +28,35 @@ TRAIN, PREDICT, EVALUATE, DECIDE, STACK = (
 )
 # They have the class of an ensemble, and read no records to score with it.
 WITHOUT_RECORDS = {"relevance serve", "relevance export", "relevance info", "relevance take", "push_to_hub.py"}
-READING = {"sources", "records", "translation", "data"}
+READING = {"data.sources.readers", "data.records", "data.translations", "data.loading"}
 # Where more is reached than runs, by (module, unit, flag): the programs that can print it, and why the others cannot.
 ONLY = {
     # A run that exists passed these when it was trained; loading it asks the same again.
-    ("modeling", "load_classifier", "--head"): {TRAIN},
-    ("modeling", "load_classifier", "--stage"): {TRAIN},
-    ("yes_no", "require_causal", "--head"): {TRAIN},
-    ("pooling", "PooledClassifier", "--pooling"): {TRAIN},
-    ("prompt_tokens", "_texts", "--chat_template"): {TRAIN},
-    ("prompt_tokens", "use_prompt", "--max_length"): {TRAIN},
+    ("models.modeling", "load_classifier", "--head"): {TRAIN},
+    ("models.modeling", "load_classifier", "--stage"): {TRAIN},
+    ("models.heads.yes_no", "require_causal", "--head"): {TRAIN},
+    ("models.heads.pooling", "PooledClassifier", "--pooling"): {TRAIN},
+    ("models.heads.prompt_tokens", "_texts", "--chat_template"): {TRAIN},
+    ("models.heads.prompt_tokens", "use_prompt", "--max_length"): {TRAIN},
     # The others read with "skip".
-    ("records", "_settle", "--on_bad_rows"): {
+    ("data.records", "_settle", "--on_bad_rows"): {
         TRAIN,
         *(PREDICT, EVALUATE, DECIDE, STACK, "relevance review"),
         *("prepare.py", "filter.py", "augment.py", "mine_negatives.py"),
     },
     # The others read no translations.
-    ("data", "add_run_columns", "--translation"): {TRAIN, PREDICT, EVALUATE, DECIDE, STACK},
-    ("translation", "_require_most", "--max_missing_translations"): {
+    ("data.loading", "add_run_columns", "--translation"): {TRAIN, PREDICT, EVALUATE, DECIDE, STACK},
+    ("data.translations", "_require_most", "--max_missing_translations"): {
         *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
     },
     # The others ask for no reasoning, and for no vote.
-    ("run_base", "load_base", "--reasoning_tokens"): {PREDICT},
-    ("shard_jobs", "Score", "--reasoning_tokens"): {PREDICT},
-    ("stacking", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
-    ("stacking", "RelevanceStack", "--merge"): {PREDICT, EVALUATE},
-    ("run", "check_shared", "--output_dir"): {TRAIN},  # `take` joins the folds of one run, which are alike
+    ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
+    ("sharding.jobs", "Score", "--reasoning_tokens"): {PREDICT},
+    ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
+    ("ensemble.stack", "RelevanceStack", "--merge"): {PREDICT, EVALUATE},
+    ("utils.run_folder", "check_shared", "--output_dir"): {
+        TRAIN
+    },  # `take` joins the folds of one run, which are alike
 }
 
 
@@ -99,14 +102,16 @@ def test_a_message_names_flags_of_the_command_that_prints_it(program):
 
 def test_a_message_that_no_command_reaches_names_flags_that_exist():
     known = set().union(*(flags for flags, _ in programs().values()), *FOREIGN.values())
-    for path in sorted((ROOT / PACKAGE).glob("*.py")):
-        for name, unit in units(f"{PACKAGE}.{path.stem}").items():
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for name, unit in units(module).items():
             unknown = set().union(*(flags for _, flags in messages(unit))) - known
-            assert not unknown or (path.stem, name) in NO_MESSAGES, f"{path.stem}.{name}: {unknown}"
+            place = module.removeprefix(f"{PACKAGE}."), name
+            assert not unknown or place in NO_MESSAGES, f"{place}: {unknown}"
 
 
 def test_the_walk_reaches_what_a_command_imports_late():
-    assert ("product_relevance.records", "_settle") in reached([("product_relevance.commands", "evaluate")])
+    assert ("product_relevance.data.records", "_settle") in reached([("product_relevance.cli.commands", "evaluate")])
 
 
 def test_every_exception_is_a_place_that_names_the_flag():
@@ -117,7 +122,7 @@ def test_every_exception_is_a_place_that_names_the_flag():
 
 def test_every_extra_that_a_message_installs_exists():
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).rglob("*.py"))
     asked = set(re.findall(r"how_to_install\('(\w+)'\)", sources))
     assert len(asked) == 5 and asked <= extras
-    assert file_of(f"{PACKAGE}.extras") and "pip install 'product-relevance" not in sources
+    assert file_of(f"{PACKAGE}.utils.extras") and "pip install 'product-relevance" not in sources

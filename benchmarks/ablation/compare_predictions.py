@@ -1,0 +1,120 @@
+"""Tell which differences between finished predictions are real: paired intervals over the queries of a labelled file.
+
+python benchmarks/ablation/compare_predictions.py dev_QC.txt plain.scores.parquet other.scores.parquet:fold-0
+"""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+
+from product_relevance.evaluation import intervals
+from product_relevance.utils.options import Parser
+
+NAMES = {"auc": "AUC", "f1": "F1", "macro_f1": "macro-F1"}
+
+
+def make_parser() -> Parser:
+    """Build the command line's parser."""
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("labelled", help="records with labels")
+    told = "what `relevance predict` wrote beside a submission; FILE:COLUMN for one fold; the first is the baseline"
+    parser.add_argument("scores", nargs="+", metavar="FILE", help=told)
+    parser.add_argument("--threshold", type=float, help="one cut for all; by default each file's own predictions")
+    return parser
+
+
+def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read scores and decisions in the order of some ids.
+
+    Args:
+        name: Parquet of scores, and after a colon the column of one fold, whose decisions are not known.
+        ids: of the labelled records.
+        threshold: cut for the decisions in place of the file's own.
+
+    Returns:
+        Scores, shape (n,); decisions, bool, shape (n,), or None.
+
+    Raises:
+        ValueError: no such file or column, or an id without a score.
+    """
+    path, _, column = name.partition(".parquet:")
+    path = f"{path}.parquet" if column else path
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError):
+        raise ValueError(f"{path}: found no Parquet, expected one that `relevance predict` wrote") from None
+    wanted = column or "score"
+    if not {"id", "prediction", wanted} <= set(table):
+        raise ValueError(f"{path}: found columns {', '.join(table)}, expected id, prediction and {wanted}")
+    table = table.set_index(table["id"].astype(str)).reindex(ids.astype(str))
+    if table[wanted].isna().any():
+        raise ValueError(f"{path}: found {table[wanted].isna().sum()} of {len(ids)} records without a score")
+    scores = table[wanted].to_numpy(float)
+    if threshold is not None:
+        return scores, scores >= threshold
+    return scores, None if column else table["prediction"].to_numpy(int) == 1
+
+
+def measure(labels: np.ndarray, scores: np.ndarray, called: np.ndarray | None, times: np.ndarray) -> dict:
+    """Return each figure on all rows and then on each draw, shape (1 + draws,)."""
+    found = {"auc": intervals.auc(labels, scores, times)}
+    if called is not None:
+        found |= {"f1": intervals.f1(labels, called, times), "macro_f1": intervals.macro_f1(labels, called, times)}
+    return found
+
+
+def compare(arguments) -> list[dict]:
+    """Measure every file and its differences to the first.
+
+    Raises:
+        ValueError: bad records or scores.
+    """
+    from product_relevance.data.folds import query_groups
+    from product_relevance.data.records import read_records
+
+    frame = read_records(arguments.labelled, role="train")
+    labels = frame["label"].to_numpy(int)
+    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draws(query_groups(frame))])
+    found = [measure(labels, *read(name, frame["id"], arguments.threshold), times) for name in arguments.scores]
+    rows = []
+    for name, figures in zip(arguments.scores, found, strict=True):
+        row = {"scores": name} | {figure: float(values[0]) for figure, values in figures.items()}
+        for figure in figures.keys() & found[0].keys() if figures is not found[0] else ():
+            difference = figures[figure] - found[0][figure]
+            row[f"{figure}_difference"] = [float(difference[0]), *intervals.interval(difference[1:])]
+        rows.append(row)
+    return rows
+
+
+def to_markdown(rows: list[dict]) -> str:
+    """Write the table; a difference whose interval leaves out zero stands in bold."""
+    lines = [
+        "| scores | " + " | ".join(f"{name} | against the first" for name in NAMES.values()) + " |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        cells = [row["scores"]]
+        for name in NAMES:
+            cells.append(f"{row[name]:.4f}" if name in row else "-")
+            middle, low, high = row.get(f"{name}_difference", (None, 0, 0))
+            sure = "**" if low > 0 or high < 0 else ""
+            cells.append("" if middle is None else f"{sure}{middle:+.4f}{sure} [{low:+.4f}, {high:+.4f}]")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        rows = compare(arguments)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(to_markdown(rows))
+    print(json.dumps({"benchmark": "paired", "draws": intervals.DRAWS, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

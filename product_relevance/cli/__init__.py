@@ -1,0 +1,1 @@
+"""The command `relevance`: one file a group of subcommands, its flags beside what it does."""

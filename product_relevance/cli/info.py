@@ -1,0 +1,68 @@
+"""What a run or a stack holds, in lines for a terminal."""
+
+from typing import Any
+
+from product_relevance.utils import run_settings
+from product_relevance.utils.tasks import BOTH, names, of_task
+
+
+def run_lines(run: dict[str, Any]) -> list[str]:
+    """Describe a run.
+
+    Args:
+        run: Content of run.json, or its public part.
+
+    Returns:
+        A line each on task, base, folds, template, data, languages, thresholds, decision, figures, training.
+    """
+    base, data, labels = run["base"], run["data"], run["data"]["positive"]
+    lines = [
+        f"task        {run['task']}",
+        f"base        {base['name']} (revision {base['revision'] or 'not pinned'})",
+        f"folds       {', '.join(fold['name'] for fold in run['folds'])}",
+        f"template    {', '.join(f'{k}={v}' for k, v in run['template'].items())}",
+        f"data        {data['source']}, {data['rows']} rows" + ("" if labels is None else f", {labels:.1%} positive"),
+        f"            sha256 {data['sha256']}",
+        f"languages   {' '.join(data['languages'])}",
+    ]
+    lines += [f"parent      {line}" for line in run_settings.starts(run)]
+    if "stage" in run:
+        lines.append(
+            f"stage       {run['stage']}: a first stage without a head, for train_relevance.py --init_adapter"
+        )
+    for task in names(run["task"]) if "thresholds" in run else ():
+        lines += _measured(of_task(run, task), f"{task}: " if run["task"] == BOTH else "")
+    return [*lines, f"trained     {_duration(run['seconds'])} on {run['device']}, finished {run['finished']}"]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
+
+
+def _measured(run: dict[str, Any], task: str) -> list[str]:
+    """Describe thresholds, decision and figures, with a name in front where the run has two tasks."""
+    lines, figures = [f"thresholds  {task}{_cuts(run['thresholds'])} (from {run['thresholds_from']})"], run["metrics"]
+    if run.get("decision"):
+        lines.append(_decision(run["decision"]))
+    if figures:
+        shown = [k for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None]
+        lines.append(f"out of fold {task}" + ", ".join(f"{k} {figures[k]:.4f}" for k in shown))
+    return lines
+
+
+def stack_lines(stack: dict[str, Any]) -> list[str]:
+    """Describe a stack; `stack` is the content of stack.json."""
+    members = [f"member      {m['path']}, coefficient {m['coefficient']:.4f}" for m in stack["members"]]
+    cuts = f"thresholds  {_cuts(stack['thresholds'])} (from {stack['thresholds_from']})"
+    return [f"task        {stack['task']}", *members, cuts, _decision(stack["decision"])]
+
+
+def _cuts(cuts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in cuts.items())
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    own = f"languages {' '.join(decision['languages'])}" if decision["languages"] else "one cut for all languages"
+    spread = f", mean stretched by {decision['spread']['slope']:.3f}" if decision["spread"] else ""
+    method = decision["calibration"]["method"]
+    return f"decision    calibration {method}, {own}{spread}; {_cuts(decision['thresholds'])}"

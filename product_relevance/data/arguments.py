@@ -1,0 +1,115 @@
+"""Arguments of a training run: three dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
+
+from dataclasses import dataclass, field
+
+from product_relevance.text.language_codes import normal_codes
+from product_relevance.utils import tasks
+from product_relevance.utils.options import option
+
+MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
+PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | ›"
+LEVEL_NAMES_HELP = "file of level names that hold the separator, one a line; none: not even known and learned ones"
+MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
+
+
+@dataclass
+class DataArguments:
+    """The records, the columns made from them, and the folds."""
+
+    train_file: str = field(
+        metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; QC,QI: two, by a comma"}
+    )
+    task: str = field(
+        metadata={"help": "QC (category path), QI (item title), or one model for both", "choices": [*tasks.CHOICES]}
+    )
+    split: str | None = option(None, "of records that have several: a saved data set, or one of the Hub")
+    data_revision: str | None = option(None, "commit, tag or branch of records on the Hub")
+    task_mixing: str = option(
+        "proportional", "of QC,QI: shares of the loss: proportional to the rows, equal, or a temperature from 1 up"
+    )
+    on_bad_rows: str = option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
+    lowercase: bool = option(False, "lower-case both texts")
+    language_fix: str = option(
+        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
+    )
+    translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
+    input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
+    language_tag: bool = option(False, "put the language in front of the query, as [de]")
+    task_tag: bool | None = option(
+        None, "put the kind of the target in front of it, as item title: ; by default for QC,QI only"
+    )
+    path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
+    random_levels: float = option(0.0, "share of the QC rows whose path is cut to its last levels, anew in each epoch")
+    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
+    level_names: str | None = option(None, LEVEL_NAMES_HELP)
+    fold: str = option("all", "all, full (no validation), or the number of one fold")
+    num_folds: int = option(3, "folds")
+    group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
+    prefix_levels: int = option(2, "levels of the path that make a prefix group")
+    fold_seed: int = option(42, "seed of the fold assignment")
+    held_out_languages: list[str] = option([], "one split instead of folds: validate on these alone, as de pt-BR")
+    eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
+    global_batch_size: int | None = option(
+        None, "pairs a step over all processes; the gradient accumulation follows from it"
+    )
+    early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
+    tokens_per_forward: int | None = option(
+        None, "padded tokens a training forward at most: batches are cut into pieces of like length, same gradient"
+    )
+    share_prefixes: bool = option(
+        False, "pairs of a query stand in one batch and forward their prefix once: causal bases without dropout"
+    )
+    keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
+    overwrite: bool = option(False, "replace a finished fold in output_dir")
+    mixed_folds: bool = option(
+        False, "join folds of output_dir that were trained with other settings; run.json and report.md say which"
+    )
+    resume_allow: list[str] = option(
+        [], "arguments that may differ from those of the checkpoint that --resume_from_checkpoint goes on from"
+    )
+
+    def __post_init__(self):
+        self.held_out_languages = normal_codes(self.held_out_languages)
+        if self.fold not in ("all", "full") and not self.fold.isdigit():
+            raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
+        if self.fold.isdigit() and int(self.fold) >= self.num_folds:
+            raise ValueError(f"--fold {self.fold}: expected a number from 0 to {self.num_folds - 1}")
+        if self.eval_rows < 1:
+            raise ValueError(f"--eval_rows {self.eval_rows}: expected at least 1; --eval_strategy no evaluates never")
+        if not 0 <= self.random_levels <= 1:
+            raise ValueError(f"--random_levels {self.random_levels}: expected a share from 0 to 1")
+        if self.random_levels and self.task == "QI":
+            raise ValueError("--random_levels cuts category paths: an item title has no levels; leave it out for QI")
+        if self.num_folds < 2:
+            raise ValueError(f"--num_folds {self.num_folds}: expected at least 2; --fold full trains on all rows")
+        if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
+            raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
+        if self.task != "QC" and self.group_by != "query":
+            raise ValueError(
+                f"--group_by {self.group_by}: an item title has no category prefix; use query for {self.task}"
+            )
+        if self.global_batch_size is not None and self.global_batch_size < 1:
+            raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair a step")
+        if not 0 <= self.max_missing_translations <= 1:
+            found = self.max_missing_translations
+            raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")
+        tasks.mixing_exponent(self.task_mixing)
+        if self.task_mixing != "proportional" and self.task != tasks.BOTH:
+            raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")
+        self.files()
+
+    def files(self) -> dict[str, str]:
+        """Return the file of each task.
+
+        Raises:
+            ValueError: not one file a task.
+        """
+        known = tasks.names(self.task)
+        found = [self.train_file] if len(known) == 1 else [name.strip() for name in self.train_file.split(",")]
+        if len(found) != len(known) or not all(found):
+            raise ValueError(
+                f"--train_file {self.train_file}: found {len(found)} files for --task {self.task}, expected one for "
+                "each task in this order, as train_QC.txt,train_QI.txt"
+            )
+        return dict(zip(known, found, strict=True))

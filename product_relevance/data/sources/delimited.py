@@ -1,0 +1,176 @@
+"""Read CSV and TSV, record by record, so that a stray quote costs its own line and no other one."""
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from product_relevance.data.sources.defects import FATAL, Defect, RecordError, show
+from product_relevance.data.sources.tables import RawTable, raw_lines, refuse_foreign, usable_name
+from product_relevance.utils.files import sha256_of
+
+NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+# Python integers beyond 18 digits do not fit a 64-bit column, and "007" is not the number 7.
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+QUOTED = re.compile(r'(?:[^"]++|"")*+')
+
+
+def read_delimited(name: str, delimiter: str) -> RawTable:
+    """Read a text file with a header line.
+
+    A quoted text may hold a newline or the delimiter. One that holds both is a defect at the line where its quote
+    opens, and the lines below are read as if that line were not there: it is nearly always a quote that belongs to a
+    text, and the rows in between would vanish into it.
+
+    Args:
+        name: The file. A byte order mark and Windows line ends are tolerated.
+        delimiter: One character.
+
+    Returns:
+        The rows as texts (ids as integers where all are), with a defect for each record that does not parse.
+
+    Raises:
+        RecordError: The header is of no use.
+    """
+    refuse_foreign(name)
+    table = RawTable(name, sha256=sha256_of(name))
+    rows = _rows(table, delimiter)
+    _, header = next(rows, (0, []))
+    body = list(rows)
+    table.lines = [line for line, _ in body]
+    columns = zip(*(row for _, row in body), strict=True) if body else ([] for _ in header)
+    table.columns = {column: list(values) for column, values in zip(header, columns, strict=True)}
+    ids = table.columns.get("id", [])
+    if ids and all(map(INTEGER.fullmatch, ids)):
+        table.columns["id"] = [int(value) for value in ids]
+    return table
+
+
+def _rows(table: RawTable, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    header: list[str] = []
+    for line, row in _records(table.name, delimiter):
+        if not header and isinstance(row, Defect):
+            raise RecordError(row.tell(table.name), [row])
+        header = header or _checked_header(table.name, line, row, delimiter)
+        if isinstance(row, Defect):
+            table.defects.append(row)
+        elif len(row) == len(header):
+            yield line, row
+        else:
+            table.defects.append(_width_defect(line, row, len(header), delimiter))
+
+
+def _width_defect(line: int, row: list[str], columns: int, delimiter: str) -> Defect:
+    found, expected = f"{len(row)} columns", f"{columns} columns as in the header"
+    advice = f"put a text that holds a {NAMES[delimiter]}, a quote or a newline in quotes, and double the quotes in it"
+    lost = 1 + sum(value.count("\n") for value in row)
+    return Defect(line, "", found, expected, advice, FATAL, raw=delimiter.join(row), lines=lost)
+
+
+class _Lines:
+    """Physical lines for a csv reader; those of the record that it is in are kept, to be read again if need be."""
+
+    def __init__(self, lines: Iterable[str], delimiter: str) -> None:
+        self._lines, self._again, self._delimiter = iter(lines), deque[str](), delimiter
+        self.record: list[str] = []
+        self.open = 0  # how many of these lines end inside a quoted text
+        self.number = 1  # of the record's first line
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        # The reader asks for one more line of a record only inside a quoted text.
+        self.open = len(self.record)
+        line = self._again.popleft() if self._again else next(self._lines)
+        if self.open and self._delimiter in QUOTED.match(line)[0]:
+            self._again.appendleft(line)
+            raise csv.Error
+        self.record.append(line)
+        return line
+
+    def finish(self, lines: int) -> list[str]:
+        """Begin a new record behind the first so many lines of this one, and return those."""
+        done, rest = self.record[:lines], self.record[lines:]
+        self._again.extendleft(reversed(rest))
+        self.number, self.record, self.open = self.number + lines, [], 0
+        return done
+
+
+def _records(name: str, delimiter: str) -> Iterator[tuple[int, list[str] | Defect]]:
+    """Yield the records of a file, or what is wrong with them, by the lines where they begin; blank lines are none."""
+    # Bad bytes become lone surrogates here, so that the check of the fields can name the field they are in.
+    lines = _Lines((raw.decode("utf-8", "surrogateescape") for _, raw in raw_lines(name)), delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _failed(lines, delimiter, error)
+            continue
+        if len(lines.record) > 1 and (before := _lines_before(row, delimiter)) is not None:
+            yield lines.number, _quote_defect(lines, before, delimiter)
+        elif row:
+            yield lines.number, row
+        lines.finish(len(lines.record))
+
+
+def _failed(lines: _Lines, delimiter: str, error: csv.Error) -> tuple[int, Defect]:
+    line, opened = lines.number, lines.record[: lines.open]
+    if not opened:
+        found, expected = f"a row that does not parse ({error})", "columns as in the header"
+        raw = "".join(lines.finish(1)).rstrip("\r\n")
+        return line, Defect(line, "", found, expected, _quotes(delimiter), FATAL, raw=raw)
+    # These lines end inside a quoted text, which a reader that is not strict gives as their last field.
+    *before, _ = next(csv.reader(opened, delimiter=delimiter))
+    return line, _quote_defect(lines, sum(text.count("\n") for text in before), delimiter)
+
+
+def _quote_defect(lines: _Lines, before: int, delimiter: str) -> Defect:
+    """Give up a record as far as the line whose quote is wrong; the lines below are read anew."""
+    line = lines.number + before
+    found = "a quote that is not closed before a newline and the next row"
+    raw = "".join(lines.finish(before + 1)).rstrip("\r\n")
+    return Defect(line, "", found, "a closing quote", _quotes(delimiter), FATAL, raw=raw, lines=before + 1)
+
+
+def _quotes(delimiter: str) -> str:
+    needs = f"for a text that holds both a newline and a {NAMES[delimiter]} take JSON lines or Parquet"
+    return f"put a text that holds a quote in quotes, and double the quotes in it; {needs}"
+
+
+def _lines_before(row: list[str], delimiter: str) -> int | None:
+    """Return the lines of a record before the quoted text that holds a newline and the delimiter, None without one."""
+    before = 0
+    for text in row:
+        if "\n" in text and delimiter in text:
+            return before
+        before += text.count("\n")
+    return None
+
+
+def _checked_header(name: str, line: int, header: list[str], delimiter: str) -> list[str]:
+    if others := [other for other in NAMES if len(header) == 1 and other in header[0]]:
+        raise RecordError(f"{name}:{line}: {_other_delimiter(name, others[0], delimiter)}")
+    if header[0].startswith("{"):
+        raise RecordError(f"{name}:{line}: found JSON lines, expected a header; give the file the ending .jsonl")
+    if not header[0]:
+        raise RecordError(
+            f"{name}:{line}: found a first column without a name, as pandas writes its index, expected a header of "
+            "distinct names; write the file with to_csv(..., index=False)"
+        )
+    if bad := [column for column in header if not usable_name(column) or header.count(column) > 1]:
+        found = f"the column name {show(bad[0])}{' twice' if usable_name(bad[0]) else ''}"
+        raise RecordError(f"{name}:{line}: found {found}, expected a header of distinct names; correct the header")
+    return header
+
+
+def _other_delimiter(name: str, found: str, expected: str) -> str:
+    endings = {",": ".csv", "\t": ".tsv"}
+    frame = f"pandas.read_csv({show(name)}, sep={found!r}, dtype=str, keep_default_na=False)"
+    advice = f"give the file the ending {endings[found]}" if found in endings else f"save {frame} with to_parquet"
+    return (
+        f"found a header separated by {found!r} ({NAMES[found]}), expected {expected!r} ({NAMES[expected]}); {advice}"
+    )

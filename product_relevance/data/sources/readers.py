@@ -1,0 +1,272 @@
+"""Bring any kind of source into one table of raw values, with the defects of what could not be parsed."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from product_relevance.data.sources.defects import FATAL, Defect, RecordError, fail, show
+from product_relevance.data.sources.delimited import read_delimited
+from product_relevance.data.sources.tables import RawTable, Source, raw_lines, refuse_foreign, usable_name
+from product_relevance.utils.files import json_line, sha256_of
+
+CHUNK = 10_000
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+COLUMNS_OF_JSON = re.compile(rb'\{\s*"(id|task|language|origin_query|category_path|item_title|label)"\s*:\s*\{')
+
+
+def read_table(
+    source: str | os.PathLike | Source, *, split: str | None = None, revision: str | None = None
+) -> RawTable:
+    """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name tells.
+
+    Args:
+        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`; a
+            `Source` brings its own split and revision.
+        split: Of a folder or Hub data set that has several.
+        revision: Of a Hub data set: branch, tag or commit.
+
+    Returns:
+        The rows, not yet checked field by field.
+
+    Raises:
+        RecordError: There is no such source, or it cannot be read at all.
+    """
+    if isinstance(source, Source):
+        source, split, revision = source.name, source.split, source.revision
+    require_source(source)
+    name = os.fspath(source)
+    if os.path.isdir(name):
+        _refuse(name, revision=revision)
+        return _read_folder(name, split)
+    if os.path.isfile(name):
+        _refuse(name, split=split, revision=revision)
+        return READERS[Path(name).suffix.lower()](name)
+    return _read_hub(name, split, revision)
+
+
+def require_source(source: str | os.PathLike | Source) -> None:
+    """Refuse what is neither a file of a known kind, nor a folder, nor an id on the Hub, before any work on it.
+
+    Raises:
+        RecordError: There is no such source.
+    """
+    name = os.fspath(source)
+    suffix = Path(name).suffix.lower()
+    if os.path.isdir(name) or (os.path.isfile(name) and suffix in READERS):
+        return
+    formats = f"{', '.join(READERS)}, a saved datasets folder or a Hub data set id (org/name)"
+    if os.path.isfile(name):
+        raise RecordError(f"{name}: found a file ending in {suffix!r}, expected {formats}; convert or rename it")
+    if isinstance(source, str | Source) and HUB_ID.fullmatch(name) and suffix not in READERS:
+        return
+    raise RecordError(f"{name}: found no such file or folder, expected {formats}; check the name")
+
+
+def read_columns(path: str | os.PathLike) -> dict[str, list[Any]]:
+    """Read a table that is no file of records, such as one of translations, column by column.
+
+    Raises:
+        RecordError: It cannot be read, or a line of it does not parse.
+    """
+    table = read_table(path)
+    if table.defects:
+        fail(table.name, table.defects, "Correct the table: what such a line says is lost.")
+    return table.columns
+
+
+def _refuse(name: str, **options: str | None) -> None:
+    for option, value in options.items():
+        if value is not None:
+            kinds = "a Hub data set" if option == "revision" else "a saved datasets folder or a Hub data set"
+            flag = "--data_revision" if option == "revision" else "--split"
+            raise RecordError(f"{name}: found {option} {value!r}, expected one for {kinds} only; leave {flag} out")
+
+
+def read_json_lines(name: str) -> RawTable:
+    """Read JSON lines, split at newline characters only; blank lines count but hold no record.
+
+    Args:
+        name: The file. A byte order mark and Windows line ends are tolerated.
+
+    Returns:
+        The rows, with a defect for each line that is not one JSON object in UTF-8 without NUL.
+
+    Raises:
+        RecordError: The whole file is something else.
+    """
+    refuse_foreign(name)
+    table = RawTable(name, sha256=sha256_of(name))
+    parse = _row_parser()
+    rows, lines = [], []
+    for line, raw in raw_lines(name):
+        if not raw.strip():
+            continue
+        if not (table.lines or rows or table.defects):
+            _refuse_whole(name, raw.strip())
+        try:
+            rows.append(parse(raw))
+            lines.append(line)
+        except (ValueError, RecursionError) as error:
+            table.defects.append(_line_defect(line, raw, error))
+        if len(rows) == CHUNK:
+            table.extend(rows, lines)
+            rows, lines = [], []
+    table.extend(rows, lines)
+    return table
+
+
+def _refuse_whole(name: str, first: bytes) -> None:
+    """Raise one error for a file of JSON that is not JSON lines, by its first line that is not blank."""
+    if first.startswith(b"["):
+        found, advice = "a JSON array", f"convert it: jq -c '.[]' {name}"
+    elif first == b"{":
+        found, advice = "a JSON object over several lines", f"convert it: jq -c . {name}"
+    elif COLUMNS_OF_JSON.match(first):
+        found, advice = "a JSON object of whole columns", "write it with to_json(..., orient='records', lines=True)"
+    elif b"origin_query" in first and not first.startswith(b"{"):
+        found, advice = "a header, as CSV and TSV have it", "give the file the ending .csv or .tsv"
+    else:
+        return
+    raise RecordError(f"{name}: found {found}, expected JSON lines, one object a line; {advice}")
+
+
+def _row_parser() -> Callable[[bytes], dict[str, Any]]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the field {show(twice)} twice")
+        return row
+
+    decode = json.JSONDecoder(object_pairs_hook=unique).decode
+    known: set[str] = set()
+
+    def parse(raw: bytes) -> dict[str, Any]:
+        if b"\0" in raw:
+            raise ValueError(f"a NUL character at byte {raw.index(0) + 1}")
+        row = decode(raw.decode("utf-8").strip())
+        if not isinstance(row, dict):
+            raise RecordError(f"a JSON {type(row).__name__}, {show(row)}")
+        if not row.keys() <= known:
+            known.update(filter(usable_name, row))
+            if not row.keys() <= known:
+                raise ValueError("a field whose name is empty or not text")
+        return row
+
+    return parse
+
+
+def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
+    expected, advice = "one JSON object a line", "correct the line"
+    if isinstance(error, UnicodeDecodeError):
+        found = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}, which is not UTF-8"
+        expected, advice = "UTF-8 text", "save the file as UTF-8"
+    elif isinstance(error, json.JSONDecodeError):
+        found = f"{show(raw.decode('utf-8').strip())} (bad JSON: {error.msg} at character {error.colno})"
+    else:
+        found = "too deep a nesting" if isinstance(error, RecursionError) else str(error)
+    text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return Defect(line, "", found, expected, advice, FATAL, raw=text)
+
+
+def _read_parquet(name: str) -> RawTable:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    refuse_foreign(name)
+    try:
+        # Not pq.read_table: that one invents columns from folder names such as `fold=0/`.
+        with pq.ParquetFile(name) as file:
+            return _from_arrow(name, file.read(), sha256_of(name))
+    except RecordError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _unreadable(name, error, "a Parquet file") from error
+
+
+def _read_folder(name: str, split: str | None) -> RawTable:
+    import pyarrow as pa
+
+    datasets = _import_datasets(name)
+    try:
+        data = datasets.load_from_disk(name)
+        several = isinstance(data, dict) and len(data) > 1
+        table = _from_arrow(name, _pick_split(name, data, split).with_format("arrow")[:], "")
+        table.sha256 = sha256_of(os.path.join(name, str(split)) if several else name)
+    except RecordError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise _unreadable(name, error, "a folder written by datasets.save_to_disk") from error
+    return table
+
+
+def _import_datasets(name: str):
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise RecordError(
+            f"{name}: found no package {error.name}, expected it for folders and data sets of the Hub; pip install "
+            "datasets, or give a file"
+        ) from None
+    return datasets
+
+
+def _read_hub(name: str, split: str | None, revision: str | None) -> RawTable:
+    import pyarrow as pa
+
+    datasets = _import_datasets(name)
+    try:
+        data = _pick_split(name, datasets.load_dataset(name, split=split, revision=revision), split)
+        table = _from_arrow(name, data.with_format("arrow")[:], "")
+    except RecordError:
+        raise
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        raise _unreadable(name, error, "a file or folder here, or a data set of the Hub") from error
+    rows = b"".join(json_line(table.row(position)) for position in range(len(table.lines)))
+    table.sha256 = hashlib.sha256(rows).hexdigest()
+    return table
+
+
+def _pick_split(name: str, data: Any, split: str | None) -> Any:
+    if not isinstance(data, dict):
+        return data
+    if split is None and len(data) == 1:
+        return next(iter(data.values()))
+    if split not in data:
+        found = "several splits" if split is None else f"no split {split!r}"
+        advice = "name one with --split"
+        if os.path.isdir(name):
+            advice += f", or give its own folder, {os.path.join(name, next(iter(data)))}"
+        raise RecordError(f"{name}: found {found}, expected one of {', '.join(data)}; {advice}")
+    return data[split]
+
+
+def _from_arrow(name: str, data: Any, sha256: str) -> RawTable:
+    names = [column for column in data.column_names if not re.fullmatch(r"__index_level_\d+__", column)]
+    if bad := [column for column in names if not usable_name(column) or names.count(column) > 1]:
+        raise RecordError(f"{name}: found the column {show(bad[0])}, expected distinct names; rename it")
+    columns = {column: data.column(column).to_pylist() for column in names}
+    return RawTable(name, columns, list(range(1, data.num_rows + 1)), sha256=sha256)
+
+
+def _unreadable(name: str, error: Exception, expected: str) -> RecordError:
+    told = " ".join(str(error).split())[:300]
+    return RecordError(
+        f"{name}: found {type(error).__name__} ({told}), expected {expected}; check the name and content"
+    )
+
+
+READERS: dict[str, Callable[[str], RawTable]] = {
+    ".txt": read_json_lines,
+    ".jsonl": read_json_lines,
+    ".json": read_json_lines,
+    ".csv": lambda name: read_delimited(name, ","),
+    ".tsv": lambda name: read_delimited(name, "\t"),
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,180 @@
+"""Check raw records row by row and against each other."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from product_relevance.data.sources.defects import EMPTY, FATAL, ROW, Defect, show
+from product_relevance.data.sources.tables import ABSENT, RawTable
+
+UNREADABLE = re.compile("[\0\ud800-\udfff]")
+# Blanks, controls and the zero-width marks that make a text look empty.
+INVISIBLE = re.compile("[\\s\0-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
+CORRECT = "correct the row or leave it out"
+
+
+def find_defects(table: RawTable, task: str, target_field: str, role: str) -> Iterator[Defect]:
+    """Check each row by itself, and the ids against each other.
+
+    Args:
+        table: As read; it has all the fields that the role needs.
+        task: "QC" or "QI".
+        target_field: `category_path` or `item_title`.
+        role: "train" asks for a label in each row; "any" lets it be missing; in a "test" file nobody reads it.
+
+    Yields:
+        The defects, field by field.
+    """
+    yield from _id_defects(table)
+    yield from _task_defects(table, task)
+    yield from _text_defects(table, "language", ROW)
+    yield from _text_defects(table, "origin_query", EMPTY)
+    yield from _text_defects(table, target_field, EMPTY, is_target=True)
+    if role != "test":
+        yield from _label_defects(table, role)
+    own = ("id", "task", "language", "origin_query", target_field, "label")
+    for field in [field for field in table.columns if field not in own]:
+        yield from _extra_defects(table, field)
+
+
+def _id_defects(table: RawTable) -> Iterator[Defect]:
+    seen: dict[str, int] = {}
+    for row, value in enumerate(table.columns["id"]):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            found = "nothing" if is_missing(value) else show(value)
+            yield _defect(table, row, "id", found, "an integer or a text", "give each row its id", FATAL)
+        elif isinstance(value, str) and (INVISIBLE.fullmatch(value) or UNREADABLE.search(value)):
+            yield _defect(table, row, "id", show(value), "an integer or a readable text", CORRECT, FATAL)
+        elif (first := seen.setdefault(f"{value}", row)) != row:
+            found = f"{show(value)} again, first at {table.name}:{table.lines[first]}"
+            yield _defect(table, row, "id", found, "each id once", "remove one row or correct its id", FATAL)
+
+
+def _task_defects(table: RawTable, task: str) -> Iterator[Defect]:
+    for row, value in enumerate(table.columns["task"]):
+        if value != task:
+            found = "nothing" if is_missing(value) else show(value)
+            yield _defect(table, row, "task", found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL)
+
+
+def _text_defects(table: RawTable, field: str, empty: str, is_target: bool = False) -> Iterator[Defect]:
+    """Find texts that are missing, empty (both with the reach `empty`), unreadable, or no texts at all."""
+    for row, value in enumerate(table.columns[field]):
+        if isinstance(value, str):
+            bare = value.strip()
+            if bare and value.isprintable() and (len(bare) != 3 or not is_target):
+                continue
+            problem = _text_problem(value, bare, is_target)
+            if problem:
+                advice = "correct the row" if problem[1] != "readable text" else "save the text as UTF-8 without NUL"
+                yield _defect(table, row, field, *problem, advice, ROW if problem[1] == "readable text" else empty)
+        elif is_missing(value):
+            yield _defect(table, row, field, "nothing" if value is ABSENT else "null", "text", CORRECT, empty)
+        else:
+            yield _defect(table, row, field, f"{show(value)} ({type(value).__name__})", "text", CORRECT)
+
+
+def usable_text(value: Any, is_target: bool = False) -> str:
+    """Make the best of a test row's text.
+
+    Args:
+        value: As the source had it.
+        is_target: Whether "nan" means that there is none.
+
+    Returns:
+        The text without what UTF-8 files cannot hold; "" where nothing is left or there was no text.
+    """
+    text = UNREADABLE.sub("", value) if isinstance(value, str) else ""
+    return "" if _text_problem(text, text.strip(), is_target) else text
+
+
+def _text_problem(value: str, bare: str, is_target: bool) -> tuple[str, str] | None:
+    if bad := UNREADABLE.search(value):
+        return f"{show(value)} ({_unreadable_kind(bad[0])})", "readable text"
+    if INVISIBLE.fullmatch(value):
+        return f"an empty text, {show(value)}", "text"
+    # A data frame that was written as text holds "nan" where a title was missing; a query "nan" is bread.
+    return (f"{show(value)}, a missing value", "text") if is_target and bare.lower() == "nan" else None
+
+
+def _unreadable_kind(character: str) -> str:
+    return "a NUL character" if character == "\0" else "bytes that are not UTF-8, or half a surrogate pair"
+
+
+def _label_defects(table: RawTable, role: str) -> Iterator[Defect]:
+    for row, value in enumerate(table.columns.get("label", ())):
+        if parse_label(value) is None and (role == "train" or not _no_label(value)):
+            found = "nothing" if _no_label(value) else show(value)
+            yield _defect(table, row, "label", found, "0 or 1", CORRECT)
+
+
+def _extra_defects(table: RawTable, field: str) -> Iterator[Defect]:
+    values = table.columns[field]
+    if UNREADABLE.search("".join(value for value in values if isinstance(value, str))):
+        for row, value in enumerate(values):
+            if isinstance(value, str) and (bad := UNREADABLE.search(value)):
+                found = f"{show(value)} ({_unreadable_kind(bad[0])})"
+                yield _defect(table, row, field, found, "readable text", "save the text as UTF-8 without NUL")
+
+
+def find_contradictions(table: RawTable, target_field: str, bad: set[int]) -> Iterator[Defect]:
+    """Find all rows of each (query, target) pair that has both labels: nobody knows which one is right.
+
+    Args:
+        table: As read.
+        target_field: `category_path` or `item_title`.
+        bad: Rows with another defect; they are not looked at.
+
+    Yields:
+        A defect for each row of such a pair. Texts are compared in NFKC, case-folded, with blanks collapsed.
+    """
+    groups: dict[str, list[int]] = {}
+    labels = [parse_label(value) for value in table.columns.get("label", ())]
+    fold_target = cache(_folded)  # a category path occurs in many rows
+    queries, targets = table.columns["origin_query"], table.columns[target_field]
+    for row, label in enumerate(labels):
+        if label is not None and row not in bad:
+            groups.setdefault(f"{_folded(queries[row])}\n{fold_target(targets[row])}", []).append(row)
+    for rows in groups.values():
+        if len(rows) > 1 and len({labels[row] for row in rows}) > 1:
+            for row in rows:
+                other = next(other for other in rows if labels[other] != labels[row])
+                found = f"{labels[row]}, but {labels[other]} for the same pair at {table.name}:{table.lines[other]}"
+                advice = "correct one of the rows or leave all of the pair out"
+                yield _defect(table, row, "label", found, "one label for one query and target", advice)
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _defect(table: RawTable, row: int, field: str, found: str, expected: str, advice: str, reach: str = ROW) -> Defect:
+    return Defect(table.lines[row], field, found, expected, advice, reach, row)
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a raw value is absent, null or NaN."""
+    return value is ABSENT or value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _no_label(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
+
+
+def parse_label(value: Any) -> int | None:
+    """Read a label given as integer, integral float or text.
+
+    Args:
+        value: As the source had it.
+
+    Returns:
+        0 or 1; None for anything else, True and False among it.
+    """
+    if type(value) is int:
+        return value if value in (0, 1) else None
+    if isinstance(value, str):
+        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1}.get(value.strip())
+    return int(value) if isinstance(value, float) and value in (0.0, 1.0) else None

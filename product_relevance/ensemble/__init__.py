@@ -1,0 +1,1 @@
+"""A finished run as one model: found, checked, loaded, averaged, stacked; files scored."""

@@ -1,0 +1,97 @@
+"""The base of a finished run: loaded again as it was trained on, or refused."""
+
+import logging
+from pathlib import Path
+
+from product_relevance.ensemble import attention
+from product_relevance.ensemble.locate import Located
+from product_relevance.ensemble.manifest import config_sha256
+from product_relevance.models import checkpoints, modeling, quantization
+from product_relevance.models.base_errors import UnusableBaseError
+from product_relevance.models.heads import classifier
+from product_relevance.models.heads.prompt_tokens import use_prompt
+from product_relevance.text.templates import Template
+
+logger = logging.getLogger(__name__)
+
+
+def load_base(found: Located, device: str | None, dtype: str, writes: bool = False):
+    """Load the base that the adapters were trained on, with its tokenizer.
+
+    Args:
+        found: where the run lies.
+        device: "cpu", "cuda"; a GPU when there is one if None.
+        dtype: auto, bfloat16, float32, or nf4: four bits, the rest as auto.
+        writes: let a language model write down its steps before it answers.
+
+    Returns:
+        (tokenizer, model); the tokenizer's pairs stand in the run's prompt where it has one.
+
+    Raises:
+        ValueError: another base than it was, labels of another version, a prompt with no place for steps, or another
+            dtype: float16 cannot hold what the fingerprint of a base is made of.
+    """
+    if dtype not in (*checkpoints.DTYPES, "nf4"):
+        raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4")
+    if "stage" in found.run:
+        raise ValueError(
+            f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
+            "goes on with it"
+        )
+    prompt = Template.from_dict(found.run["template"]).prompt
+    if writes and (prompt is None or prompt.parts["stem"] is None):
+        raise ValueError(
+            f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
+            "has a place {reasoning}, as the shipped breakdown"
+        )
+    run, base = found.run, found.run["base"]
+    device = checkpoints.choose_device(device)
+    in_four_bits, dtype = dtype == "nf4", checkpoints.choose_dtype("auto" if dtype == "nf4" else dtype, device)
+    name, revision = base["name"], base["revision"]
+    try:
+        tokenizer = modeling.load_tokenizer(name, revision)
+        answers = prompt and use_prompt(tokenizer, prompt, run["task"], run["max_length"])
+        kind = {"pooling": run["pooling"], "answers": answers, "writes": writes}
+        model = modeling.load_classifier(
+            name, tokenizer, revision, dtype=dtype, attn_implementation=attention.of_run(found, device, dtype), **kind
+        )
+    except UnusableBaseError as error:
+        told = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
+        raise ValueError(told) from None
+    _check_base(found.folder, run, model)
+    if in_four_bits:
+        _require_adapters(found)
+        model = quantization.quantize(model, device)
+    elif (run["adapter"] or {}).get("quantization") == "nf4":
+        # On e5-small the step from one to the other moved probabilities by .04 on average: docs/training.md.
+        logger.warning(
+            "%s: trained, and its thresholds chosen, on a base in nf4; it is scored in %s, which moves scores: dtype "
+            "nf4 gives those of training",
+            *(found.folder, dtype),
+        )
+    return tokenizer, model.to(device).eval()
+
+
+def _require_adapters(found: Located) -> None:
+    if found.run["adapter"] is None:
+        raise ValueError(f"{found.folder}: its folds are whole models, which cannot be put on a base in nf4")
+
+
+def _check_base(folder: Path, run: dict, model) -> None:
+    base, labels = run["base"], {str(i): label for i, label in classifier.LABELS.items()}
+    if run["labels"] != labels:
+        raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
+    try:
+        modeling.require_positions(model, run["max_length"])
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    checks = {
+        "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
+        "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),
+    }
+    for what, (expected, measured) in checks.items():
+        if expected is not None and (found := measured()) != expected:
+            raise ValueError(
+                f"{folder}: its adapters were trained on another base than {base['name']} as it is now ({what} "
+                f"{found[:12]}, expected {expected[:12]}): restore that base or pin its revision"
+            )

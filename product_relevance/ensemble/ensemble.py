@@ -1,0 +1,308 @@
+"""The ensemble of a run: one base in memory, its fold adapters switched, the mean of their probabilities."""
+
+import copy
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from product_relevance.data import loading
+from product_relevance.data.pairs import read_pairs, read_targets
+from product_relevance.ensemble import canaries, shared_layers, weight_averaging
+from product_relevance.ensemble.base_model import load_base
+from product_relevance.ensemble.locate import locate
+from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.metrics import probabilities
+from product_relevance.models import adapters
+from product_relevance.models.adapter_fit import load_whole
+from product_relevance.models.batching import encode_pairs
+from product_relevance.models.heads.classifier import base_dtype
+from product_relevance.models.predictor import predict_logits
+from product_relevance.models.quantization import is_quantized
+from product_relevance.text.taxonomy import Taxonomy
+from product_relevance.text.templates import Template
+from product_relevance.utils import tasks
+
+logger = logging.getLogger(__name__)
+
+VOTES = ("mean", "majority", "weighted")
+MERGES = ("probabilities", "weights", "vote")
+# Averaging weights is not averaging probabilities. On the 450 QC and 297 QI answers of sample/, mean weights of two
+# e5-small runs that were off by 0.096 and 0.044 on the canaries lost 0.015 and 0.039 of AUC, and changed 1% and 16% of
+# the decisions: too far to pass unasked.
+MAX_DISAGREEMENT = 0.02
+
+
+class RelevanceEnsemble:
+    """Scores (query, target) pairs with every fold model of a run.
+
+    Example:
+        >>> ensemble = RelevanceEnsemble.from_pretrained("runs/quickstart")
+        >>> ensemble.predict([("zapatos rojos", "shoes,women's shoes")])
+        array([0.93])
+    """
+
+    def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path], taxonomy: Taxonomy | None = None):
+        self.model, self.tokenizer, self.folds, self.taxonomy = model, tokenizer, folds, taxonomy
+        self._use_run(run)
+        self._whole = self  # whose model is switched from fold to fold
+        self.manifest, self.vote, self.disagreement, self.run_folders = None, "mean", None, []
+        self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
+
+    def _use_run(self, run: dict) -> None:
+        self.run, self.template, self.decision = run, Template.from_dict(run["template"]), thresholds.of_run(run)
+        self.thresholds = self.decision["thresholds"]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        merge: str = "probabilities",
+        device: str | None = None,
+        dtype: str = "auto",
+        max_disagreement: float = MAX_DISAGREEMENT,
+        reasoning_tokens: int = 0,
+    ) -> "RelevanceEnsemble":
+        """Load an ensemble whole, or not at all.
+
+        Args:
+            name: folder made by train_relevance.py or by `hf download`, or an id on the Hub, `org/name`.
+            revision: commit, tag or branch of the ensemble on the Hub; its folds and base are pinned in it.
+            merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the
+                folds' weights, a pass instead of one a fold; `vote`, `predict` gives the share of folds that say yes.
+            device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
+            dtype: of the base: auto, bfloat16, float32, nf4.
+            max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
+            reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where
+                the run's prompt has a place for them; slow, and thresholds were chosen without it.
+
+        Raises:
+            ValueError: nothing of that name; files, base, template or scores that are not those that were published;
+                mean weights that disagree with the mean of the probabilities; reasoning without a place for it.
+        """
+        if merge not in MERGES:
+            raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
+        found = locate(name, revision)
+        if merge == "weights":
+            tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
+        paths = Template.from_dict(found.run["template"]).paths
+        taxonomy = Taxonomy.load(found.taxonomy, paths) if found.taxonomy else None
+        tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
+        ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
+        ensemble.manifest, ensemble.vote = found.manifest, "majority" if merge == "vote" else "mean"
+        ensemble.run_folders = [found.folder]
+        if found.run["adapter"] is not None and merge != "weights":
+            ensemble._load_adapters()
+        exact = canaries.check(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
+        if merge == "weights":
+            ensemble._merge_weights(found.folder, exact or canaries.measure(ensemble), max_disagreement)
+        ensemble.reasoning_tokens = reasoning_tokens  # from here on: the canaries were scored without
+        return ensemble
+
+    @property
+    def threshold(self) -> float:
+        """The cut with the best positive F1 on the run's out-of-fold scores."""
+        return self.of_task(None).thresholds["f1"]
+
+    def of_task(self, task: str | None) -> "RelevanceEnsemble":
+        """Return the ensemble for one task, on the same model with that task's thresholds; itself if it has one only.
+
+        Raises:
+            ValueError: a task that it was not trained on, or None where it was trained on two.
+        """
+        run = tasks.of_task(self.run, task)
+        if run is self.run:
+            return self
+        one = copy.copy(self)
+        one._use_run(run)
+        return one
+
+    def predict(
+        self,
+        pairs: Iterable,
+        languages: Iterable[str] | None = None,
+        translations: Iterable[str] | None = None,
+        *,
+        task: str | None = None,
+        vote: str | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Return the probability that each target is relevant to its query.
+
+        Args:
+            pairs: n pairs (query, target), in any form of `pairs.read_pairs`; raw text, cleaned as in training.
+            languages: n competition codes, read by templates with a language tag; those of the dicts if None.
+            translations: n English translations, read by templates with one; else those of the dicts, or the query.
+            task: QC or QI, where the run was trained on both.
+            vote: `mean` of the folds' probabilities; `majority`, the share of folds whose probability reaches the
+                threshold; `weighted`, the same with folds weighted by their out-of-fold F1; as loaded if None.
+            progress: show a progress bar.
+
+        Returns:
+            Array of shape (n,) in [0, 1]. For votes the natural cut is 0.5.
+
+        Raises:
+            ValueError: no pair, an unknown vote, a vote of merged weights, lists of unlike length, a missing task.
+        """
+        vote = self.checked_vote(vote)
+        one = self.of_task(task)
+        return one.combine(one.predict_folds(pairs, languages, translations, progress=progress), vote)
+
+    def checked_vote(self, vote: str | None) -> str:
+        """Return the vote that `predict` takes for `vote`; ValueError where there is none of that name."""
+        vote = vote or self.vote
+        if vote not in VOTES:
+            raise ValueError(f"vote {vote!r}: expected one of {', '.join(VOTES)}")
+        if vote != "mean" and self.disagreement is not None:
+            raise ValueError(f"vote {vote!r}: merged weights are one model, without folds to vote; use mean")
+        return vote
+
+    def combine(self, scores: np.ndarray, vote: str = "mean") -> np.ndarray:
+        """Combine fold probabilities of shape (n, folds) into (n,), as `predict` does."""
+        if vote == "mean":
+            return scores.mean(axis=1)
+        weights = np.ones(len(self.folds)) if vote == "majority" else self._fold_f1()
+        return (scores >= self.fold_cuts("f1")) @ (weights / weights.sum())
+
+    def fold_cuts(self, kind: str) -> np.ndarray:
+        """Return the cut of each single fold model, shape (folds,), chosen on such models' out-of-fold scores."""
+        one = self.of_task(None)
+        return np.full(len(one.folds), one.run["thresholds"].get(kind, one.thresholds[kind]))
+
+    def calibrate(self, scores: np.ndarray) -> np.ndarray:
+        """Turn scores of `predict` into calibrated probabilities in the same order.
+
+        Args:
+            scores: means of the folds' probabilities, shape (n,).
+
+        Returns:
+            Shape (n,); the scores themselves until `relevance decide` has chosen a calibration.
+        """
+        return thresholds.calibrated(self.of_task(None).decision, scores)
+
+    def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
+        """Call pairs relevant (1) or not (0) by the run's cuts.
+
+        Args:
+            scores: from `predict`, the mean of the folds, shape (n,).
+            languages: n codes; a language with a cut of its own gets it, any other the global one.
+            kind: f1, macro_f1, or after `relevance decide` expected_f1.
+
+        Returns:
+            Integers of shape (n,).
+        """
+        return thresholds.called(self.of_task(None).decision, scores, languages, kind)
+
+    def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
+        """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""
+        given = read_pairs(pairs, languages, translations, self.template.task)
+        sides = self.template.render(*given, self.taxonomy, tasks)
+        ids = encode_pairs(self.tokenizer, *sides, self.run["max_length"])
+        return self._whole._score(ids, progress)
+
+    def _score(self, ids, progress: bool) -> np.ndarray:
+        pad_id, names, columns = self.tokenizer.pad_token_id, list(self.folds), []
+        if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
+            # the layers below all adapters run once: the same scores, sooner
+            what, bar = (self.model, ids, pad_id, names, self.select, self.shared_layers), f"{len(names)} folds"
+            logits = shared_layers.predict_logits(*what, progress=bar if progress else None)
+            return probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
+        for name in names:
+            self.select(name)
+            rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
+            logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
+            columns.append(probabilities(logits))
+        return np.stack(columns, axis=1)
+
+    def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
+        """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
+        columns = loading.add_run_columns(frame, self.run, translation)
+        pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
+        extra = columns["language"].tolist(), columns["translated_query"].tolist()
+        return self.predict_folds(pairs, *extra, tasks=columns["task"].tolist(), progress=progress)
+
+    @property
+    def dtype(self) -> str:
+        """Of the base's weights, as float32 or nf4."""
+        return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
+
+    def rank(self, query: str, targets: Iterable[str], top_k=None, language=None, translation=None, task=None):
+        """Order targets by relevance to one query.
+
+        Returns:
+            Dicts `index` (place in `targets`), `score`, `target`; best first, `top_k` of them (all if None).
+
+        Raises:
+            ValueError: one text in place of a list of targets, or a target that is no text.
+        """
+        targets = read_targets(query, targets, top_k)
+        languages = None if language is None else [language] * len(targets)
+        translations = None if translation is None else [translation] * len(targets)
+        scores = self.predict([(query, target) for target in targets], languages, translations, task=task)
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return [{"index": int(i), "score": float(scores[i]), "target": targets[i]} for i in order]
+
+    def _load_adapters(self) -> None:
+        for name, path in self.folds.items():
+            self.model = adapters.load_adapter(self.model, str(path), name)
+        self.model.to(self.device).eval()
+        if len(self.folds) == 1:
+            self.select(next(iter(self.folds)))
+            adapters.merge_in_place(self.model)
+        else:
+            adapters.score_in_dtype_of_base(self.model)
+        self.shared_layers = shared_layers.depth(self.model)
+
+    def _merge_weights(self, home: Path, exact: dict, limit: float) -> None:
+        """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""
+        folds = list(self.folds.values())
+        with tempfile.TemporaryDirectory() as folder:
+            if self.run["adapter"] is None:
+                state = weight_averaging.mean_state([path / "model.safetensors" for path in folds])
+                self.model.load_state_dict(state)
+            else:
+                weight_averaging.mean_adapter(folds, Path(folder))
+                self._put_on(folder, "weights")
+                adapters.merge_in_place(self.model)
+        self.folds, self._selected = {"weights": home}, "weights"
+        merged = canaries.measure(self, exact["pairs"])
+        self.disagreement = canaries.disagreement(merged["scores"], exact["scores"])
+        told = (
+            f"merge weights: probabilities differ from the mean of the {len(folds)} folds by up to "
+            f"{self.disagreement:.4f} on {len(exact['pairs'])} canary pairs (limit {limit})"
+        )
+        if not self.disagreement <= limit:
+            raise ValueError(f"{told}: use merge probabilities, or raise max_disagreement if that is good enough")
+        logger.warning(told)
+
+    def select(self, name: str) -> None:
+        """Let `model` be the one of this fold."""
+        if name == self._selected:
+            return
+        if self.run["adapter"] is None:
+            load_whole(self.model, self.folds[name] / "model.safetensors")
+        elif name in getattr(self.model, "peft_config", {}):
+            self.model.set_adapter(name)
+        else:
+            self._put_on(str(self.folds[name]), name)
+            adapters.score_in_dtype_of_base(self.model)
+        self._selected = name
+
+    def _put_on(self, folder: str, name: str) -> None:
+        """Put an adapter on in place of the one before, so that there is never more than one in memory."""
+        base = adapters.take_off(self.model) if self._selected is not None else self.model
+        self.model = adapters.load_adapter(base, folder, name).to(self.device).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def _fold_f1(self) -> np.ndarray:
+        found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run["folds"]}
+        return np.array([found.get(name) or 1.0 for name in self.folds])

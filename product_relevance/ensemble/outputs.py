@@ -1,0 +1,102 @@
+"""Files of predictions: the format that a name asks for, and what a finished one was made of."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from product_relevance.data.submission import answers, write_submission
+from product_relevance.utils.files import atomic_write, sha256_of, write_table
+
+LINES, SEPARATORS = (".txt", ".jsonl"), {".csv": ",", ".tsv": "\t"}
+FORMATS = (*LINES, *SEPARATORS, ".parquet")
+MADE_OF = b"made_of"  # key in the metadata of the scores beside an output
+
+
+def scores_path(target: Path) -> Path:
+    """Return where the scores of an output lie."""
+    return target.with_name(target.name + ".scores.parquet")
+
+
+def require_format(output: str | Path, formats: tuple[str, ...] = FORMATS) -> None:
+    """Refuse an output whose name asks for a format that is not written.
+
+    Raises:
+        ValueError: Another ending, or none.
+    """
+    suffix = Path(output).suffix
+    if suffix.lower() not in formats:
+        raise ValueError(
+            f"--output {output}: found {f'the ending {suffix}' if suffix else 'no ending'}, expected one of "
+            f"{', '.join(formats)}: {' and '.join(LINES)} are JSON lines, the competition's format"
+        )
+
+
+def write_output(records: pd.DataFrame, scores: pd.DataFrame, target: Path, asked: dict, parts: Path) -> None:
+    """Write predictions and, beside them, their scores with what both were made of; the predictions appear last.
+
+    Args:
+        records: n rows from `read_records`.
+        scores: n rows with `prediction` and `score`.
+        target: .txt and .jsonl hold JSON lines in the competition's format; .csv, .tsv and .parquet hold a table of
+            the same fields and the score.
+        asked: What the predictions depend on, as JSON.
+        parts: Folder for the file until it is whole.
+    """
+    whole = parts / f"whole{target.suffix}"
+    _write(records, scores, whole)
+    table = pa.Table.from_pandas(scores, preserve_index=False)
+    made = {**(table.schema.metadata or {}), MADE_OF: made_of(asked, sha256_of(whole))}
+    with atomic_write(scores_path(target), "wb") as file:
+        pq.write_table(table.replace_schema_metadata(made), file)
+    with atomic_write(target, "wb") as file, open(whole, "rb") as source:
+        shutil.copyfileobj(source, file)
+
+
+def made_of(asked: dict, sha256: str) -> bytes:
+    """Return the metadata of scores whose output has these bytes."""
+    return json.dumps({"asked": asked, "sha256": sha256}, sort_keys=True).encode()
+
+
+def require_same(target: Path, asked: dict) -> None:
+    """Accept an output that is there if the same inputs made it and nobody changed it since.
+
+    Raises:
+        ValueError: Another one; the message says what differs.
+    """
+    way_out = "add --overwrite to replace it"
+    try:
+        found = json.loads(pq.read_metadata(scores_path(target)).metadata[MADE_OF])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{target} is there already, and nothing says what it was made of; {way_out}") from None
+    names = sorted(asked.keys() | found["asked"].keys())
+    if other := [name for name in names if asked.get(name) != found["asked"].get(name)]:
+        raise ValueError(f"{target} is there already, made with another {', '.join(other)}; {way_out}")
+    if sha256_of(target) != found["sha256"]:
+        raise ValueError(f"{target} is there already, and was changed since it was written; {way_out}")
+
+
+def digest(*values: object) -> str:
+    """Return the sha256 of values as JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _write(records: pd.DataFrame, scores: pd.DataFrame, path: Path) -> None:
+    predictions = scores["prediction"].to_numpy()
+    if path.suffix.lower() in LINES:
+        write_submission(records, predictions, path)
+        return
+    table = pd.DataFrame(list(answers(records, predictions)))
+    table["score"] = np.asarray(scores["score"])
+    if table["id"].map(type).nunique() > 1:  # numbers and texts, which a column cannot hold together
+        table["id"] = table["id"].astype(str)
+    if path.suffix.lower() == ".parquet":
+        write_table(table, path)
+        return
+    with atomic_write(path) as file:
+        table.to_csv(file, index=False, sep=SEPARATORS[path.suffix.lower()], lineterminator="\n")

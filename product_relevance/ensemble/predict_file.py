@@ -1,0 +1,265 @@
+"""A whole file scored in chunks, each safe on disk before the next, so that an interrupted one goes on."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from product_relevance.data import loading
+from product_relevance.data.arguments import MAX_MISSING
+from product_relevance.data.records import read_records
+from product_relevance.data.sources.tables import Source
+from product_relevance.ensemble import outputs, path_consistency
+from product_relevance.evaluation import thresholds
+from product_relevance.utils import console
+from product_relevance.utils.files import sha256_of, write_table
+from product_relevance.utils.run_folder import write_json
+from product_relevance.utils.tasks import BOTH
+
+logger = logging.getLogger(__name__)
+
+
+def read_for(ensemble, file: str | Source, role: str, on_bad_rows: str = "error"):
+    """Read records for an ensemble; for one of both tasks the file says which of them it is.
+
+    Returns:
+        (the ensemble of that task, the records)
+
+    Raises:
+        ValueError: bad records.
+    """
+    both = ensemble.run["task"] == BOTH
+    frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
+    if "given_language" in frame:  # prepared records: the run corrects languages itself, and cuts go by the given one
+        frame = frame.assign(language=frame["given_language"])
+    return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
+
+
+def score_records(
+    ensemble, frame: pd.DataFrame, *, vote: str | None = None, translation: str | None = None, progress: bool = False
+):
+    """Score records with the columns that the run was trained with.
+
+    A record without a usable query or target (its `defect` says so) gets the share of positives in the run's
+    training data as its probability: there is nothing else to go by.
+
+    Returns:
+        (probabilities of shape (n,), fold probabilities of shape (n, folds)).
+    """
+    vote = ensemble.checked_vote(vote)
+    folds = ensemble.score_folds(frame, translation, progress)
+    scores = ensemble.combine(folds, vote)
+    unusable = (frame["defect"] != "").to_numpy()
+    prior = ensemble.run["data"]["positive"]
+    return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
+
+
+def cut(ensemble, threshold: str, vote: str) -> float:
+    """Return the probability from which a pair counts as relevant.
+
+    Raises:
+        ValueError: neither a threshold that the run has, such as f1, nor a number from 0 to 1.
+    """
+    if threshold in ensemble.thresholds:
+        return 0.5 if vote != "mean" else ensemble.thresholds[threshold]
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        names = ", ".join(ensemble.thresholds)
+        raise ValueError(f"--threshold {threshold}: expected {names}, or a number from 0 to 1")
+    return value
+
+
+def cuts(ensemble, threshold: str, vote: str, languages) -> np.ndarray:
+    """Return the cut of each row, shape (n,): of its language, where the run has cuts by language; else of all."""
+    limit = cut(ensemble, threshold, vote)
+    if vote != "mean" or threshold not in ensemble.thresholds:
+        return np.full(len(languages), limit)
+    return thresholds.row_cuts(ensemble.decision, languages, threshold)
+
+
+def score_unlabelled(
+    folder: str, file: str | Source, *, translation=None, max_missing_translations=MAX_MISSING, on_bad_rows="error"
+) -> dict:
+    """Score records that no fold of a run trained on, for `nested.decide_run` and a stack; no label is read.
+
+    Args:
+        folder: of the run.
+        file: the records.
+        translation, max_missing_translations, on_bad_rows: as in `predict_file`.
+
+    Returns:
+        scores (the mean of the folds, shape (n,)) and folds (probabilities, shape (n, folds)) of the n records that
+        are of use, and source, the file's name.
+
+    Raises:
+        ValueError: no run there, or bad records.
+    """
+    from product_relevance.ensemble.ensemble import RelevanceEnsemble
+
+    ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
+    frame = read_records(file, task=ensemble.run["task"], role="test", on_bad_rows=on_bad_rows)
+    frame = frame[frame["defect"] == ""].reset_index(drop=True)
+    loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
+    folds = ensemble.score_folds(frame, translation, progress=True)
+    return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
+
+
+def predict_file(
+    ensemble,
+    file: str | Source,
+    output: str,
+    *,
+    vote: str | None = None,
+    threshold: str = "f1",
+    translation: str | None = None,
+    max_missing_translations: float = MAX_MISSING,
+    on_bad_rows: str = "error",
+    chunk_rows: int = 5000,
+    consistent_ancestors: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Write `output`, in the format that its name asks for, and beside it `<output>.scores.parquet`.
+
+    An output that the same file, run and options made is left as it is.
+
+    Args:
+        ensemble: RelevanceEnsemble or RelevanceStack.
+        file: records to score.
+        output: .txt or .jsonl for a submission, in the competition's JSON lines; .csv, .tsv, .parquet for a table.
+        vote: how the folds' scores are combined.
+        threshold: name of a cut of the run, or a number.
+        translation: as in `score_records`.
+        max_missing_translations: see `translation.add_translation`.
+        on_bad_rows: "error" stops at rows with a defect; "skip" predicts them as far as they can be read.
+        chunk_rows: rows between two safe points.
+        consistent_ancestors: raise the score of a path to those of the paths below it, see `ancestors.consistent`.
+        overwrite: replace the output.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        ValueError: bad records, an output of another format, or one that was made of something else.
+    """
+    target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(vote)
+    outputs.require_format(output)
+    ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
+    loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
+    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
+    key = _score_key(ensemble, file, frame, vote, translation)
+    asked = key | {"threshold": threshold, "consistent_ancestors": consistent_ancestors}
+    if target.exists() and not overwrite:
+        outputs.require_same(target, asked)
+        shutil.rmtree(parts, ignore_errors=True)
+        return f"{target}: complete, nothing to do"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _claim_parts(parts, key | {"rows": chunk_rows})
+    scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
+    told = _look_up_paths(ensemble, frame, scores)
+    if consistent_ancestors:
+        told += _agree(ensemble, frame, scores)
+    scores = _decide(ensemble, scores, limits, vote)
+    outputs.write_output(frame, scores, target, asked, parts)
+    shutil.rmtree(parts)
+    share, beside = scores["prediction"].mean(), outputs.scores_path(target).name
+    shown = " to ".join(sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"}))
+    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}{told}"
+
+
+def predict_frame(
+    ensemble,
+    frame: pd.DataFrame,
+    *,
+    vote: str | None = None,
+    threshold: str = "f1",
+    translation: str | None = None,
+    chunk_rows: int = 5000,
+) -> pd.DataFrame:
+    """Score records in memory; arguments as in `predict_file`.
+
+    Returns:
+        The table that `predict_file` writes beside a submission: id, language, score, a column a fold, prediction.
+    """
+    vote = ensemble.checked_vote(vote)
+    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
+    chunks = [frame.iloc[start : start + chunk_rows] for start in range(0, len(frame), chunk_rows)]
+    tables = [_score_chunk(ensemble, chunk, vote, translation) for chunk in chunks]
+    scores = pd.concat(tables, ignore_index=True)
+    _look_up_paths(ensemble, frame, scores)
+    return _decide(ensemble, scores, limits, vote)
+
+
+def _score_chunk(ensemble, chunk: pd.DataFrame, vote: str, translation: str | None) -> pd.DataFrame:
+    scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
+    table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
+    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)})
+
+
+def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd.DataFrame:
+    scores["prediction"] = (scores["score"] >= limits).astype(int)
+    if vote == "mean" and "decision" in ensemble.run:
+        scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
+    return scores
+
+
+def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """Add the column `path_known`: is the path in the tree of the run's training paths, in part, or not at all?"""
+    tree = getattr(ensemble, "taxonomy", None)
+    paths = frame["target"].where((frame["task"] == "QC") & (frame["defect"] == ""))
+    if tree is None or paths.isna().all():
+        return ""
+    scores["path_known"] = paths.map({path: tree.match(path)[0] for path in paths.dropna().unique()}).to_numpy()
+    shares = scores["path_known"].value_counts(normalize=True)
+    partial, none = (shares.get(match, 0.0) for match in ("partial", "none"))
+    return f"; paths unknown to the training records: {partial:.1%} in part, {none:.1%} wholly"
+
+
+def _agree(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
+    tree = getattr(ensemble, "taxonomy", None)
+    scores["score"], pairs, raised = path_consistency.consistent(frame, scores["score"].to_numpy(), tree)
+    return f"; {raised} scores raised by {pairs} pairs of a path and one below it"
+
+
+def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
+    """Return what the scores of a file depend on."""
+    table = translation is not None and Path(translation).is_file()
+    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
+    key["translation"] = sha256_of(translation) if table else translation
+    if isinstance(file, Source) and file.split:
+        key["split"] = file.split  # the digest of a folder is that of all its splits
+    return key
+
+
+def _run_key(ensemble) -> str:
+    return outputs.digest(ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0))
+
+
+def _claim_parts(parts: Path, key: dict) -> None:
+    """Keep the chunks of an interrupted prediction of the same file by the same run; drop any others."""
+    manifest = parts / "manifest.json"
+    try:
+        same = json.loads(manifest.read_text(encoding="utf-8")) == key
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(parts, ignore_errors=True)
+        parts.mkdir(parents=True)
+        write_json(manifest, key)
+
+
+def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, translation) -> pd.DataFrame:
+    starts = range(0, len(frame), chunk_rows)
+    with console.bar(total=len(frame), desc="predict", unit="pair") as bar:
+        for start in starts:
+            path = parts / f"{start:09d}.parquet"
+            chunk = frame.iloc[start : start + chunk_rows]
+            if not path.exists():
+                write_table(_score_chunk(ensemble, chunk, vote, translation), path)
+            bar.update(len(chunk))
+    return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)

@@ -1,0 +1,102 @@
+"""The trunk of an ensemble: the layers below all of its adapters, run once a batch for all of its folds."""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from product_relevance.models.adapters import layer_stack
+from product_relevance.models.batching import pad_on
+from product_relevance.models.heads.classifier import HEAD
+from product_relevance.models.modeling import evaluating
+from product_relevance.models.predictor import budget, over_batches
+
+
+def depth(model) -> int:
+    """Count the layers of a base that no adapter of a PeftModel changes, from the lowest one up.
+
+    Returns:
+        0 where nothing can be shared: no adapter, one on the lowest layer or outside the layers, or layers that read
+        others' keys and values past the one below them (Gemma 3n).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    changed = [name for name, module in model.named_modules() if isinstance(module, kinds) and not HEAD.search(name)]
+    found = layer_stack(model)
+    if not changed or found is None or getattr(model.config, "num_kv_shared_layers", 0):
+        return 0
+    stack = found[0] + "."
+    if not all(name.startswith(stack) for name in changed):
+        return 0
+    return min(int(name.removeprefix(stack).split(".")[0]) for name in changed)
+
+
+def predict_logits(
+    model,
+    ids: list[list[int]],
+    pad_id: int,
+    folds: Sequence[str],
+    select: Callable[[str], None],
+    shared: int,
+    *,
+    max_tokens: int | None = None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Score tokenised pairs with every fold, the trunk once: the same operations as fold by fold, so the same scores.
+
+    Args:
+        model: PeftModel that holds all folds.
+        ids: n lists of token ids.
+        pad_id: pad token.
+        folds: K names of adapters.
+        select: makes the adapter of a name the active one.
+        shared: lowest layers that make the trunk, at least 1; from `depth`.
+        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
+        progress: description of a progress bar; none when None.
+
+    Returns:
+        float32 array of shape (n, K, 2), in the order of `ids`.
+
+    Raises:
+        ValueError: a logit is not finite.
+    """
+    device = next(model.parameters()).device
+    lower = list(layer_stack(model)[1])[:shared]
+
+    def forward(rows: list[list[int]]) -> torch.Tensor:
+        batch, found, states = pad_on(device, rows, pad_id), [], []
+        for name in folds:
+            select(name)
+            with _replaying(lower, states[0]) if states else _recording(lower[-1], states):
+                found.append(model(**batch).logits.float())
+        return torch.stack(found, dim=1)
+
+    max_tokens = max_tokens or budget(model, device)
+    with evaluating(model):
+        shape = (len(folds), 2)
+        return over_batches(forward, ids, shape, device.type, max_tokens=max_tokens, progress=progress)
+
+
+@contextmanager
+def _recording(layer, states: list):
+    """Put what a layer gives into `states`."""
+    hook = layer.register_forward_hook(lambda _module, _inputs, output: states.append(output))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _replaying(layers, output):
+    """Let each of some layers give what the last of them gave; whatever passes between them is then of no account."""
+    try:
+        for layer in layers:
+            layer.forward = lambda *_, **__: output
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)

@@ -1,0 +1,1 @@
+"""Labels and scores in, figures out: metrics, thresholds, calibration, reports; without torch."""

@@ -1,0 +1,167 @@
+"""Figures of calibrations and cuts on rows that neither was fitted on, and the choice written into a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import log_loss, roc_auc_score
+
+from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.calibration import METHODS
+from product_relevance.evaluation.confusion import rates
+from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.report import decision_table, write_report
+from product_relevance.utils import run_folder
+from product_relevance.utils.tasks import of_task
+
+PARTS = 5  # where a run has one fold only
+OTHERS, SAME = "other folds", "the same rows (optimistic)"
+SHRINKAGE = 1000
+
+# What is fitted on rows, and what it makes of rows: probabilities (n,) and, by kind of cut, 0 or 1 (n,).
+Fit = Callable[[pd.DataFrame], Any]
+Use = Callable[[Any, pd.DataFrame], tuple[np.ndarray, dict[str, np.ndarray]]]
+
+
+def parts(oof: pd.DataFrame) -> np.ndarray:
+    """Name the part of each out-of-fold row: its fold, or one of five by its id where there is one fold only.
+
+    A calibration and a cut have so few parameters that rows of one query on both sides tell them nothing; the models
+    themselves never saw any of these rows.
+    """
+    if oof["fold"].nunique() > 1:
+        return oof["fold"].astype(str).to_numpy(object)
+    hashes = pd.util.hash_pandas_object(oof["id"].astype(str), index=False)
+    return (hashes % PARTS).astype(str).to_numpy(object)
+
+
+def judge(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Judge the rows of each part with what was fitted on the other parts only.
+
+    Args:
+        oof: n out-of-fold rows with id, fold and whatever `fit` and `use` read.
+        fit: Gets rows with labels.
+        use: Gets what was fitted, and rows whose labels it must not read.
+
+    Returns:
+        Probabilities of shape (n,), and by kind of cut 0 or 1, shape (n,).
+
+    Raises:
+        ValueError: There is one part only.
+    """
+    names = parts(oof)
+    if len(set(names)) < 2:
+        raise ValueError(f"{len(oof)} out-of-fold rows in one part: too few to fit on some and judge the others")
+    scores, called = np.empty(len(oof)), {}
+    for name in sorted(set(names)):
+        judged = names == name
+        scores[judged], decided = use(fit(oof[~judged]), oof[judged])
+        for kind, values in decided.items():
+            called.setdefault(kind, np.zeros(len(oof)))[judged] = values
+    return scores, called
+
+
+def figures(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> list[dict[str, Any]]:
+    """Measure one way to decide, on rows that it was not fitted on and, beside it, on those that it was.
+
+    Returns:
+        Two rows with `names`, fitted on, f1 and expected_f1 (F1 at the cuts of these kinds), macro_f1, auc, ece,
+        log_loss. The first is honest; the second shows how optimistic the usual way is.
+
+    Raises:
+        ValueError: As `judge`.
+    """
+    honest, same = judge(oof, fit, use), use(fit(oof), oof)
+    labels = oof["label"].to_numpy(int)
+    return [names | {"fitted on": o} | _measured(labels, *r) for o, r in ((OTHERS, honest), (SAME, same))]
+
+
+def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarray]) -> dict[str, float]:
+    found = {}
+    for kind, values in called.items():
+        outcome = rates(labels, np.asarray(values, dtype=np.float64), [0.5])
+        found[kind] = float(outcome["macro_f1" if kind == "macro_f1" else "f1"][0])
+    both = 0 < labels.sum() < len(labels)
+    found |= {"auc": float(roc_auc_score(labels, scores)) if both else None}
+    return found | {
+        "ece": reliability(labels, scores)["ece"],
+        "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
+    }
+
+
+def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
+    """Return the `fit` and `use` of a calibration with its cuts, for rows with label, score and given_language."""
+
+    def fit(rows: pd.DataFrame) -> dict[str, Any]:
+        chosen = rows["label"], rows["score"], rows["given_language"].tolist()
+        return thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
+
+    def use(decision: dict[str, Any], rows: pd.DataFrame):
+        scores, codes = rows["score"].to_numpy(float), rows["given_language"].tolist()
+        called = {kind: scores >= thresholds.row_cuts(decision, codes, kind) for kind in thresholds.KINDS}
+        return thresholds.calibrated(decision, scores), called
+
+    return fit, use
+
+
+def compare(oof: pd.DataFrame, method: str, shrinkage: float) -> list[dict[str, Any]]:
+    """Measure every calibration with global cuts, and the given one with cuts by language."""
+    ways = [(name, "global") for name in METHODS] + [(method, "language")]
+    return [
+        row
+        for name, by in ways
+        for row in figures(oof, *way(name, by, shrinkage), calibration=name, cuts=f"by {by}" if by != "global" else by)
+    ]
+
+
+def decide_run(
+    folder: str,
+    method: str = "isotonic",
+    by: str = "global",
+    shrinkage: float = SHRINKAGE,
+    unlabelled: dict[str, Any] | None = None,
+    match: str = "folds",
+    dry_run: bool = False,
+) -> str:
+    """Choose calibration and cuts of a finished run, and write them into its run.json and report.
+
+    Args:
+        folder: Of the run.
+        method: Of calibration: none, temperature, isotonic.
+        by: Of the cuts: global, or language.
+        shrinkage: See `thresholds.fit_decision`.
+        unlabelled: From `prediction.score_unlabelled`; with it the cuts are moved to where the mean of the folds lies.
+        match: What its mean and deviation there are matched to: `folds`, the single folds' on the same rows, or
+            `training`, those of the out-of-fold scores; see `thresholds.fit_spread`.
+        dry_run: Compare and write nothing.
+
+    Returns:
+        A table for the terminal.
+
+    Raises:
+        ValueError: No run there, or one without out-of-fold rows; a match without rows to match on.
+    """
+    thresholds.check_match(match, unlabelled)
+    content = of_task(run_folder.load_run(folder), None)
+    names = [fold["name"] for fold in content["folds"]]
+    oof = run_folder.read_oof(folder, names)
+    if oof is None or "given_language" not in oof:
+        raise ValueError(
+            f"{folder}: no out-of-fold scores with languages to choose on; train folds (train_relevance.py --fold all)"
+        )
+    chosen = oof["label"], oof["score"], oof["given_language"].tolist()
+    decision = thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
+    decision |= {"from": content["thresholds_from"], "figures": compare(oof, method, shrinkage)}
+    if unlabelled is not None:
+        decision = thresholds.moved(decision, unlabelled, oof["score"], match)
+    thresholds.check(decision)
+    if not dry_run:
+        run_folder.write_json(Path(folder) / "run.json", content | {"decision": decision})
+        honest, _ = judge(oof, *way(method, by, shrinkage))
+        histories = {
+            name: run_folder.read_json(run_folder.fold_folder(folder, name) / "fold.json")["history"] for name in names
+        }
+        write_report(folder, content | {"decision": decision}, oof.assign(calibrated=honest), histories)
+    return decision_table(decision)

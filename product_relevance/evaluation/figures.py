@@ -1,0 +1,282 @@
+"""Draw what a run measured: F1 over cuts, bars per language, reliability, loss curves."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
+
+from product_relevance.evaluation.intervals import FEW_ROWS
+from product_relevance.evaluation.metrics import floor, scores_report, threshold_curve
+from product_relevance.evaluation.reliability import reliability
+from product_relevance.utils.files import atomic_write
+
+# Okabe and Ito 2008, "Color Universal Design": told apart with every common colour blindness.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, FAINT = "#222222", "#DDDDDD"
+DPI = 130
+FEW = 20  # pairs; the share of relevant ones among fewer jumps about
+
+
+def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike) -> None:
+    """Draw positive F1, precision, recall and macro-F1 over all cuts, with the chosen cut and the floor.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        threshold: The chosen cut.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: Bad labels or scores.
+    """
+    curve, lowest = threshold_curve(labels, scores, 501), floor(labels)["f1"]
+    at = scores_report(labels, scores, threshold)["f1"]
+    figure, axes = _canvas(8, 5)
+    some = curve["predicted"] > 0  # precision has no meaning where no row is called relevant
+    lines = {"f1": (BLUE, "-", 2.4), "macro_f1": (RED, "-", 2.0), "precision": (GREEN, "--", 1.5)}
+    names = {"f1": "positive F1", "macro_f1": "macro-F1", "precision": "precision", "recall": "recall"}
+    for key, (colour, style, width) in (lines | {"recall": (PURPLE, ":", 2.0)}).items():
+        shown = some if key == "precision" else slice(None)
+        axes.plot(curve["threshold"][shown], curve[key][shown], style, color=colour, lw=width, label=names[key])
+    axes.axhline(lowest, color=INK, lw=1, ls=(0, (6, 3)), label=f"floor: all relevant, F1 {lowest:.3f}")
+    axes.axvline(threshold, color=INK, lw=1, ls="-.", label=f"chosen cut {threshold:.3f}")
+    axes.plot([threshold], [at], "o", color=BLUE, mec="white", ms=8, zorder=5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="cut: relevant from this probability on", ylabel="value")
+    axes.set_title(f"Positive F1 is {at:.3f} at the chosen cut, {at - lowest:+.3f} against the floor", loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    save(figure, path)
+
+
+def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Draw positive F1 of each language beside its floor, and AUC beside chance.
+
+    Bars start at zero and a line across each shows its floor: the share of relevant pairs differs by language, and F1
+    alone mostly shows that. Whiskers are 95% intervals over queries, where the report has them.
+
+    Args:
+        report: From `scores_report` with languages.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: The report has no languages.
+    """
+    languages = report.get("by_language")
+    if not languages:
+        raise ValueError("report: found no by_language, expected scores_report(..., languages=...)")
+    order = sorted(languages, key=lambda c: (not languages[c].get("seen", True), -languages[c]["rows"], c))
+    groups = [languages[code] for code in order]
+    figure = Figure(figsize=(max(6.0, 2.2 + 0.72 * len(order)), 7), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _bars(upper, groups, "f1", [group["floor_f1"] for group in groups])
+    _bars(lower, groups, "auc", [0.5] * len(groups))
+    upper.set_title(f"Positive F1 at the threshold {report['threshold']:.3f}", loc="left")
+    lower.set_title("AUC", loc="left")
+    upper.set_ylabel("positive F1")
+    lower.set_ylabel("AUC")
+    lower.set_xticks(range(len(order)), [_language_label(code, languages[code]["rows"]) for code in order])
+    lower.set_xlabel("language and its rows")
+    figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def reliability_diagram(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    path: str | os.PathLike,
+    calibrated: ArrayLike | None = None,
+    queries: ArrayLike | None = None,
+) -> None:
+    """Draw the share of relevant pairs over their score, with a histogram of the scores.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        path: The PNG to write.
+        calibrated: The same rows after calibration, shape (n,), drawn as a second line.
+        queries: Query of each row, shape (n,), for the error bars, which count each query once.
+
+    Raises:
+        ValueError: Bad labels or scores.
+    """
+    found = reliability(labels, scores, queries=queries)
+    figure = Figure(figsize=(6, 6.8), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
+    lower.stairs(found["count"], found["edges"], fill=True, color=SKY, ec=BLUE)
+    if calibrated is None:
+        title = f"Scores miss the true share by {found['ece']:.3f} on average (ECE)"
+        _reliability_line(upper, found, BLUE, "this model", gap=True)
+    else:
+        after = reliability(labels, calibrated, queries=queries)
+        title = f"Calibration brings the error (ECE) from {found['ece']:.3f} to {after['ece']:.3f}"
+        _reliability_line(upper, found, BLUE, f"scores (bins of {FEW} pairs or more)", least=FEW)
+        _reliability_line(upper, after, GREEN, "calibrated on the other folds", least=FEW)
+        lower.stairs(after["count"], after["edges"], color=GREEN, lw=1.8)
+    upper.legend(loc="upper left", frameon=False)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of relevant pairs")
+    upper.set_title(title, loc="left")
+    lower.set(xlabel="score (probability of relevance), mean of each bin above", ylabel="pairs")
+    lower.yaxis.set_major_formatter("{x:,.0f}")
+    plain_axes(upper)
+    plain_axes(lower)
+    save(figure, path)
+
+
+def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: str, least=1, gap=False) -> None:
+    filled = found["count"] >= least
+    score, positive = found["score"][filled], found["positive"][filled]
+    if gap:
+        axes.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
+    below, above = positive - found["low"][filled], found["high"][filled] - positive
+    bars = {"elinewidth": 1, "capsize": 3}
+    axes.errorbar(score, positive, (below, above), fmt="o-", color=colour, lw=1.5, ms=6, label=name, **bars)
+
+
+def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
+    """Draw training loss, evaluation loss and evaluation AUC over steps, one colour a fold.
+
+    Args:
+        histories: Fold name to the Trainer's log_history.
+        path: The PNG to write.
+    """
+    figure = Figure(figsize=(8, 7), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    colours = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000")
+    for index, history in enumerate(histories.values()):
+        colour = colours[index % len(colours)]
+        upper.plot(*_logged(history, "loss"), "-", color=colour, lw=1.2, alpha=0.55)
+        upper.plot(*_logged(history, "eval_loss"), "o--", color=colour, lw=1.8, ms=6, mec="white")
+        lower.plot(*_logged(history, "eval_auc"), "o--", color=colour, lw=1.8, ms=6, mec="white")
+    upper.set_ylabel("cross-entropy loss")
+    lower.set(xlabel="optimizer step", ylabel="AUC")
+    upper.set_title(_loss_title(histories), loc="left")
+    lower.set_title("AUC on the fold's evaluation rows", loc="left")
+    kinds = [("-", None, "training"), ("--", "o", "evaluation")]
+    upper.legend(handles=[Line2D([], [], color=INK, ls=s, marker=m, label=n) for s, m, n in kinds], frameon=False)
+    folds = [Line2D([], [], color=colours[i % len(colours)], lw=3, label=fold) for i, fold in enumerate(histories)]
+    if folds:
+        figure.legend(handles=folds, loc="outside right center", frameon=False)
+    for axes, keys in ((upper, ("loss", "eval_loss")), (lower, ("eval_auc",))):
+        plain_axes(axes)
+        if not any(_logged(history, key)[0] for history in histories.values() for key in keys):
+            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=INK, transform=axes.transAxes)
+            axes.set_yticks([])
+    save(figure, path)
+
+
+def run_pictures(
+    folder: Path, oof: pd.DataFrame | None, whole: Mapping[str, Any] | None, histories: Mapping[str, list[dict]]
+) -> dict[str, str]:
+    """Draw every picture of a run's report.
+
+    Args:
+        folder: Where to.
+        oof: Rows with label, score, and after `relevance decide` calibrated; None where no fold validated.
+        whole: From `scores_report` on these rows.
+        histories: Fold name to the Trainer's log_history.
+
+    Returns:
+        Title to file name.
+    """
+    drawn = {}
+    if oof is not None:
+        f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
+        reliability_diagram(
+            oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"), oof.get("query_digest")
+        )
+        drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
+    if whole and whole.get("by_language"):
+        language_bars(whole, folder / "languages.png")
+        drawn["F1 and AUC per language"] = "languages.png"
+    if any(histories.values()):
+        loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
+        drawn["Loss and AUC while training"] = "loss.png"
+    return drawn
+
+
+def _loss_title(histories: Mapping[str, list[dict]]) -> str:
+    lasts = [steps[1][-1] for steps in (_logged(h, "eval_loss") for h in histories.values()) if steps[1]]
+    if not lasts:
+        return "Loss by fold"
+    ends = sorted({f"{min(lasts):.3f}", f"{max(lasts):.3f}"})
+    return f"Evaluation loss ends at {' to '.join(ends)}"
+
+
+def _logged(history: list[dict], key: str) -> tuple[list, list]:
+    # A resumed run logs a step again; the later entry counts.
+    values = {entry["step"]: entry[key] for entry in history if entry.get(key) is not None and "step" in entry}
+    steps = sorted(values)
+    return steps, [values[step] for step in steps]
+
+
+def _language_label(code: str, rows: int) -> str:
+    return f"{code}\n{rows:,}" + ("\nfew rows" if rows < FEW_ROWS else "")
+
+
+def _bars(axes: Axes, groups: list[dict], key: str, floors: list[float]) -> None:
+    for place, (group, lowest) in enumerate(zip(groups, floors, strict=True)):
+        value, span = group[key], group.get(f"{key}_interval")
+        axes.hlines(lowest, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
+        if value is None:
+            axes.annotate("one\nclass", (place, 0), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+            continue
+        axes.bar(place, value, 0.68, zorder=3, **_look(group))
+        if span:
+            axes.vlines(place, *span, color="white", lw=5, zorder=5)  # an outline, seen on any bar
+            axes.vlines(place, *span, color=INK, lw=1.6, zorder=5)
+        # at the foot of the bar, where neither the floor nor a whisker crosses it
+        axes.annotate(
+            f"{value:.3f}", (place, 0), (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=8,
+            color="white", zorder=6, bbox={"boxstyle": "round,pad=0.15", "fc": INK, "ec": "none"},
+        )  # fmt: skip
+    axes.set(ylim=(0, 1.04), xlim=(-0.7, len(groups) - 0.3))
+    plain_axes(axes)
+    axes.grid(visible=False, axis="x")
+
+
+def _look(group: Mapping[str, Any]) -> dict[str, Any]:
+    pale = {"alpha": 0.3} if group.get("rows", FEW_ROWS) < FEW_ROWS else {}
+    if group.get("seen", True):
+        return {"facecolor": BLUE, "edgecolor": BLUE} | pale
+    return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"} | pale
+
+
+def _bar_keys(groups: list[dict]) -> list:
+    keys = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
+    if any(group.get("f1_interval") for group in groups):
+        keys.append(Line2D([], [], color=INK, ls="none", marker="|", ms=12, label="95% interval over queries"))
+    if any("seen" in group for group in groups):
+        keys.append(Patch(**_look({"seen": True}), label="trained on"))
+        keys.append(Patch(**_look({"seen": False}), label="never trained on"))
+    if any(group["rows"] < FEW_ROWS for group in groups):
+        keys.append(Patch(facecolor=BLUE, alpha=0.3, label=f"pale: fewer than {FEW_ROWS} rows"))
+    return keys
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    # Figure without pyplot: no global state, no display, safe in threads.
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    plain_axes(axes)
+    return figure, axes
+
+
+def plain_axes(axes: Axes) -> None:
+    """Give axes the plain look of all pictures: a faint grid, no frame."""
+    axes.grid(color=FAINT, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a picture as PNG under a temporary name, then rename it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png")

@@ -1,0 +1,272 @@
+"""Measure how well scores tell relevant pairs from irrelevant ones, and choose the cut between them.
+
+A score is the probability of relevance; a pair is called relevant when its score >= threshold.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from product_relevance.evaluation.confusion import checked, checked_labels, possible_cuts, rates, refuse_nonfinite
+from product_relevance.evaluation.intervals import bootstrap_intervals
+from product_relevance.evaluation.reliability import reliability
+from product_relevance.text.language_codes import normal_code, normal_codes
+
+
+def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> tuple[float, float]:
+    """Find the cut with the highest F1, by exact search over all distinct cuts in O(n log n).
+
+    A cut lies halfway between two neighbouring distinct scores, so that rounding a score does not move a row
+    across it. "All relevant" lies halfway between 0 and the lowest score, "none" between the highest and 1.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Any finite numbers, higher is more relevant, shape (n,).
+        metric: "f1" of the positive class, or "macro_f1", the mean of both classes' F1.
+
+    Returns:
+        The threshold, and the metric's value there. Of equally good cuts the one closest to .5, then the lower.
+
+    Raises:
+        ValueError: Unknown metric, empty or unequal shapes, a label outside 0/1, a score that is not finite.
+    """
+    if metric not in ("f1", "macro_f1"):
+        raise ValueError(f"metric: found {metric!r}, expected 'f1' or 'macro_f1'")
+    labels, scores = checked(labels, scores)
+    cuts = possible_cuts(scores)
+    values = rates(labels, scores, cuts)[metric]
+    tied = np.flatnonzero(values >= values.max() - 1e-12)  # macro-F1 is a sum, so equal values differ in the last bit
+    best = tied[np.argmin(np.abs(cuts[tied] - 0.5))]
+    return float(cuts[best]), float(values[best])
+
+
+def expected_f1_threshold(f1: float) -> float:
+    """Give the cut that maximises F1 for a calibrated model whose best F1 is known.
+
+    Args:
+        f1: The highest F1 the model reaches, 0 to 1.
+
+    Returns:
+        F*/2, never above .5 (Lipton, Elkan and Naryanaswamy 2014, "Optimal Thresholding of Classifiers to
+        Maximize F1 Measure", theorem 1).
+
+    Raises:
+        ValueError: The value is not in 0..1.
+    """
+    if not 0 <= f1 <= 1:
+        raise ValueError(f"f1: found {f1}, expected a number from 0 to 1")
+    return f1 / 2
+
+
+def floor(labels: ArrayLike) -> dict[str, float]:
+    """Say what always answering "relevant" reaches.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+
+    Returns:
+        "f1": 2p / (1 + p) with p the positive share; "macro_f1": half of it, as the negative class has F1 0.
+
+    Raises:
+        ValueError: No labels, or one outside 0/1.
+    """
+    labels = checked_labels(labels)
+    share = labels.mean()
+    f1 = float(2 * share / (1 + share))
+    return {"f1": f1, "macro_f1": f1 / 2}
+
+
+def scores_report(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    languages: Sequence[str] | None = None,
+    seen_languages: Sequence[str] | None = None,
+    cuts: ArrayLike | None = None,
+    queries: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Measure scores at a given cut, as a whole, per language, and on seen against unseen languages.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        threshold: A row is called relevant when its score is at least this.
+        languages: Code of each row, shape (n,).
+        seen_languages: Codes that the model was trained on; needs `languages`.
+        cuts: Cut of each row, shape (n,), where languages have their own; then `threshold` is only passed on.
+        queries: Query of each row, any values, shape (n,). With them every entry has 95% intervals as well:
+            f1_interval, macro_f1_interval and auc_interval, from a bootstrap over queries.
+
+    Returns:
+        rows, positive (share), f1, precision, recall, macro_f1, auc (None where only one class occurs), floor_f1,
+        floor_macro_f1, threshold, accuracy, log_loss, ece (15 bins of equal width). With languages "by_language"
+        maps a code to the first nine of these; with seen_languages every such entry has "seen" as well, and "seen"
+        and "unseen" hold the nine for each group that has rows. Plain Python values, none of them NaN.
+
+    Raises:
+        ValueError: Bad labels or scores, a threshold that is no number, or languages of another length.
+    """
+    from sklearn.metrics import log_loss
+
+    labels, scores = checked(labels, scores, probability=True)
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold: found {threshold}, expected a finite number")
+    called = scores >= (threshold if cuts is None else np.asarray(cuts, dtype=np.float64))
+    if queries is not None:
+        queries = np.unique(_one_per_row(queries, "queries", len(labels)), return_inverse=True)[1]
+    report = _group(labels, scores, called, queries) | {
+        "threshold": float(threshold),
+        "accuracy": float((called == labels).mean()),
+        "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
+        "ece": reliability(labels, scores)["ece"],
+    }
+    if languages is None:
+        if seen_languages is not None:
+            raise ValueError("seen_languages: given without languages, expected the language of each row as well")
+        return report
+    return report | _by_language(labels, scores, called, languages, seen_languages, queries)
+
+
+def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> dict[str, np.ndarray]:
+    """Follow the metrics over evenly spaced cuts from 0 to 1.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        points: Number of cuts.
+
+    Returns:
+        "threshold", "precision", "recall", "f1", "macro_f1", "accuracy" and "predicted" (the share of rows called
+        relevant), each of shape (points,). Precision is 0 where no row is called relevant.
+
+    Raises:
+        ValueError: Bad labels or scores.
+    """
+    labels, scores = checked(labels, scores, probability=True)
+    cuts = np.linspace(0, 1, points)
+    return {"threshold": cuts} | rates(labels, scores, cuts)
+
+
+def probabilities(logits: ArrayLike) -> np.ndarray:
+    """Turn the two logits of each pair into its probability of relevance.
+
+    Args:
+        logits: Irrelevant and relevant, shape (n, 2).
+
+    Returns:
+        Softmax of the second column, float64, shape (n,).
+
+    Raises:
+        ValueError: Another shape, or a logit that is not finite.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.ndim != 2 or logits.shape[1] != 2:
+        raise ValueError(f"logits: found shape {logits.shape}, expected (n, 2)")
+    refuse_nonfinite(logits, "logits")
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest exponent is 0: no overflow
+    return shifted[:, 1] / shifted.sum(axis=1)
+
+
+def compute_metrics(prediction: Any) -> dict[str, float]:
+    """Measure an evaluation of the Hugging Face Trainer, to be given as its `compute_metrics`.
+
+    Args:
+        prediction: Has `predictions`, logits (n, 2) or a tuple that begins with them, and `label_ids` (n,).
+
+    Returns:
+        f1 and macro_f1, each at its own best cut on these rows (to compare checkpoints, not to report), threshold
+        (of f1), f1_at_half, and auc unless the rows hold one class only.
+
+    Raises:
+        ValueError: Bad shapes, a label outside 0/1, or logits that are not finite.
+    """
+    logits = prediction.predictions
+    scores = probabilities(logits[0] if isinstance(logits, tuple) else logits)
+    labels, scores = checked(prediction.label_ids, scores)
+    threshold, f1 = best_threshold(labels, scores)
+    result = {"f1": f1, "macro_f1": best_threshold(labels, scores, "macro_f1")[1], "threshold": threshold}
+    result["f1_at_half"] = float(rates(labels, scores, [0.5])["f1"][0])
+    auc = _auc(labels, scores)
+    return result if auc is None else result | {"auc": auc}
+
+
+def load_metric() -> Any:
+    """Load the package's module for the `evaluate` library; it needs no network.
+
+    Returns:
+        An `evaluate.Metric` whose `compute(predictions=, references=, ...)` gives `scores_report`'s dict.
+
+    Raises:
+        ImportError: `evaluate` is not installed.
+    """
+    import evaluate
+
+    # In memory, as ranks and parallel runs would otherwise wait for one another's lock on the same cache file.
+    return evaluate.load(str(Path(__file__).parent / "relevance_f1"), keep_in_memory=True)
+
+
+def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **groups: Any) -> dict[str, Any]:
+    """Compute `scores_report` through the `evaluate` module where that is installed, directly elsewhere.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        scores: Probabilities, shape (n,).
+        threshold: The cut.
+        **groups: `languages`, `seen_languages`, `queries` and `cuts`, as for `scores_report`.
+
+    Returns:
+        The same numbers either way.
+
+    Raises:
+        ValueError: As `scores_report`.
+    """
+    labels, scores = checked(labels, scores, probability=True)
+    if find_spec("evaluate") is None or groups.get("cuts") is not None:  # the module knows one cut only
+        return scores_report(labels, scores, threshold, **groups)
+    groups.pop("cuts", None)
+    return load_metric().compute(predictions=scores, references=labels, threshold=threshold, **groups)
+
+
+def _by_language(labels, scores, called, languages, seen_languages, queries) -> dict[str, Any]:
+    codes = _one_per_row([normal_code(str(language)) for language in languages], "languages", len(labels)).astype(
+        object
+    )
+
+    def group(rows: np.ndarray) -> dict[str, Any]:
+        return _group(labels[rows], scores[rows], called[rows], None if queries is None else queries[rows])
+
+    groups = {code: group(codes == code) for code in sorted(set(codes))}
+    if seen_languages is None:
+        return {"by_language": groups}
+    known = set(normal_codes(seen_languages))
+    seen = np.asarray([code in known for code in codes])
+    parts = {"by_language": {code: found | {"seen": code in known} for code, found in groups.items()}}
+    for name, rows in (("seen", seen), ("unseen", ~seen)):
+        if rows.any():
+            parts[name] = group(rows)
+    return parts
+
+
+def _one_per_row(values: Sequence, name: str, rows: int) -> np.ndarray:
+    values = np.asarray(values)
+    if len(values) != rows:
+        raise ValueError(f"{name}: found {len(values)} values for {rows} rows, expected one per row")
+    return values
+
+
+def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: np.ndarray | None) -> dict[str, Any]:
+    measured = rates(labels, called.astype(np.float64), [0.5])
+    chosen = {name: float(measured[name][0]) for name in ("f1", "precision", "recall", "macro_f1")}
+    lowest = {f"floor_{name}": value for name, value in floor(labels).items()}
+    found = {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
+    return found if queries is None else found | bootstrap_intervals(labels, scores, called, queries)
+
+
+def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None

@@ -1,0 +1,145 @@
+"""What the out-of-fold scores of a run decide and tell: thresholds, figures and reports, for each of its tasks."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from product_relevance.evaluation import metrics
+from product_relevance.evaluation.report import metrics_table, write_report
+from product_relevance.utils import run_folder
+from product_relevance.utils.files import atomic_write, sha256_of
+from product_relevance.utils.tasks import BOTH, BY_TASK, names, of_task
+
+logger = logging.getLogger(__name__)
+COLUMNS = {
+    "task": "task", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1", "threshold": "cut",
+    "macro_f1_at_macro_threshold": "macro-F1 (own cut)", "auc": "AUC", "report": "report",
+}  # fmt: skip
+
+
+def compute_metrics_by_task(prediction: Any, tasks: ArrayLike) -> dict[str, float]:
+    """Measure an evaluation of a model of two tasks: each at its own cuts, as it decides, and their mean.
+
+    Args:
+        prediction: as in `metrics.compute_metrics`.
+        tasks: of its rows, shape (n,).
+
+    Returns:
+        What `metrics.compute_metrics` gives, as the mean over the tasks (without a threshold, which has none), and as
+        `NAME_TASK` for each of them.
+
+    Raises:
+        ValueError: as `metrics.compute_metrics`.
+    """
+    logits, tasks = prediction.predictions, np.asarray(tasks)
+    logits, labels = np.asarray(logits[0] if isinstance(logits, tuple) else logits), np.asarray(prediction.label_ids)
+    parts = {}
+    for task in np.unique(tasks).tolist():
+        rows = tasks == task
+        parts[task] = metrics.compute_metrics(SimpleNamespace(predictions=logits[rows], label_ids=labels[rows]))
+    common = set.intersection(*(set(part) for part in parts.values())) - {"threshold"}
+    means = {name: float(np.mean([part[name] for part in parts.values()])) for name in sorted(common)}
+    return means | {f"{name}_{task}": value for task, part in parts.items() for name, value in part.items()}
+
+
+def fold_metrics(oof: pd.DataFrame) -> dict:
+    """Measure the scores of one fold at its own best cut; of both tasks by task.
+
+    Args:
+        oof: label, score, language, query_digest (older runs lack it), and task where there are two.
+    """
+    if "task" in oof:
+        return {task: fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
+    cut = metrics.best_threshold(oof["label"], oof["score"])[0]
+    return metrics.scores_report(oof["label"], oof["score"], cut, oof["language"], queries=oof.get("query_digest"))
+
+
+def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
+    """Return the out-of-fold rows of one of two tasks; None without any, as of a language that it lacks."""
+    part = None if oof is None else oof[oof["task"] == task].drop(columns="task").reset_index(drop=True)
+    return part if part is not None and len(part) else None
+
+
+def outcome(shared: dict, oof: pd.DataFrame | None) -> dict:
+    """Choose the thresholds of a run and measure it at them.
+
+    Args:
+        shared: what run.json says of the run before any fold.
+        oof: out-of-fold rows; None where no fold validated.
+
+    Returns:
+        thresholds, thresholds_from, metrics; each by task where there are two.
+    """
+    if shared["task"] == BOTH:
+        found = {}
+        for task in names(BOTH):
+            alone = shared | {"task": task, "data": shared["data"]["tasks"][task]}
+            found[task] = outcome(alone, rows_of(oof, task))
+        return {key: {task: part[key] for task, part in found.items()} for key in BY_TASK}
+    if oof is None:
+        return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
+    labels, scores = oof["label"], oof["score"]
+    cuts, best = {}, {}
+    for kind in ("f1", "macro_f1"):
+        cuts[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
+    seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
+    groups = {"languages": oof["language"].tolist(), "queries": oof.get("query_digest")} | seen
+    found = metrics.final_report(labels, scores, cuts["f1"], **groups)
+    found["macro_f1_at_macro_threshold"] = best["macro_f1"]
+    return {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
+
+
+def write_reports(folder: str, content: dict, oof: pd.DataFrame | None, histories: dict[str, list[dict]]) -> str:
+    """Write report.md with its pictures; of both tasks one in a folder of each, and a page that names them.
+
+    Args:
+        folder: of the run.
+        content: of run.json.
+        oof: out-of-fold rows; None where no fold validated.
+        histories: fold name to the Trainer's log_history.
+
+    Returns:
+        A table for the terminal.
+    """
+    if content["task"] != BOTH:
+        return write_report(folder, content, oof, histories)
+    tables, rows = [], []
+    for task in names(BOTH):
+        own = Path(folder) / task
+        own.mkdir(exist_ok=True)
+        tables.append(f"{task}\n{write_report(own, of_task(content, task), rows_of(oof, task), histories)}")
+        rows.append(
+            (content["metrics"][task] or {}) | {"task": task, "report": f"[{task}/report.md]({task}/report.md)"}
+        )
+    base, mixing = Path(content["base"]["name"]).name, content["arguments"]["data"]["task_mixing"]
+    text = f"# {BOTH}: {base}\n\nOne model for both tasks, mixing {mixing}; thresholds are each task's own.\n\n"
+    with atomic_write(Path(folder) / "report.md") as file:
+        file.write(f"{text}{metrics_table(rows, COLUMNS)}\n")
+    return "\n\n".join(tables)
+
+
+def finish(folder: str, shared: dict) -> str:
+    """Join the finished folds: thresholds from the out-of-fold scores, run.json, report.md and pictures.
+
+    Returns:
+        A table for the terminal.
+    """
+    names = run_folder.finished_folds(folder)
+    run_folder.check_shared(folder, shared)
+    folds = run_folder.read_folds(folder, names)
+    oof = run_folder.read_oof(folder, names)
+    content = shared | run_folder.of_folds(folds)
+    tree = Path(folder) / "taxonomy.json"
+    content |= {"taxonomy_sha256": sha256_of(tree)} if tree.is_file() else {}
+    if oof is None:
+        logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
+    else:
+        oof.to_parquet(Path(folder) / "oof.parquet", index=False)
+    content |= outcome(shared, oof)
+    run_folder.write_json(Path(folder) / "run.json", content)
+    return write_reports(folder, content, oof, {f["name"]: f["history"] for f in folds})

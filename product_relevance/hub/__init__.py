@@ -1,0 +1,1 @@
+"""Cards, staging and publishing."""

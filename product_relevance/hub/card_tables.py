@@ -1,0 +1,145 @@
+"""What a run measured and how it was trained, as tables of a card and as `model-index` results."""
+
+from typing import Any
+
+from huggingface_hub import EvalResult
+from markupsafe import Markup
+
+from product_relevance.evaluation.intervals import FEW_ROWS
+from product_relevance.evaluation.markdown_tables import note_of
+from product_relevance.hub.markdown import one_line, table
+from product_relevance.text.languages import to_iso
+
+TARGETS = {"QC": "category path", "QI": "item title"}
+# What of a recipe a reader needs; any other key stays out of a card.
+RECIPE = (
+    "learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay",
+    "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16", "seed",
+    "metric_for_best_model", "early_stopping_patience",
+)  # fmt: skip
+OF_LANGUAGE = ("f1", "auc", "floor_f1")  # in model-index; the table has more
+LANGUAGE_COLUMNS = {
+    "language": "language", "trained": "trained on", "rows": "rows", "positive": "relevant", "f1": "F1",
+    "f1_interval": "F1 95%", "floor_f1": "F1 floor", "macro_f1": "macro-F1", "floor_macro_f1": "macro-F1 floor",
+    "auc": "AUC", "auc_interval": "AUC 95%", "note": "note",
+}  # fmt: skip
+FOLD_COLUMNS = {
+    "name": "fold", "where": "where", "train_rows": "trained on", "rows": "measured on", "threshold": "its own cut",
+    "f1": "F1 there", "f1_interval": "F1 95%", "floor_f1": "F1 floor", "auc": "AUC", "auc_interval": "AUC 95%",
+}  # fmt: skip
+
+
+def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None) -> list[EvalResult]:
+    """Turn measured values into results for `model-index`, unrounded.
+
+    Args:
+        run: public part of a run.
+        measured: its `metrics`, or those of one fold; None gives no results.
+        dataset_id: the data on the Hub; "custom" stands for data that are not there.
+
+    Returns:
+        F1, macro-F1, AUC and floors as a whole; F1, its floor and AUC per language. What has rows of one class only,
+        or fewer than 30, is left out, since any F1 there says nothing.
+    """
+    if not measured:
+        return []
+    values = {
+        "f1": ("F1 of relevant pairs at the stored threshold", measured["threshold"]),
+        "macro_f1": ("macro-F1 at the same threshold", measured["threshold"]),
+        "macro_f1_at_macro_threshold": ("macro-F1 at its own threshold", run["thresholds"]["macro_f1"]),
+        "auc": ("AUC", None),
+        "floor_f1": ("floor: F1 of always answering relevant", None),
+        "floor_macro_f1": ("floor: macro-F1 of always answering relevant", None),
+    }
+    groups = {None: measured} | {c: g for c, g in measured.get("by_language", {}).items() if g["auc"] is not None}
+    groups = {code: group for code, group in groups.items() if group["rows"] >= FEW_ROWS}
+    return [
+        EvalResult(
+            **_where(run["task"], run["data"], dataset_id),
+            dataset_config=None if code is None else one_line(to_iso(code)),
+            dataset_args={k: group[k] for k in ("rows", "positive")} | {"sha256": one_line(run["data"]["sha256"])},
+            metric_type="roc_auc" if key == "auc" else key,
+            metric_name=name,
+            metric_value=group[key],
+            metric_args=None if cut is None else {"threshold": cut},
+        )
+        for code, group in groups.items()
+        for key, (name, cut) in values.items()
+        if group.get(key) is not None and (code is None or key in OF_LANGUAGE)
+    ]
+
+
+def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, str]:
+    return {
+        "task_type": "text-classification",
+        "task_name": f"{task}: query against {TARGETS[task]}",
+        "dataset_type": dataset_id or "custom",
+        "dataset_name": f"{one_line(data['source'])} (sha256 {one_line(data['sha256'])[:12]}), out of fold",
+        "dataset_split": "out-of-fold",
+    }
+
+
+def score_table(run: dict, measured: dict) -> Markup:
+    """Lay out the values over all rows beside those of always answering "relevant"."""
+    cut = f"threshold {measured['threshold']:.4f}"
+    rows = [
+        (f"F1 of relevant pairs, {cut}", measured["f1"], measured.get("f1_interval"), measured["floor_f1"]),
+        (f"macro-F1, {cut}", measured["macro_f1"], measured.get("macro_f1_interval"), measured["floor_macro_f1"]),
+        ("AUC", measured["auc"], measured.get("auc_interval"), 0.5),
+        (f"precision, {cut}", measured["precision"], None, measured["positive"]),
+        (f"recall, {cut}", measured["recall"], None, 1.0),
+        (f"accuracy, {cut}", measured["accuracy"], None, measured["positive"]),
+        ("calibration error (ECE, 15 bins; lower is better)", measured["ece"], None, None),
+        ("log loss (lower is better)", measured["log_loss"], None, None),
+    ]
+    if "macro_f1_at_macro_threshold" in measured:
+        own = f"macro-F1, its own threshold {run['thresholds']['macro_f1']:.4f}"
+        rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], None, measured["floor_macro_f1"]))
+    columns = {"metric": "metric", "value": "value", "interval": "95% interval", "floor": 'floor: always "relevant"'}
+    return table([dict(zip(columns, row, strict=True)) for row in rows], columns)
+
+
+def language_table(run: dict, measured: dict) -> Markup | None:
+    """Lay out the values per language, most rows first; None where languages were not told apart."""
+    found = sorted(measured.get("by_language", {}).items(), key=lambda item: -item[1]["rows"])
+    if not found:
+        return None
+    found = [(code, group | {"note": note_of(group)}) for code, group in found]
+    groups = {"all": measured} | {f"all {name}": measured[name] for name in ("seen", "unseen") if measured.get(name)}
+    rows = [{"language": name} | group for name, group in groups.items()]
+    trained = {code: "yes" if code in run["data"]["languages"] else "no" for code, _ in found}
+    rows += [{"language": to_iso(code), "trained": trained[code]} | group for code, group in found]
+    return table(rows, LANGUAGE_COLUMNS)
+
+
+def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
+    """Lay out the folds.
+
+    Args:
+        run: public part of a run.
+        folds: name of each fold, and where it is, in Markdown.
+    """
+    about = {fold["name"]: fold for fold in run["folds"]}
+    rows = [
+        (about[name].get("metrics") or {}) | {"name": name, "where": where, "train_rows": about[name]["train_rows"]}
+        for name, where in folds
+    ]
+    return table(rows, FOLD_COLUMNS)
+
+
+def recipe_table(run: dict) -> Markup:
+    """Lay out the settings that shaped the weights, and how pairs are written for the model."""
+    recipe = run["recipe"]
+    found = {"pooling": run["pooling"], "max_length (tokens a pair)": run["max_length"]}
+    found |= {f"LoRA {key}": value for key, value in (run["adapter"] or {}).items()}
+    found |= {key: recipe[key] for key in RECIPE if recipe.get(key) is not None and recipe[key] != -1}
+    found["processes"] = run["processes"]
+    found |= {f"template: {key}": value for key, value in run["template"].items() if key != "task"}
+    return table([{"what": k, "value": _setting(v)} for k, v in found.items()], {"what": "setting", "value": "value"})
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

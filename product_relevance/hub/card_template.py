@@ -1,0 +1,91 @@
+"""What all cards for the Hub share: the templates in model_cards/, metadata on top, and checked names."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from product_relevance.hub.card_tables import TARGETS
+from product_relevance.hub.markdown import markdown, one_line, word
+from product_relevance.text.languages import LANGUAGES, to_iso
+
+FOLDER = Path(__file__).parents[2] / "model_cards"
+TAGS = ["product-search", "e-commerce", "relevance", "product-relevance"]
+
+
+def render(template: str, metadata, values: dict[str, Any]) -> str:
+    """Fill a template of model_cards/ and put the metadata on top; ValueError where there are no templates."""
+    if not FOLDER.is_dir():
+        raise ValueError(f"{FOLDER.name}/ not found beside the package: publish from a clone of its repository")
+    body = _environment(FOLDER).get_template(template).render(values)
+    return f"---\n{metadata.to_yaml()}\n---\n\n" + re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
+
+
+@lru_cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        finalize=markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"python": lambda value: Markup(repr(value)), "link": link}
+    return environment
+
+
+def checked_repo(repo_id: str) -> str:
+    """Return a repository's id; ValueError where it is malformed."""
+    validate_repo_id(repo_id)  # its error is a ValueError and says what is expected
+    return repo_id
+
+
+def link(repo_id: str) -> Markup:
+    """Return Markdown that links a repository on the Hub."""
+    return Markup(f"[{checked_repo(repo_id)}](https://huggingface.co/{repo_id})")
+
+
+def checked_revision(revision: str) -> str:
+    """Return a tag, a branch or a commit; ValueError where it is malformed."""
+    if not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII):
+        raise ValueError(f"revision {one_line(revision)!r}: expected a tag, a branch or a commit")
+    return revision
+
+
+def checked_path(path: str) -> str:
+    """Return a path inside a repository; ValueError where it is malformed."""
+    if not re.fullmatch(r"[\w.][\w./-]*", path, re.ASCII) or ".." in path.split("/"):
+        raise ValueError(f"path {one_line(path)!r}: expected one inside the repository, of letters, digits and ._-/")
+    return path
+
+
+def common_values(run: dict, repo_id: str, revision: str) -> dict[str, Any]:
+    """Return what the templates of all cards of a run take."""
+    data = run["data"]
+    return {
+        "run": run,
+        "data": data,
+        "repo_id": checked_repo(repo_id),
+        "revision": checked_revision(revision),
+        "target": TARGETS[run["task"]],
+        "languages": [_named(code) for code in data["languages"]],
+        "others": [_named(code) for code in LANGUAGES if code not in data["languages"]],
+        "version": word(run["versions"].get("product_relevance")),
+        "year": word(str(run.get("finished") or "")[:4]),
+    }
+
+
+def _named(code: str) -> str:
+    return f"{LANGUAGES[code]} ({to_iso(code)})" if code in LANGUAGES else code
+
+
+def iso_codes(languages: Iterable[str]) -> list[str]:
+    """Return the ISO 639 codes of languages, without codes that stand for an unknown language."""
+    codes = {to_iso(code) for code in languages} - {"unk", "und"}
+    return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))

@@ -1,0 +1,176 @@
+"""Cards of folds and ensembles for the Hub, filled from a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from markupsafe import Markup
+
+from product_relevance.hub import card_facts, card_tables
+from product_relevance.hub.card_template import (
+    TAGS,
+    checked_path,
+    checked_repo,
+    checked_revision,
+    common_values,
+    iso_codes,
+    link,
+    render,
+)
+from product_relevance.hub.markdown import base_name
+from product_relevance.models import packaged_bases
+from product_relevance.text.templates import Template
+
+PAIRS = {  # (query, target, language) of the snippets; hand-written
+    "QC": [("zapatillas running mujer", "shoes,women's shoes", "es"), ("usb kabel", "shoes,women's shoes", "de")],
+    "QI": [("zapatillas running mujer", "Women's running shoes", "es"), ("usb kabel", "Women's running shoes", "de")],
+}
+RANKED = {
+    "QC": ["shoes,women's shoes", "consumer electronics,cables"],
+    "QI": ["Women's running shoes", "USB-C charging cable, 1 m"],
+}
+
+
+def adapter_card(
+    run: dict,
+    name: str,
+    *,
+    repo_id: str,
+    ensemble_id: str,
+    revision: str = "main",
+    path: str = ".",
+    ensemble_revision: str = "main",
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """Write the card of one fold.
+
+    Args:
+        run: public part of a run (`manifest.public_run`).
+        name: of the fold, as "fold-0".
+        repo_id: repository of the fold on the Hub.
+        ensemble_id: repository of its ensemble.
+        revision: tag, branch or commit that the snippets load.
+        path: folder of the fold in its repository, "." for the top.
+        ensemble_revision: tag, branch or commit of the ensemble that the snippets load.
+        pictures: title to path in the repository.
+
+    Returns:
+        Markdown with metadata, for README.md.
+
+    Raises:
+        ValueError: a fold that the run does not have, a malformed id, revision or path, or no templates.
+    """
+    fold = next((f for f in run["folds"] if f["name"] == name), None)
+    if fold is None:
+        raise ValueError(f"{name}: no such fold; the run has {', '.join(f['name'] for f in run['folds'])}")
+    measured = fold.get("metrics")
+    values = _values(run, measured, repo_id, revision, pictures, fold["seconds"]) | {
+        "fold": fold,
+        "path": checked_path(path),
+        "ensemble_id": checked_repo(ensemble_id),
+        "ensemble_revision": checked_revision(ensemble_revision),
+        "plain": card_facts.loads_plainly(run),
+        "rendered": _rendered(run),
+    }
+    return render("adapter.md", _metadata(run, repo_id, measured, fold["seconds"]), values)
+
+
+def ensemble_card(
+    run: dict,
+    folds: list[dict],
+    *,
+    repo_id: str,
+    revision: str = "main",
+    dataset_id: str | None = None,
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """Write the card of the ensemble.
+
+    Args:
+        run: public part of a run (`manifest.public_run`).
+        folds: `folds` of ensemble.json: name, repo_id, revision, path; repo_id and revision may still be None.
+        repo_id: repository of the ensemble on the Hub.
+        revision: tag, branch or commit that the snippets load.
+        dataset_id: repository of the published data set, if there is one.
+        pictures: title to path in the repository.
+
+    Returns:
+        Markdown with metadata, for README.md.
+
+    Raises:
+        ValueError: a malformed id, revision or path, or no templates.
+    """
+    values = _values(run, run["metrics"], repo_id, revision, pictures, run["seconds"]) | {
+        "folds": card_tables.fold_table(run, [(fold["name"], _place(fold, repo_id)) for fold in folds]),
+        "count": len(folds),
+        "dataset_id": dataset_id and checked_repo(dataset_id),
+    }
+    return render("ensemble.md", _metadata(run, repo_id, run["metrics"], run["seconds"], dataset_id), values)
+
+
+def _metadata(run: dict, repo_id: str, measured: dict | None, seconds: float, dataset_id: str | None = None):
+    base, lora = card_facts.base_facts(run["base"]), run["adapter"] is not None
+    emitted, optional = card_facts.carbon(run, seconds), {}
+    if base["hub"]:
+        optional["base_model_relation"] = "adapter" if lora else "finetune"
+    if emitted:
+        optional["co2_eq_emissions"] = {
+            "emissions": round(emitted["grams"], 3),
+            "source": "estimate: time x highest power of the card x world mean of the grid; see the card",
+            "training_type": "fine-tuning",
+            "hardware_used": f"{emitted['cards']} x {run['device']}",
+        }
+    return ModelCardData(
+        base_model=base["hub"],
+        library_name="peft" if lora else "transformers",
+        license=base["licence"],
+        license_name=None if base["licence_name"] else "unknown",
+        language=iso_codes(run["data"]["languages"]) or None,
+        pipeline_tag="text-classification",
+        tags=[*TAGS, "query-category" if run["task"] == "QC" else "query-item", *(["lora"] if lora else [])],
+        metrics=["f1", "roc_auc"] if measured else None,
+        datasets=[checked_repo(dataset_id)] if dataset_id else None,
+        model_name=checked_repo(repo_id),
+        eval_results=card_tables.eval_results(run, measured, dataset_id) or None,
+        **optional,
+    )
+
+
+def _values(run: dict, measured: dict | None, repo_id: str, revision: str, pictures, seconds: float) -> dict[str, Any]:
+    base, pairs = card_facts.base_facts(run["base"]), PAIRS[run["task"]]
+    key = base["name"].removeprefix(packaged_bases.PREFIX)
+    return common_values(run, repo_id, revision) | {
+        "base": base | {"name": base_name(base["name"])},
+        "package": packaged_bases.BASES[key]["package"] if base["embedded"] else None,
+        "measured": measured,
+        "gain": measured["f1"] - measured["floor_f1"] if measured else None,
+        "scores": card_tables.score_table(run, measured) if measured else None,
+        "by_language": card_tables.language_table(run, measured) if measured else None,
+        "pictures": {title: checked_path(path) for title, path in (pictures or {}).items()},
+        "recipe": card_tables.recipe_table(run),
+        "versions": ", ".join(f"{name} {value}" for name, value in run["versions"].items()),
+        "time": _time(seconds),
+        "carbon": card_facts.carbon(run, seconds),
+        "ranked": RANKED[run["task"]],
+        "pairs": [pair[:2] for pair in pairs],
+        "codes": [pair[2] for pair in pairs] if run["template"]["language_tag"] else None,
+    }
+
+
+def _place(fold: dict, home: str) -> Markup:
+    if fold["repo_id"] is None:
+        return Markup(f"folder `{checked_path(fold['path'])}`")
+    where = Markup("a branch of this repository") if fold["repo_id"] == home else link(fold["repo_id"])
+    return where + Markup(f" at `{checked_revision(fold['revision'])[:12]}`") if fold["revision"] else where
+
+
+def _rendered(run: dict) -> tuple[str, str]:
+    """Return the first pair of the snippets as the model reads it."""
+    query, target, language = PAIRS[run["task"]][0]
+    (text,), (pair,) = Template.from_dict(run["template"]).render([query], [target], [language])
+    return text, pair
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,163 @@
+"""Classifier heads in float32: logits rounded to bfloat16 tie pairs that differ, which coarsens AUC and thresholds."""
+
+import logging
+import re
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+from transformers.utils import can_return_tuple
+
+from product_relevance.models.base_errors import UnusableBaseError
+from product_relevance.models.heads.wrapped import Trainable
+
+logger = logging.getLogger(__name__)
+
+NUM_LABELS = 2
+LABELS = {0: "irrelevant", 1: "relevant"}
+# Modules that are new in a classifier: trained in full, and saved beside the adapter.
+HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
+LAST = re.compile(r"(^|\.)(score|classifier)(\.|$)")  # where the layer that gives the logits is
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, whatever autocast says and its input and weights are."""
+
+    def forward(self, states):
+        """Return float32 outputs of shape (..., out_features)."""
+        bias = None if self.bias is None else self.bias.float()
+        if not torch.is_autocast_enabled(states.device.type):
+            return nn.functional.linear(states.float(), self.weight.float(), bias)
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(states.float(), self.weight.float(), bias)
+
+
+class _LastToken(Trainable):
+    """The forward pass of transformers' classifiers on decoders, the last token taken before the head."""
+
+    @can_return_tuple
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **options):
+        """Return logits of shape (batch, labels) for token ids and mask of shape (batch, length)."""
+        found = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **options)
+        rows, places = (torch.arange(n, device=input_ids.device) for n in input_ids.shape)
+        last = ((input_ids != self.config.pad_token_id) * places).argmax(-1)
+        logits = self.score(found.last_hidden_state[rows, last])
+        return SequenceClassifierOutputWithPast(
+            loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
+            logits=logits,
+            past_key_values=found.past_key_values,
+            hidden_states=found.hidden_states,
+            attentions=found.attentions,
+        )
+
+
+def classifier_class(name: str, config):
+    """Return transformers' classifier for a config; of the common decoders one that takes the last token first.
+
+    The class keeps its name, which stands in the config of whatever it saves.
+
+    Args:
+        name: of the base, for the message.
+        config: of its text part.
+
+    Raises:
+        ValueError: no classifier of this architecture.
+    """
+    try:
+        known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    except KeyError:
+        why = f"transformers has no text classifier on {config.model_type}"
+        raise UnusableBaseError(name, why, "take another base") from None
+    ours = _LastToken if issubclass(known, GenericForSequenceClassification) else Trainable
+    return type(known.__name__, (ours, known), {"__module__": known.__module__})
+
+
+def set_labels(config) -> None:
+    """Set a config for the two labels of relevance."""
+    config.num_labels, config.id2label = NUM_LABELS, dict(LABELS)
+    config.label2id = {label: i for i, label in LABELS.items()}
+
+
+def adopt(name: str, model, missing: set[str]) -> None:
+    """Give a classifier two labels, whatever its checkpoint had, in place.
+
+    A reranker's one logit s becomes [0, s], whose softmax is the sigmoid of s: the same ranking before any training.
+    The last layer of a head of two labels stays; that of any other head is replaced.
+
+    Args:
+        name: of the base, for the log.
+        model: loaded with as many labels as its config says.
+        missing: names of the weights that the checkpoint has not, and that are new.
+    """
+    config = model.config
+    where = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and LAST.search(n)][-1]
+    last, labels = model.get_submodule(where), ", ".join(map(str, config.id2label.values()))
+    ours = f"{where}.weight" in missing
+    of_pairs = not config.architectures or config.architectures[0].endswith("ForSequenceClassification")
+    if not ours and last.out_features == 1 and of_pairs:
+        model.set_submodule(where, _widened(last))
+        logger.info("%s: its head of one label is taken over: its logit s becomes [0, s], the same ranking", name)
+    elif not ours and last.out_features == NUM_LABELS and of_pairs:
+        logger.info("%s: its head of two labels (%s) is taken over: the second one is read as relevant", name, labels)
+    elif not ours or last.out_features != NUM_LABELS:
+        model.set_submodule(where, _fresh(last, getattr(config, "initializer_range", 0.02)))
+        if not ours:
+            logger.info(
+                "%s: its head of %d labels (%s) is replaced by a new one of two", name, last.out_features, labels
+            )
+    model.num_labels = NUM_LABELS
+    config.problem_type = None
+    set_labels(config)
+
+
+def _like(linear: nn.Linear) -> nn.Linear:
+    kind = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+    return nn.Linear(linear.in_features, NUM_LABELS, linear.bias is not None, **kind)
+
+
+def _fresh(linear: nn.Linear, deviation: float) -> nn.Linear:
+    """Return a new last layer, which starts as transformers starts it."""
+    made = _like(linear)
+    nn.init.normal_(made.weight, std=deviation)
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)
+    return made
+
+
+@torch.no_grad()
+def _widened(linear: nn.Linear) -> nn.Linear:
+    """Return a layer of two outputs: zero, and what a layer of one output gives."""
+    made = _like(linear)
+    weights = [weight for weight in (linear.weight, linear.bias) if weight is not None]
+    with gathered(weights):
+        for ours, theirs in zip((made.weight, made.bias), weights, strict=False):
+            ours.zero_()
+            ours[1] = theirs[0]
+    return made
+
+
+def gathered(weights: list):
+    """Return a context in which weights are whole; under ZeRO-3 they lie spread over the processes."""
+    if not hasattr(weights[0], "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(weights)
+
+
+def base_dtype(model) -> torch.dtype:
+    """Return the dtype of a base, with head and adapters or without, that of its embeddings."""
+    return model.get_input_embeddings().weight.dtype
+
+
+def compute_in_float32(model):
+    """Let a model's head be and compute in float32, in place; the base below it keeps its dtype."""
+    for name, module in model.named_modules():
+        if HEAD.search(name):
+            module.float()
+            if type(module) is nn.Linear:
+                module.__class__ = Float32Linear
+    return model

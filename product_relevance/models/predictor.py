@@ -1,0 +1,143 @@
+"""Scores of tokenised pairs with one model: identical pairs and shared prefixes once, a token budget a batch."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from product_relevance.models import memory, prefix_cache
+from product_relevance.models.batching import MAX_TOKENS, distinct, limits, pad_on
+from product_relevance.models.heads.classifier import base_dtype
+from product_relevance.models.modeling import evaluating
+from product_relevance.models.prefix_groups import batches, worth_sharing
+from product_relevance.utils import console
+
+logger = logging.getLogger(__name__)
+
+
+def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int | None = None, progress=None):
+    """Score tokenised pairs; a causal model forwards a prefix that many pairs share once, where that pays.
+
+    Args:
+        model: gives logits of shape (batch, 2); scores on the device where it lies.
+        ids: n lists of token ids.
+        pad_id: pad token.
+        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
+        progress: description of a progress bar; none when None.
+
+    Returns:
+        float32 array of shape (n, 2), in the order of `ids`.
+
+    Raises:
+        ValueError: a logit is not finite.
+    """
+    device = next(model.parameters()).device
+
+    after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports(model) else None
+    options = {} if after is None else {"use_cache": False}  # keys and values that nobody would read
+
+    def forward(rows: list[list[int]]) -> torch.Tensor:
+        return model(**pad_on(device, rows, pad_id), **options).logits.float()
+
+    max_tokens = max_tokens or budget(model, device)
+    with evaluating(model):
+        return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
+
+
+def budget(model, device: torch.device) -> int | None:
+    """Return how many padded tokens a forward may have on a GPU, by its free memory; None on other devices."""
+    return fitting_tokens(model, memory.free(device)) if device.type == "cuda" else None
+
+
+def fitting_tokens(model, free: int) -> int:
+    """Estimate how many padded tokens a forward on a GPU may have.
+
+    A token counts with its keys and values in all layers, as they are kept of prefixes, and with six times the hidden
+    and three times the inner width in the layer at work. Half of what is free is left for what this leaves out.
+
+    Args:
+        model: on its device.
+        free: bytes.
+
+    Returns:
+        From 256 to as many as keep a GPU busy.
+    """
+    config, size = model.config, base_dtype(model).itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * width
+    token = size * (kept + 6 * config.hidden_size + 3 * memory.inner_width(config))
+    return max(256, min(MAX_TOKENS["cuda"], free // (2 * token)))
+
+
+@torch.inference_mode()
+def over_batches(
+    forward: Callable[[list[list[int]]], np.ndarray | torch.Tensor],
+    ids: list[list[int]],
+    shape: tuple[int, ...],
+    device: str,
+    *,
+    max_tokens: int | None = None,
+    progress: str | None = None,
+    after: Callable[[list[list[int]], Sequence[int], list[list[int]]], np.ndarray | torch.Tensor] | None = None,
+) -> np.ndarray:
+    """Score each distinct row once, sorted by length, a token budget a batch, halved when memory runs out.
+
+    Args:
+        forward: from b of the n rows of token ids `ids`, longest first, to finite numbers of shape (b, *shape).
+        shape: of what `forward` gives a row.
+        device: "cpu" or "cuda"; says how large a batch may be.
+        max_tokens: padded tokens a forward; by device when None.
+        progress: description of a progress bar; none when None.
+        after: the same from rows, the place of the prefix of each, and the prefixes of a block of batches, which
+            need no second forward; no prefix is shared if None.
+
+    Returns:
+        float32 array of shape (n, *shape), in the order of `ids`.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    if not ids:
+        return np.zeros((0, *shape), np.float32)
+    (once, inverse), done = distinct(ids), []
+    most = None  # padded tokens that a forward may have once one has failed
+    tokens, at_most = limits(device)
+    sharing = None if after is None else worth_sharing(once)
+    pending = list(batches(once, max_tokens or tokens, at_most, sharing))[::-1]
+    with console.bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
+        while pending:
+            batch = pending.pop()
+            rows = [once[i] for i in batch.rows]
+            padded = len(rows) * max(map(len, rows))
+            too_large = len(rows) > 1 and most is not None and padded > most
+            if not too_large:
+                shared = (batch.places, batch.prefixes) if batch.prefixes else ()
+                score = partial(after if shared else forward, rows, *shared)
+                scores = _fitting(score, last=len(rows) == 1 and not batch.prefixes)
+                if scores is not None:
+                    done.append((batch.rows, scores))  # no wait for a GPU between batches
+                    bar.update(len(rows))
+                    continue
+                logger.warning("out of memory at %d pairs, %d padded tokens: halved", len(rows), padded)
+                most = padded // 2 if len(rows) > 1 else most
+            pending += batch.halves()[::-1]
+    found = np.empty((len(once), *shape), np.float32)
+    for rows, scores in done:
+        found[rows] = scores.cpu().numpy()
+    if not np.isfinite(found).all():
+        raise ValueError("the model gave a score that is not finite; check the adapter and the dtype")
+    return found[inverse]
+
+
+def _fitting(score: Callable[[], np.ndarray | torch.Tensor], last: bool) -> torch.Tensor | None:
+    """Return what `score` gives, None where memory runs out, unless there is nothing smaller to try."""
+    try:
+        return torch.as_tensor(score())
+    except torch.cuda.OutOfMemoryError:
+        if last:
+            raise
+    torch.cuda.empty_cache()  # here, since the error holds on to the tensors of its frames
+    return None

@@ -1,0 +1,1 @@
+"""Made rows: noise, translated rows, hard and easy negatives."""

@@ -1,0 +1,1 @@
+"""A file of records, described and drawn."""

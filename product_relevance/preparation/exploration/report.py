@@ -1,0 +1,241 @@
+"""Write the picture of a data set: one HTML page that needs nothing else, and its pictures as PNGs beside it."""
+
+import base64
+import html
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+
+import pandas as pd
+
+from product_relevance.preparation.exploration import drift, figures, statistics
+from product_relevance.utils import console
+from product_relevance.utils.files import atomic_write
+
+Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `explore.measure` returns them
+LONGEST = 300  # characters of a text that a table shows
+# No script and nothing from elsewhere, whatever stands in the data.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .9rem; display: block; overflow-x: auto; }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; vertical-align: top; max-width: 45rem;
+  overflow-wrap: break-word; }
+td.number { text-align: right; white-space: nowrap; }
+img { max-width: 100%; height: auto; } h2 { border-top: 2px solid #222; padding-top: 1rem; margin-top: 3rem; }
+caption { text-align: left; font-weight: 600; white-space: nowrap; } nav a { margin-right: 1rem; white-space: nowrap; }
+"""
+
+
+@dataclass
+class Section:
+    """A part of the page: what it shows, in a sentence, a picture and tables by their captions."""
+
+    title: str
+    sentence: str
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    draw: Callable[[Path], None] | None = None
+
+
+def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path:
+    """Write `report.html` and `figures/*.png`.
+
+    Args:
+        folder: Made if need be.
+        tasks: Task to its files, the first of which the others are compared with; from `explore.measure`.
+
+    Returns:
+        The page's path.
+    """
+    folder, parts, links = Path(folder), [], []
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    makers = [(task, frames, make) for task, frames in tasks.items() for make in _makers(task, frames)]
+    for number, (task, frames, make) in enumerate(console.bar(makers, desc="tables and pictures")):
+        section = make(frames)
+        picture = folder / "figures" / f"{task}_{make.__name__.strip('_')}.png" if section.draw else None
+        if picture:
+            section.draw(picture)
+        parts.append(_section(f"s{number}", f"{task}: {section.title}", section, picture))
+        links.append(f'<a href="#s{number}">{html.escape(f"{task}: {section.title}")}</a>')
+    with atomic_write(folder / "report.html") as file:
+        file.write(_page(links, parts))
+    return folder / "report.html"
+
+
+def _makers(task: str, frames: Frames) -> list[Callable[[Frames], Section]]:
+    labelled = any(statistics.labels_of(frame).notna().any() for frame in frames.values())
+    makers = [_overview, _languages]
+    makers += [_labels] if labelled else []
+    makers += [_lengths, _lengths_by_language, _words]
+    makers += [_overlap] if statistics.labels_of(_first(frames)).notna().any() else []
+    makers += [_rows_per_query, _contradictions, _repeats, _noise]
+    makers += [_taxonomy] if task == "QC" else []
+    makers += [_unseen] if task == "QC" and len(frames) > 1 else []
+    return makers + ([_drift] if len(frames) > 1 else [])
+
+
+def _overview(frames: Frames) -> Section:
+    table = _stacked(frames, statistics.overview)
+    rows = int(table["rows"].sum())
+    return Section("files", f"{rows:,} rows in {len(frames)} files; texts count as one when normalised.", {"": table})
+
+
+def _languages(frames: Frames) -> Section:
+    tables = {name: statistics.languages(frame) for name, frame in frames.items()}
+    moved = {f"corrections in {name}": statistics.moves(frame) for name, frame in frames.items()}
+    count = sum(int(table["rows"].sum()) for table in moved.values())
+    told = f"{count:,} rows are given as one language and are another by identification."
+    return Section("languages", told, {**tables, **_some(moved)}, lambda path: figures.languages(tables, path))
+
+
+def _labels(frames: Frames) -> Section:
+    tables = {name: statistics.languages(frame) for name, frame in frames.items()}
+    tables = {name: table for name, table in tables.items() if table["relevant"].notna().any()}
+    shares = ", ".join(f"{statistics.labels_of(frames[name]).mean():.1%} in {name}" for name in tables)
+    return Section("labels", f"Relevant: {shares}.", {}, lambda path: figures.relevant(tables, path))
+
+
+def _lengths(frames: Frames) -> Section:
+    tables = {name: statistics.length_shares(frame) for name, frame in frames.items()}
+    first = _first(frames)
+    told = f"Half of the queries have up to {first['query_characters'].median():.0f} characters, half of the targets "
+    told += f"up to {first['target_characters'].median():.0f} (first file)."
+    return Section("lengths", told, {}, lambda path: figures.lengths(tables, path))
+
+
+def _lengths_by_language(frames: Frames) -> Section:
+    table = statistics.lengths(_first(frames))
+    told = "Characters of queries and targets in the first file, cleaned."
+    draw = lambda path: figures.lengths_by_language(table, path)  # noqa: E731
+    return Section("lengths by language", told, {"quantiles": table}, draw)
+
+
+def _words(frames: Frames) -> Section:
+    told = "The words in most distinct queries and targets. Words end at blanks and punctuation: Thai and Japanese "
+    told += "texts without blanks count as one word."
+    return Section("top words", told, {name: statistics.top_words(frame) for name, frame in frames.items()})
+
+
+def _overlap(frames: Frames) -> Section:
+    frame = _first(frames)
+    shares, table = statistics.overlap_shares(frame), statistics.overlaps(frame)
+    means = frame["overlap"].groupby(statistics.labels_of(frame)).mean()
+    told = "Mean Jaccard overlap of the words of query and target (first file): "
+    told += ", ".join(f"{mean:.3f} where {statistics.LABELS[int(label)]}" for label, mean in means.items()) + "."
+    return Section("overlap of words", told, {"": table}, lambda path: figures.overlaps(shares, table, path))
+
+
+def _rows_per_query(frames: Frames) -> Section:
+    tables = {name: statistics.rows_per_query(frame) for name, frame in frames.items()}
+    means = ", ".join(f"{table['rows'].sum() / table['queries'].sum():.2f} in {n}" for n, table in tables.items())
+    told = f"Rows a query: {means}. A query with both labels teaches what a target changes."
+    return Section("rows per query", told, tables, lambda path: figures.rows_per_query(tables, path))
+
+
+def _contradictions(frames: Frames) -> Section:
+    tables = _some({name: statistics.contradictions(frame) for name, frame in frames.items()})
+    told = f"Pairs with both labels, at most {statistics.EXAMPLES} a file." if tables else "No pair has both labels."
+    return Section("contradictory labels", told, tables)
+
+
+def _repeats(frames: Frames) -> Section:
+    tables = _some({name: statistics.repeats(frame) for name, frame in frames.items()})
+    told = (
+        f"Pairs that occur more than once, at most {statistics.EXAMPLES} a file." if tables else "No pair is repeated."
+    )
+    return Section("duplicates", told, tables)
+
+
+def _noise(frames: Frames) -> Section:
+    tables = {name: statistics.noise(frame) for name, frame in frames.items()}
+    first = next(iter(tables.values()))
+    told = f"Cleaning changes {first['query changed by cleaning'].iloc[0]:.1%} of the queries of the first file. "
+    others = dict(list(tables.items())[1:])
+    return Section("noise", told, others, lambda path: figures.noise(first, path))
+
+
+def _taxonomy(frames: Frames) -> Section:
+    table, branches = statistics.taxonomy(_first(frames)), statistics.branches(_first(frames))
+    told = f"{table['paths that end here'].sum():,} paths on {len(table)} levels in the first file."
+    tables = {"levels": table, f"first levels (at most {statistics.EXAMPLES})": branches}
+    return Section("taxonomy", told, tables, lambda path: figures.taxonomy(table, path))
+
+
+def _unseen(frames: Frames) -> Section:
+    first, *others = frames
+    found = {name: drift.unseen_paths(frames[first], frames[name]) for name in others}
+    counts = {name: table for name, (table, _) in found.items()}
+    examples = _some({f"paths of {name} that {first} has not": paths for name, (_, paths) in found.items()})
+    told = "complete: the path is known as a whole; partial: only its first levels are; none: not even the first."
+    return Section("unseen paths", told, {**counts, **examples}, lambda path: figures.unseen(counts, path))
+
+
+def _drift(frames: Frames) -> Section:
+    first, second, *_ = frames
+    shared = "; ".join(f"{name}: {drift.overlap(frames[first], frames[name])}" for name in list(frames)[1:])
+    told = f"Queries of {first} in the other files: {shared}. A model trained on {first} is not tested by these rows. "
+    told += f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
+    told += "Kolmogorov-Smirnov statistic, the rest by the difference."
+    languages = {name: drift.language_drift(frames[first], frames[name]) for name in list(frames)[1:]}
+    tables = {f"{first} and {name}": drift.drift(frames[first], frames[name]) for name in languages}
+    tables |= {f"languages of {first} and {name}": table for name, table in languages.items()}
+    draw = lambda path: figures.drift(languages[second], (first, second), path)  # noqa: E731
+    return Section("drift", told, tables, draw)
+
+
+def _first(frames: Frames) -> pd.DataFrame:
+    return next(iter(frames.values()))
+
+
+def _some(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def _stacked(frames: Frames, table_of: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    tables = [table_of(frame) for frame in frames.values()]
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(0, "file", list(frames))
+    return table
+
+
+def _page(links: list[str], parts: list[str]) -> str:
+    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    head += f'<meta name="viewport" content="width=device-width"><title>Data report</title><style>{STYLE}</style>'
+    body = f"<h1>Data report</h1><nav>{' '.join(links)}</nav>{''.join(parts)}"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _section(anchor: str, title: str, section: Section, picture: Path | None) -> str:
+    parts = [f'<h2 id="{anchor}">{html.escape(title)}</h2><p>{html.escape(section.sentence)}</p>']
+    if picture:
+        data = base64.b64encode(picture.read_bytes()).decode("ascii")
+        parts.append(f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">')
+    return "\n".join([*parts, *(_table(name, table) for name, table in section.tables.items()), ""])
+
+
+def _table(caption: str, table: pd.DataFrame) -> str:
+    shares = {name: _is_share(table[name]) for name in table}
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table)
+    rows = table.itertuples(index=False, name=None)
+    body = "".join(
+        f"<tr>{''.join(_cell(v, share) for v, share in zip(row, shares.values(), strict=True))}</tr>" for row in rows
+    )
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _is_share(values: pd.Series) -> bool:
+    return values.dtype.kind == "f" and bool(values.dropna().between(0, 1).all())
+
+
+def _cell(value: object, share: bool) -> str:
+    if isinstance(value, Integral):
+        return f'<td class="number">{value:,}</td>'
+    if isinstance(value, Real):
+        told = "–" if value != value else f"{value:.1%}" if share else f"{value:,.2f}".rstrip("0").rstrip(".")
+        return f'<td class="number">{told}</td>'
+    text = str(value)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
+    return f'<td dir="auto">{html.escape(text)}</td>'

@@ -1,0 +1,1 @@
+"""Doubtful labels: found, filtered, corrected, reviewed by hand."""

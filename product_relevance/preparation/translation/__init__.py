@@ -1,0 +1,1 @@
+"""Engines into English and out of it, their cache, checks and quality."""

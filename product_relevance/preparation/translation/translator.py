@@ -1,0 +1,258 @@
+"""Translators by machine: distinct texts, long ones in parts, through the cache, and bad output told and left out."""
+
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from product_relevance.data.translations import Translator, from_table, identity
+from product_relevance.preparation.translation.cache import Request, TranslationCache
+from product_relevance.preparation.translation.checks import find_fault
+from product_relevance.text.cleaning import clean_text
+from product_relevance.text.languages import UNDETERMINED, UNKNOWN, fix_language, identify
+from product_relevance.utils import console
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("seq2seq", "llm", "table", "none")
+SKIPS = ("english", "codes")
+MAX_CHARACTERS = 256  # longer texts are translated in parts (the 1st team's, arXiv 2510.25428)
+# Where a text is best cut; the first kind that has a place in its middle half is taken.
+_BREAKS = [
+    re.compile(r"(?<=[.!?…])\s+|(?<=[。！？؟])"),
+    re.compile(r"(?<=[,;:])\s+|(?<=[،؛、；：，])"),
+    re.compile(r"\s+"),
+]
+
+
+class Outcome(NamedTuple):
+    """A translation, None where there is none, and why.
+
+    The status is `translated`; `english` or `no_words` (a number, a model code) for texts that stay as they are;
+    `no_text`, `unsupported` (a language that the model lacks), or a key of `translation_checks.FAULTS`.
+    """
+
+    translation: str | None
+    status: str
+
+
+def load_translator(
+    engine: str,
+    model: str | None = None,
+    *,
+    revision: str | None = None,
+    skip: Collection[str] = SKIPS,
+    batch_size: int | None = None,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str | None = None,
+    cache_path: str | os.PathLike | None = None,
+    from_english: bool = False,
+) -> Translator:
+    """Make a translator into English (or from it) for `translation.add_translation`.
+
+    Args:
+        engine: "seq2seq" (MADLAD-400, NLLB, M2M100, mBART-50, OPUS-MT), "llm" (any causal model, by examples in its
+            prompt), "table" (CSV, TSV, Parquet) or "none" (each text is its own translation).
+        model: Hub id, folder or `embedded:gemma-3-270m`; for "table" its path.
+        revision: Commit, tag or branch on the Hub.
+        skip: Texts that stay as they are: "english" (what is labelled English and does not clearly look otherwise),
+            "codes" (no word in them).
+        batch_size: Texts at a time; by engine when None.
+        backend: Of "seq2seq": auto, ctranslate2, transformers.
+        dtype: auto, float32, bfloat16, float16; with ctranslate2 also int8 and others.
+        device: cpu, cuda, cuda:1; by default a GPU when there is one.
+        cache_path: The cache's file; in the user's cache by default.
+        from_english: The languages given with the texts are those to translate English texts into.
+
+    Returns:
+        The translator; it answers None for a text without a usable translation.
+
+    Raises:
+        ValueError: Unknown engine or option, a model missing or unfit.
+    """
+    check_options(engine, model, skip)
+    if engine == "none":
+        return identity
+    if engine == "table":
+        return from_table(model)
+    loaded = _load_engine(engine, model, revision, backend, dtype, device)
+    cache = TranslationCache(loaded.settings, cache_path)
+    return ModelTranslator(loaded, cache, skip=skip, batch_size=batch_size, from_english=from_english)
+
+
+def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS) -> None:
+    """Refuse what `load_translator` cannot load, before anything is loaded.
+
+    Raises:
+        ValueError: Unknown engine or option, or no model.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if unknown := set(skip) - set(SKIPS):
+        raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
+    if engine != "none" and not model:
+        raise ValueError(f"engine {engine} needs a model: {'a table' if engine == 'table' else 'a Hub id or folder'}")
+
+
+def translate_all(translator: Translator, texts: list[str], languages: list[str]) -> list[Outcome]:
+    """Run any translator and tell the status of each text; `missing` where one that is no model has no translation."""
+    if isinstance(translator, ModelTranslator):
+        return translator.outcomes(texts, languages)
+    found = translator(texts, languages)
+    return [Outcome(text, "translated" if text and text.strip() else "missing") for text in found]
+
+
+class ModelTranslator:
+    """A translator that asks the cache first and the model for the rest.
+
+    Args:
+        engine: With `settings`, `batch_size`, `prompt_marks`, `prompt_answers`, `supports(source, target)` and
+            `translate(texts, sources, targets)`, as `seq2seq.Seq2Seq` and `few_shot.FewShot` have them.
+        cache: Of the engine's settings.
+        skip: As in `load_translator`.
+        batch_size: Texts at a time; the engine's when None.
+        from_english: As in `load_translator`.
+    """
+
+    def __init__(
+        self,
+        engine,
+        cache: TranslationCache,
+        *,
+        skip: Collection[str] = SKIPS,
+        batch_size: int | None = None,
+        from_english: bool = False,
+    ):
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size: found {batch_size}, expected at least 1")
+        self.engine, self.cache, self.skip, self.from_english = engine, cache, frozenset(skip), from_english
+        self.batch_size = batch_size or engine.batch_size
+
+    def __call__(self, texts: list[str], languages: list[str]) -> list[str | None]:
+        """Translate texts; None for one without a usable translation."""
+        return [outcome.translation for outcome in self.outcomes(texts, languages)]
+
+    def outcomes(self, texts: list[str], languages: list[str]) -> list[Outcome]:
+        """Translate texts and tell the status of each.
+
+        Args:
+            texts: Any strings; each distinct one is translated once.
+            languages: Their codes; or, with `from_english`, the languages to translate into.
+
+        Returns:
+            One outcome a text, in order.
+        """
+        pairs = list(zip(texts, languages, strict=True))
+        plans = {pair: self._plan(clean_text(pair[0] or ""), pair[1]) for pair in dict.fromkeys(pairs)}
+        done = self._translate({plan for plan in plans.values() if not isinstance(plan, Outcome)})
+        outcomes = {pair: plan if isinstance(plan, Outcome) else done[plan] for pair, plan in plans.items()}
+        counts = Counter(outcome.status for outcome in outcomes.values())
+        logger.info("%d distinct texts: %s", len(plans), ", ".join(f"{name} {n}" for name, n in counts.most_common()))
+        return [outcomes[pair] for pair in pairs]
+
+    def _plan(self, text: str, code: str) -> Outcome | Request:
+        if not text:
+            return Outcome(None, "no_text")
+        source, target = ("en", code) if self.from_english else (_source(text, code), "en")
+        if source == target and (self.from_english or "english" in self.skip):
+            return Outcome(text, "english")
+        if "codes" in self.skip and not _has_words(text):
+            return Outcome(text, "no_words")
+        if not self.engine.supports(source, target):
+            return Outcome(None, "unsupported")
+        return text, source, target
+
+    def _translate(self, requests: Iterable[Request]) -> dict[Request, Outcome]:
+        parts = {request: [(part, *request[1:]) for part in split_text(request[0])] for request in requests}
+        known = self._through_cache({part for listed in parts.values() for part in listed})
+        whole = {request: " ".join(known[part] for part in listed) for request, listed in parts.items()}
+        return {request: self._judged(request, translation) for request, translation in whole.items()}
+
+    def _judged(self, request: Request, translation: str) -> Outcome:
+        text, _, target = request
+        found = clean_text(translation)
+        fault = find_fault(text, found, target, self.engine.prompt_marks, self.engine.prompt_answers)
+        return Outcome(None if fault else found, fault or "translated")
+
+    def _through_cache(self, wanted: set[Request]) -> dict[Request, str]:
+        known = self.cache.get(wanted)
+        # The longest first: what does not fit into memory fails at once, and batches hold texts of about one length.
+        missing = sorted(wanted - set(known), key=lambda r: (-len(r[0].encode("utf-8", "replace")), r))
+        hits = len(known)
+        with console.bar(
+            total=len(wanted), initial=hits, desc="translating", unit=" texts", shown=bool(missing)
+        ) as bar:
+            bar.set_postfix_str(f"{hits / max(len(wanted), 1):.0%} from the cache")
+            for start in range(0, len(missing), self.batch_size):
+                batch = missing[start : start + self.batch_size]
+                made = self.engine.translate(*map(list, zip(*batch, strict=True)))
+                new = dict(zip(batch, made, strict=True))
+                self.cache.put(new)
+                known |= new
+                bar.update(len(batch))
+        return known
+
+
+def split_text(text: str, limit: int = MAX_CHARACTERS) -> list[str]:
+    """Split a long text in halves, and those again, until no part is longer than the limit.
+
+    Each cut is at the sentence end nearest to the middle, else at a clause, else at a blank, each within the middle
+    half; else in the middle, but not in front of a mark that belongs to the letter before.
+
+    Args:
+        text: Any text.
+        limit: Characters a part at most.
+
+    Returns:
+        The parts, without blanks at their ends; one for a short text.
+    """
+    text = text.strip()
+    if len(text) <= limit:
+        return [text]
+    left, right = _halves(text)
+    return [part for half in (left, right) for part in split_text(half, limit) if part]
+
+
+def _halves(text: str) -> tuple[str, str]:
+    middle = len(text) / 2
+    for pattern in _BREAKS:
+        places = [m for m in pattern.finditer(text) if middle / 2 <= m.start() <= 1.5 * middle and m.end() < len(text)]
+        if places:
+            best = min(places, key=lambda m: abs(m.start() - middle))
+            return text[: best.start()], text[best.end() :]
+    cut = int(middle)
+    while cut < len(text) - 1 and _clings(text, cut):
+        cut += 1
+    return text[:cut], text[cut:]
+
+
+def _clings(text: str, at: int) -> bool:
+    # Accents, Thai vowels and Arabic marks, emoji variations and joined emoji.
+    return unicodedata.category(text[at])[0] == "M" or "\u200d" in text[at - 1 : at + 1]
+
+
+def _has_words(text: str) -> bool:
+    plain = (word for word in text.split() if not any(c.isdigit() for c in word))
+    # Identification takes a hundred times as long; it sees words such as the second half of `27インチ`.
+    return sum(c.isalpha() for word in plain for c in word) >= 2 or identify([text]) != [UNDETERMINED]
+
+
+def _source(text: str, code: str) -> str:
+    if code in ("", None, UNKNOWN, UNDETERMINED):
+        found = identify([text])[0]
+        return "en" if found == UNDETERMINED else found
+    return fix_language({"language": [code], "query": [text]})["language"][0]
+
+
+def _load_engine(engine: str, model: str, revision: str | None, backend: str, dtype: str, device: str | None):
+    if engine == "seq2seq":
+        from product_relevance.preparation.translation.seq2seq import Seq2Seq
+
+        return Seq2Seq(model, revision, backend=backend, dtype=dtype, device=device)
+    from product_relevance.preparation.translation.few_shot import FewShot
+
+    return FewShot(model, revision, dtype=dtype, device=device)

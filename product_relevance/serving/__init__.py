@@ -1,0 +1,1 @@
+"""HTTP service, endpoint handler, plain export, ONNX."""

@@ -1,0 +1,239 @@
+"""Export of a run as one plain transformers classifier, which needs nothing of this package to be loaded."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from product_relevance.ensemble import canaries
+from product_relevance.ensemble.ensemble import MAX_DISAGREEMENT, RelevanceEnsemble
+from product_relevance.ensemble.locate import read_run
+from product_relevance.ensemble.manifest_schema import is_repo_id
+from product_relevance.models.batching import encode_pairs
+from product_relevance.serving import onnx_export
+
+DTYPES = ("float32", "bfloat16", "float16")
+MARK = "exported by product-relevance"
+README = """---
+library_name: transformers
+pipeline_tag: text-classification{base}
+---
+
+# Relevance of {target} to a query
+
+One plain classifier, {made}, {mark} {version}.
+
+- The first text is the query, the second the {target}, cleaned and written as in training:
+  {template}.
+- The tokenizer joins both as in training. With `truncation=True` the longer one is cut, at {max_length} tokens a
+  pair.
+- Threshold: relevant from a probability of {threshold:.4f} (best F1; {macro:.4f} for macro-F1), chosen on
+  {thresholds_from} of the folds.
+
+```python
+from transformers import pipeline
+
+score = pipeline("text-classification", ".", top_k=None)
+score({{"text": {query}, "text_pair": {second}}}, truncation=True)  # relevant: {score:.4f}
+```
+
+```python
+from sentence_transformers import CrossEncoder
+
+CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
+```
+"""
+
+ONNX = """
+With ONNX Runtime, `{file}`, whose probabilities of the canaries differ by {moved:.1g} at most, in one batch or alone:
+
+```python
+import numpy as np
+from onnxruntime import InferenceSession
+from transformers import AutoTokenizer
+
+pair = AutoTokenizer.from_pretrained(".")([{query}], [{second}], truncation=True, padding=True, return_tensors="np")
+logits = InferenceSession("{file}").run(["logits"], dict(pair))[0]
+float(1 / (1 + np.exp({logit})))  # {score:.4f}
+```
+
+OpenVINO reads the same file. Where the CPU has bfloat16 units it computes in bfloat16 by itself: give it
+`{{"INFERENCE_PRECISION_HINT": "f32"}}`.
+"""
+INT8 = """In int8 activations share one scale a forward, so a score depends a little on what else is in its batch, and
+8-bit products are rounded otherwise on CPUs without VNNI.
+"""
+
+
+def export(
+    name: str,
+    output: str,
+    *,
+    fold: str | None = None,
+    revision: str | None = None,
+    dtype: str = "float32",
+    overwrite: bool = False,
+    max_disagreement: float = MAX_DISAGREEMENT,
+    onnx: str | None = None,
+) -> str:
+    """Write one model as a plain transformers folder: merged in float32, then cast.
+
+    Args:
+        name: run folder, downloaded folder or Hub id, as in `RelevanceEnsemble.from_pretrained`.
+        output: folder; it appears under its name only when it is whole.
+        fold: name of the one fold to export; the mean of the folds' weights if None.
+        revision: of the ensemble on the Hub.
+        dtype: of the written weights.
+        overwrite: replace an earlier export.
+        max_disagreement: how far the mean weights may be from the mean of the folds' probabilities, and a graph in
+            int8 from the model in float32.
+        onnx: float32 or int8, for a graph beside the weights, in onnx/; none if None.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        ValueError: a pooled head, which no plain class has; an output that is there already; or as in
+            `from_pretrained`.
+    """
+    target = Path(output)
+    _check(name, target, revision, dtype, overwrite, onnx)
+    options = {"revision": revision, "device": "cpu", "dtype": "float32", "max_disagreement": max_disagreement}
+    ensemble = RelevanceEnsemble.from_pretrained(name, merge="probabilities" if fold else "weights", **options)
+    ensemble = ensemble.of_task(None)
+    if fold is not None and fold not in ensemble.folds:
+        raise ValueError(f"--fold {fold}: expected one of {', '.join(ensemble.folds)}")
+    found = canaries.measure(ensemble)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        ensemble.model.config.save_pretrained(temporary)  # it decides which class loads the tokenizer
+        save_tokenizer(ensemble.tokenizer, ensemble.run["max_length"], temporary)
+        made = f"fold {fold}" if fold else f"mean weights of {len(ensemble.run['folds'])} folds"
+        _save_model(ensemble, fold, dtype, temporary)
+        readme = _readme(ensemble, found, fold or "weights", made)
+        written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
+        if onnx is not None:
+            section, line = _save_graph(ensemble, found, fold or "weights", temporary, onnx, max_disagreement)
+            readme, written = readme + section, f"{written}; and {line}"
+        (temporary / "README.md").write_text(readme, encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return written
+
+
+def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite: bool, onnx: str | None) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    if onnx is not None:
+        onnx_export.check(onnx)
+        if dtype != "float32":
+            raise ValueError(f"--onnx {onnx} with --dtype {dtype}: a graph is made of float32; leave --dtype out")
+    run = read_run(name, revision)
+    if run["pooling"] != "auto":
+        raise ValueError(
+            f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "
+            "code of its own; serve the ensemble instead, or train again by train_relevance.py --pooling auto"
+        )
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
+        raise ValueError(f"{target} is there already; add --overwrite to replace it")
+    readme = target / "README.md"
+    if not readme.is_file() or MARK not in readme.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{target} is no exported model, so --overwrite leaves it alone: choose another --output")
+
+
+def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
+    """Put the adapter into the base's own weights, in float32, and save them cast."""
+    if fold is not None:
+        ensemble.select(fold)
+    if ensemble.run["adapter"] is not None:
+        ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[fold or "weights"])
+    if ensemble.template.prompt is not None:
+        ensemble.model = ensemble.model.as_classifier()
+    # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
+    ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
+
+
+def _save_graph(
+    ensemble, found: dict, column: str, folder: Path, kind: str, max_disagreement: float
+) -> tuple[str, str]:
+    """Write the merged model's graph; return a section of the README and a line that say what was written."""
+    queries, targets, languages = map(list, zip(*found["pairs"], strict=True))
+    texts, pairs = ensemble.template.render(queries, targets, languages, None, ensemble.taxonomy)
+    ids = encode_pairs(ensemble.tokenizer, texts, pairs, ensemble.run["max_length"])
+    pad_id, file = ensemble.tokenizer.pad_token_id, f"onnx/{onnx_export.NAMES[kind]}"
+    moved = onnx_export.write(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
+    logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
+    section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, column))
+    line = f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
+    return section + (INT8 if kind == "int8" else ""), line
+
+
+def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
+    """Save a tokenizer whose plain call on a pair gives the ids that `encode_pairs` gives.
+
+    Args:
+        tokenizer: of the base.
+        max_length: tokens a pair; becomes the saved tokenizer's own, for `truncation=True`.
+        folder: holds the model's config, by which transformers chooses the tokenizer's class.
+
+    Raises:
+        ValueError: the saved tokenizer gives other ids.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    texts, targets, _ = zip(*canaries.pairs("QC"), *canaries.pairs("QI"), strict=True)
+    texts, targets = [*texts, " ".join(texts * 9)], [*targets, " ".join(targets * 9)]  # one pair that is cut
+    expected = encode_pairs(tokenizer, texts, targets, max_length)  # from here on its pairs have a boundary
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    # A class of the architecture's own would rebuild the template; this one keeps what the backend holds. Type ids
+    # are left out, since the package never passes them: BERT then takes zeros.
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_length,
+        padding_side="right",
+        split_special_tokens=True,
+        model_input_names=["input_ids", "attention_mask"],
+        **tokenizer.special_tokens_map,
+    )
+    plain.save_pretrained(folder)
+    found = AutoTokenizer.from_pretrained(folder)(texts, targets, truncation=True)["input_ids"]
+    if found != expected:
+        raise ValueError("the saved tokenizer does not give the token ids of training; this base cannot be exported")
+
+
+def _example(ensemble, found: dict, column: str) -> dict:
+    """Return the first canary, written as in training, and its score."""
+    query, target, language = found["pairs"][0]
+    (text,), (second,) = ensemble.template.render([query], [target], [language], None, ensemble.taxonomy)
+    told = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
+    return told | {"score": found["folds"][column][0]}
+
+
+def _readme(ensemble, found: dict, column: str, made: str) -> str:
+    run, base = ensemble.run, ensemble.run["base"]["name"]
+    return README.format(
+        base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",
+        target="category path" if run["task"] == "QC" else "item title",
+        made=made,
+        mark=MARK,
+        version=run["versions"]["product_relevance"],
+        threshold=run["thresholds"]["f1"],
+        macro=run["thresholds"]["macro_f1"],
+        thresholds_from=run["thresholds_from"],
+        template=", ".join(f"{key} {value}" for key, value in run["template"].items()),
+        max_length=run["max_length"],
+        choice=")" if "prompt" in run["template"] else ", apply_softmax=True)[:, 1]",
+        **_example(ensemble, found, column),
+    )

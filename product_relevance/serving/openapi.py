@@ -1,0 +1,109 @@
+"""What the service's OpenAPI page says: the shapes that `payloads` accepts and gives."""
+
+from product_relevance.data.pairs import forms
+from product_relevance.serving.protocol import LABELS, LANGUAGE, OF_RECORDS, Limits
+
+ERRORS = {
+    400: "the request is at fault; the error tells what was found and expected",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    415: "the body is not application/json",
+    429: "the queue is full; try again after Retry-After seconds",
+    500: "scoring failed",
+    504: "no answer in time",
+}
+
+
+def describe(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
+    """Return FastAPI's keyword arguments of each endpoint.
+
+    Args:
+        limits: of one request.
+        thresholds: of the ensemble; their names may be asked for.
+        task: of the ensemble; says which records it takes.
+    """
+    pairs, ranking = _pairs(limits, thresholds, task), _ranking(limits, thresholds)
+    inner = _object({"inputs": _ranking_alone(limits)}, {"parameters": _parameters(limits, thresholds)})
+    health = {200: _content(_object({"status": {"type": "string"}}), "ready"), 503: _failure("it has stopped")}
+    return {
+        "predict": _post({"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(), _places()]}),
+        "rerank": _post(ranking, _places()),
+        "health": {"responses": health},
+    }
+
+
+def _post(body: dict, result: dict) -> dict:
+    responses = {200: _content(result, "the answer")} | {code: _failure(text) for code, text in ERRORS.items()}
+    request = {"required": True, "content": {"application/json": {"schema": body}}}
+    return {"responses": responses, "openapi_extra": {"requestBody": request}}
+
+
+def _content(schema: dict, description: str) -> dict:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _failure(description: str) -> dict:
+    return _content(_object({"error": {"type": "string"}, "error_type": {"type": "string"}}), description)
+
+
+def _object(properties: dict, optional: dict | None = None) -> dict:
+    return {
+        "type": "object",
+        "properties": properties | (optional or {}),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _text(limits: Limits) -> dict:
+    return {"type": "string", "minLength": 1, "maxLength": limits.characters, "pattern": "\\S"}
+
+
+def _list(items: dict, most: int) -> dict:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
+
+
+def _extras(limits: Limits) -> dict:
+    told = "a code of ISO 639, also with region or script: de, pt-BR, zh-Hans"
+    code = _text(limits) | {"pattern": LANGUAGE.pattern, "description": told}
+    return {"language": code, "translation": _text(limits)}
+
+
+def _parameters(limits: Limits, thresholds: dict) -> dict:
+    named = {"type": "string", "enum": sorted(thresholds)}
+    threshold = {"anyOf": [named, {"type": "number", "minimum": 0, "maximum": 1}]}
+    return _object({}, _extras(limits) | {"threshold": threshold, "top_k": {"type": "integer", "minimum": 1}})
+
+
+def _options() -> dict:
+    return {"truncate": {"type": "boolean"}, "raw_scores": {"type": "boolean", "enum": [False]}}
+
+
+def _pairs(limits: Limits, thresholds: dict, task: str) -> dict:
+    more = _extras(limits) | {name: _text(limits) if name == "translated_query" else {} for name in OF_RECORDS}
+    named = [_object(dict.fromkeys(form, _text(limits)), more) for form in forms(task)]
+    plain = {"type": "array", "items": _text(limits), "minItems": 2, "maxItems": 2}
+    pair = {"anyOf": [*named, plain]}
+    inputs = {"anyOf": [pair, _list(pair, limits.pairs)]}
+    return _object({"inputs": inputs}, {"parameters": _parameters(limits, thresholds), **_options()})
+
+
+def _ranking(limits: Limits, thresholds: dict) -> dict:
+    alone = _ranking_alone(limits)
+    return alone | {"properties": alone["properties"] | {"parameters": _parameters(limits, thresholds)}}
+
+
+def _ranking_alone(limits: Limits) -> dict:
+    asked = {"query": _text(limits), "texts": _list(_text(limits), limits.pairs)}
+    return _object(asked, {"return_text": {"type": "boolean"}, **_options()})
+
+
+def _labels() -> dict:
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    label = {"label": {"type": "string", "enum": list(LABELS)}, "score": share}
+    return {"type": "array", "items": _list(_object(label | {"probability": share, "threshold": share}), 2)}
+
+
+def _places() -> dict:
+    place = {"index": {"type": "integer", "minimum": 0}, "score": {"type": "number"}, "relevant": {"type": "boolean"}}
+    return {"type": "array", "items": _object(place, {"text": {"type": "string"}})}

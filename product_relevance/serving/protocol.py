@@ -1,0 +1,285 @@
+"""What clients ask and get: pairs or a query with texts, checked against limits, and the answers in JSON."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from product_relevance.data.pairs import sides_of
+from product_relevance.text.language_codes import code_pattern, normal_code
+
+LANGUAGE = re.compile(code_pattern())
+LABELS = ("irrelevant", "relevant")
+SIDES = ("text", "text_pair")
+EXTRAS = ("language", "translation")  # of one pair, or as parameters of all pairs without their own
+# What a record of ours may hold beside query, target and language; of these only the translation is read.
+OF_RECORDS = ("translated_query", "id", "task", "label")
+PARAMETERS = (*EXTRAS, "threshold", "top_k")
+# text-embeddings-inference (TEI), the reference server, has the same two; `raw_scores` may only be false.
+OPTIONS = ("truncate", "raw_scores")
+RANKING = ("query", "texts", "return_text", *OPTIONS)
+SHAPES = (
+    '{"inputs": {"text": query, "text_pair": target}}, {"inputs": [query, target]}, a list of either (or of records '
+    'with origin_query and their target), or {"query": query, "texts": [target, ...]}'
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold; the defaults for pairs, tokens and body are TEI's.
+
+    Attributes:
+        pairs: (query, target) pairs.
+        characters: of one text.
+        tokens: of all pairs together, as the model reads them.
+        body: bytes. `relevance serve` counts them as they arrive; the handler, which gets the body parsed, counts
+            those of the texts.
+    """
+
+    pairs: int = 32
+    characters: int = 4000
+    tokens: int = 16384
+    body: int = 2_000_000
+
+    def __post_init__(self):
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name}: found {getattr(self, field.name)}, expected at least 1")
+
+    @classmethod
+    def from_environment(cls) -> "Limits":
+        """Read RELEVANCE_MAX_PAIRS, _CHARACTERS, _TOKENS and _BODY; the default where one is not set.
+
+        Raises:
+            ValueError: a value that is no whole number from 1.
+        """
+        found = {}
+        for field in fields(cls):
+            name = f"RELEVANCE_MAX_{field.name.upper()}"
+            value = os.environ.get(name, str(field.default))
+            if not (value.isascii() and value.isdigit()):
+                raise ValueError(f"{name}: found {value!r}, expected a whole number from 1")
+            found[field.name] = int(value)
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request that passed the checks.
+
+    Attributes:
+        pairs: n pairs (query, target).
+        languages: n codes; None where the client gave none.
+        translations: n English translations; None where the client gave none.
+        threshold: probability from which a pair counts as relevant.
+        top_k: labels a pair, or places of a ranking (all if None).
+        ranking: order the targets of one query.
+        return_text: put the target into each place of a ranking.
+        truncate: cut long pairs as in training; refuse them if False.
+    """
+
+    pairs: list[tuple[str, str]]
+    languages: list[str | None]
+    translations: list[str | None]
+    threshold: float
+    top_k: int | None
+    ranking: bool
+    return_text: bool
+    truncate: bool
+
+
+def parse(data: object, ensemble, limits: Limits) -> Question:
+    """Read a request: pairs, or a query with texts (on the top level or under `inputs`).
+
+    Args:
+        data: parsed JSON.
+        ensemble: its thresholds and template tell what parameters mean.
+        limits: of one request.
+
+    Raises:
+        ValueError: another shape, an unknown key, a limit. The message never holds a text of the client.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"body: found {_kind(data)}, expected {SHAPES}")
+    if "inputs" not in data:
+        return parse_ranking(data, ensemble, limits)
+    inputs = data["inputs"]
+    if isinstance(inputs, dict) and "texts" in inputs:
+        _check_keys("body", data, ("inputs", "parameters"))
+        _check_keys("inputs", inputs, RANKING)
+        return parse_ranking({**inputs, "parameters": data.get("parameters", {})}, ensemble, limits)
+    _check_keys("body", data, ("inputs", "parameters", *OPTIONS))
+    return _question(_rows(inputs, ensemble.template.task, limits), data, ensemble, limits)
+
+
+def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
+    """Read {"query": ..., "texts": [...]}, the shape of TEI's /rerank; arguments and errors as in `parse`."""
+    if not isinstance(data, dict):
+        raise ValueError(f'body: found {_kind(data)}, expected {{"query": query, "texts": [target, ...]}}')
+    _check_keys("body", data, (*RANKING, "parameters"), needed=("query", "texts"))
+    query, texts = _text(data["query"], "query", limits), _list(data["texts"], "texts", limits)
+    rows = [(query, _text(text, f"texts[{i}]", limits), {}) for i, text in enumerate(texts)]
+    return _question(rows, data, ensemble, limits, ranking=True)
+
+
+def answer(question: Question, scores: Sequence[float]) -> list:
+    """Return what the client gets.
+
+    Args:
+        question: n pairs.
+        scores: n probabilities.
+
+    Returns:
+        For pairs n lists of {"label", "score" (probability of that label), "probability" (of relevant),
+        "threshold"}, the decision first; for a ranking {"index", "score", "relevant"}, best first.
+
+    Raises:
+        RuntimeError: a score that is not finite.
+    """
+    if not all(map(math.isfinite, scores)):
+        raise RuntimeError("the model gave a score that is not finite")
+    scores = [float(score) for score in scores]
+    if not question.ranking:
+        return [_labels(score, question.threshold)[: question.top_k or 1] for score in scores]
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])[: question.top_k]
+    places = [{"index": i, "score": scores[i], "relevant": scores[i] >= question.threshold} for i in order]
+    if question.return_text:
+        places = [place | {"text": question.pairs[place["index"]][1]} for place in places]
+    return places
+
+
+def _labels(score: float, threshold: float) -> list[dict]:
+    both = [
+        {"label": label, "score": value, "probability": score, "threshold": threshold}
+        for label, value in zip(LABELS, (1 - score, score), strict=True)
+    ]
+    return both[::-1] if score >= threshold else both
+
+
+def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False) -> Question:
+    parameters = data.get("parameters", {})
+    _check_keys("parameters", parameters, PARAMETERS)
+    common = _extras(parameters, "parameters", limits)
+    extras = [common | own for _, _, own in rows]
+    missing = [i for i, extra in enumerate(extras) if "language" not in extra]
+    if missing and ensemble.template.language_tag:
+        where = "parameters" if ranking else f"pair {missing[0]}"
+        raise ValueError(f"{where}: found no language, expected its code: this model reads it")
+    translations = [extra.get("translation") for extra in extras]
+    size = sum(len((text or "").encode()) for row in rows for text in row[:2])
+    size += sum(len((text or "").encode()) for text in translations)
+    if size > limits.body:
+        raise ValueError(f"body: found {size} bytes of text, expected at most {limits.body}: send fewer at once")
+    if _flag(data, "raw_scores", False):
+        raise ValueError("raw_scores: found true, expected false: scores are means of probabilities, with no logits")
+    return Question(
+        pairs=[(query, target) for query, target, _ in rows],
+        languages=[extra.get("language") for extra in extras],
+        translations=translations,
+        threshold=_threshold(parameters, ensemble.thresholds),
+        top_k=_top_k(parameters),
+        ranking=ranking,
+        return_text=_flag(data, "return_text", False),
+        truncate=_flag(data, "truncate", True),
+    )
+
+
+def _rows(inputs: object, task: str, limits: Limits) -> list[tuple[str, str, dict]]:
+    if isinstance(inputs, str):
+        raise ValueError(f"inputs: found a single string, expected a query and a target: {SHAPES}")
+    if isinstance(inputs, dict) or _is_pair(inputs):
+        return [_row(inputs, "inputs", task, limits)]
+    return [_row(pair, f"inputs[{i}]", task, limits) for i, pair in enumerate(_list(inputs, "inputs", limits))]
+
+
+def _row(value: object, where: str, task: str, limits: Limits) -> tuple[str, str, dict]:
+    """Return query, target, and the pair's own language and translation."""
+    if _is_pair(value):
+        return _text(value[0], f"{where}[0]", limits), _text(value[1], f"{where}[1]", limits), {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: found {_kind(value)}, expected a pair: {SHAPES}")
+    sides = sides_of(value, task) or SIDES
+    _check_keys(where, value, (*sides, *EXTRAS, *OF_RECORDS), needed=sides)
+    query, target = (_text(value[side], f"{where}.{side}", limits) for side in sides)
+    name = "translated_query"
+    translated = {"translation": _text(value[name], f"{where}.{name}", limits)} if name in value else {}
+    return query, target, _extras(translated | value, where, limits)
+
+
+def _extras(values: dict, where: str, limits: Limits) -> dict:
+    extras = {name: _text(values[name], f"{where}.{name}", limits) for name in EXTRAS if name in values}
+    if "language" in extras:
+        if not LANGUAGE.search(extras["language"]):
+            raise ValueError(f"{where}.language: found no code of ISO 639, expected one such as de, pt-BR or unk")
+        extras["language"] = normal_code(extras["language"])
+    return extras
+
+
+def _is_pair(value: object) -> bool:
+    """Tell whether a list means one pair: two of anything but lists and objects, which would be pairs themselves."""
+    return isinstance(value, list) and len(value) == 2 and not any(isinstance(side, list | dict) for side in value)
+
+
+def _text(value: object, where: str, limits: Limits) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: found {_kind(value)}, expected a string")
+    if not value.strip():
+        raise ValueError(f"{where}: found a blank text, expected a query or a target")
+    if len(value) > limits.characters:
+        raise ValueError(f"{where}: found {len(value)} characters, expected at most {limits.characters}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{where}: found half a surrogate pair, expected Unicode text")
+    return value
+
+
+def _list(value: object, where: str, limits: Limits) -> list:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where}: found {_kind(value)}, expected a list with at least one element")
+    if len(value) > limits.pairs:
+        raise ValueError(f"{where}: found {len(value)} pairs, expected at most {limits.pairs}: send fewer at once")
+    return value
+
+
+def _threshold(parameters: dict, thresholds: dict[str, float]) -> float:
+    value = parameters.get("threshold", "f1")
+    if isinstance(value, str) and value in thresholds:
+        return float(thresholds[value])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        expected = f"{', '.join(thresholds)}, or a number from 0 to 1"
+        raise ValueError(f"parameters.threshold: found {_kind(value)}, expected {expected}")
+    return float(value)
+
+
+def _top_k(parameters: dict) -> int | None:
+    if "top_k" not in parameters:
+        return None
+    value = parameters["top_k"]
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # 2.0 is an integer in JSON
+    if isinstance(value, bool) or not whole or value < 1:
+        raise ValueError(f"parameters.top_k: found {_kind(value)}, expected a whole number from 1")
+    return int(value)
+
+
+def _flag(data: dict, name: str, default: bool) -> bool:
+    value = data.get(name, default)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: found {_kind(value)}, expected true or false")
+    return value
+
+
+def _check_keys(where: str, value: object, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: found {_kind(value)}, expected an object with {', '.join(known)}")
+    missing = [key for key in needed if key not in value]
+    if missing:
+        raise ValueError(f"{where}: found no {' and no '.join(missing)}, expected {SHAPES}")
+    unknown = len(value.keys() - set(known))
+    if unknown:  # not named: a key may be a text of the client that went astray
+        raise ValueError(f"{where}: found unknown keys ({unknown}), expected only {', '.join(known)}")
+
+
+def _kind(value: object) -> str:
+    """Name a value of parsed JSON without its content."""
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return names.get(type(value)) or ("an object" if isinstance(value, dict) else f"a list of {len(value)}")

@@ -1,0 +1,1 @@
+"""Folds on one loaded base: run, fold, trainer, losses."""

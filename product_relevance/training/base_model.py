@@ -1,0 +1,114 @@
+"""The base of a run: loaded once for all folds where that is safe, anew where training changed it."""
+
+import gc
+import logging
+
+import torch
+from transformers import set_seed
+
+from product_relevance.models import adapters, modeling, packaged_bases, quantization
+from product_relevance.training import distributed
+from product_relevance.training.parents import warm_start as first_stage
+from product_relevance.training.parents.parent_run import EarlierRun
+
+logger = logging.getLogger(__name__)
+
+
+class Bases:
+    """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
+
+    def __init__(
+        self, model_args, training, tokenizer, first_stage: EarlierRun | None = None, answers=None, language=False
+    ):
+        self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
+        self.first_stage, self.answers, self.language = first_stage, answers, language
+        changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
+        self.reload = changed or bool(training.deepspeed)
+        self.model = self.fingerprint = self.trunk_fingerprint = self.attention = None
+        if model_args.quantization != "none":
+            quantization.require_bitsandbytes()
+            if distributed.zero_stage(training) == 3:
+                raise ValueError("--quantization: ZeRO-3 spreads whole weights only; use DDP, or leave it out")
+
+    def take(self):
+        """Return a base with an untouched head."""
+        if self.model is None:
+            _free_memory()  # of the fold before, whose trainer and engine hold each other
+            args = self.model_args
+            if packaged_bases.is_embedded(args.model_name_or_path):
+                logger.info(packaged_bases.licence_notice(args.model_name_or_path))
+            set_seed(self.training.seed)  # the head starts alike in every fold
+            self.model = modeling.load_classifier(
+                args.model_name_or_path,
+                self.tokenizer,
+                args.model_revision,
+                pooling=args.pooling,
+                answers=self.answers,
+                dtype=self._dtype(),
+                attn_implementation=args.attn_implementation,
+                dropout=args.base_dropout,
+                language=self.language,
+                device=self._straight_to(),
+            )
+            modeling.require_positions(self.model, args.max_length)
+            self.attention = modeling.attention_of(self.model)
+            if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
+                self.trunk_fingerprint = modeling.fingerprint(modeling.trunk(self.model))
+                self.fingerprint = self.trunk_fingerprint if self.language else modeling.fingerprint(self.model)
+            if args.quantization != "none":
+                self.model = quantization.quantize(self.model, self.training.device)
+        return self.model
+
+    def _straight_to(self) -> torch.device | None:
+        """Return the GPU that each process reads the base to, so that main memory need not hold one for each.
+
+        A base to be quantised, or spread over the processes (ZeRO-3), goes another way.
+        """
+        whole = self.model_args.quantization == "none" and distributed.zero_stage(self.training) < 3
+        return self.training.device if whole and self.training.device.type == "cuda" else None
+
+    def _dtype(self) -> str:
+        if self.model_args.dtype != "auto":
+            return self.model_args.dtype
+        frozen = self.model_args.adapter == "lora"
+        return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
+
+    def with_adapter(self, split: str):
+        """Return the base with a fresh adapter, or with that of the first stage; itself for full fine-tuning."""
+        model = self.take()
+        set_seed(self.training.seed)
+        stage = distributed.zero_stage(self.training)
+        if self.first_stage is not None:
+            folder = self.first_stage.folder(split)
+            if stage == 3:
+                raise ValueError("--init_adapter loads whole weights: not under ZeRO-3; use ZeRO-2 or DDP")
+            known = self.fingerprint, self.trunk_fingerprint
+            model = first_stage.continue_from(folder, model, self.model_args, *known)
+        if self.model_args.adapter == "none":
+            return model
+        if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):
+            raise ValueError("--init_lora_weights pissa and olora need whole weights at the start: not under ZeRO-3")
+        if self.first_stage is None:
+            model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
+        if (self.training.bf16 or self.training.fp16) and stage < 3:
+            for weight in (p for p in model.parameters() if p.requires_grad):
+                weight.data = weight.data.float()  # weights in bf16 would round small updates away
+            adapters.leave_casts_to_autocast(model)
+        return model
+
+    def parent_of(self, split: str) -> dict[str, str] | None:
+        """Return the task and the fold of the parent run that a fold starts from, None without one."""
+        stage = self.first_stage
+        return None if stage is None else {"task": stage.content["task"], "fold": stage.fold(split)}
+
+    def give_back(self, model) -> None:
+        """Take the adapter off again, or forget the base where training changed it."""
+        self.model = None if self.reload else adapters.take_off(model)
+        del model
+        _free_memory()
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Runs that a run starts from or learns from: warm start and distillation."""

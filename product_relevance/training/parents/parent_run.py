@@ -1,0 +1,190 @@
+"""An earlier run that a training builds on, as its first stage or its teacher, without a look at validation rows."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from product_relevance.data.splits import valid_digests
+from product_relevance.ensemble.locate import locate
+from product_relevance.utils.tasks import names
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A finished run whose folds the folds of a new one build on.
+
+    Attributes:
+        flag: the argument that named it, for messages.
+        name: as it was given.
+        home: folder or Hub id of the whole run; `name` may be one of its folds.
+        content: of its run.json.
+        folds: folder of each of its folds.
+    """
+
+    flag: str
+    name: str
+    home: str
+    content: dict
+    folds: dict[str, Path]
+
+    def fold(self, split: str) -> str:
+        """Return the fold that a split builds on: the one of its name, or the only one.
+
+        Raises:
+            ValueError: several folds, none of that name.
+        """
+        if split in self.folds:
+            return split
+        if len(self.folds) > 1:
+            raise ValueError(
+                f"{self.flag} {self.name}: {split} has no namesake among {', '.join(self.folds)}: name one fold, "
+                f"as {self.name}/{next(iter(self.folds))}"
+            )
+        return next(iter(self.folds))
+
+    def folder(self, split: str) -> Path:
+        """Return the folder of `fold`."""
+        return self.folds[self.fold(split)]
+
+    def teaching(self, split: str) -> list[str]:
+        """Return the folds whose mean a split may learn from: its namesake, or all where there is none."""
+        return [split] if split in self.folds else list(self.folds)
+
+    @cached_property
+    def folds_by(self) -> dict:
+        """How it made its folds, with the digests of what each validates on.
+
+        A run of an older version keeps no digests; its out-of-fold scores hold the same rows.
+        """
+        known = self.content["folds_by"]
+        files = {name: folder / "oof.parquet" for name, folder in self.folds.items()}
+        files = {name: file for name, file in files.items() if file.is_file()}
+        if "valid_sha256" in known or not files:
+            return known
+        found = {name: pd.read_parquet(file).assign(**self._one_task()) for name, file in files.items()}
+        return known | {"valid_sha256": {name: valid_digests(rows) for name, rows in found.items()}}
+
+    def _one_task(self) -> dict[str, str]:
+        """Return the column that the scores of one task leave out."""
+        tasks = names(self.content["task"])
+        return {"task": tasks[0]} if len(tasks) == 1 else {}
+
+    def described(self) -> dict:
+        """Return what run.json keeps of it; with its own parent runs, whose rows it knows too."""
+        data = {key: self.content["data"][key] for key in ("source", "sha256", "rows")}
+        found = {"name": self.name, "task": self.content["task"], "folds": sorted(self.folds), "data": data}
+        files = {task: _data(self.content, task)["sha256"] for task in names(self.content["task"])}
+        found |= {"finished": self.content.get("finished"), "folds_by": self.folds_by, "files": files}
+        return found | {"parents": parents(self.content)}
+
+
+def parents(content: dict) -> list[dict]:
+    """Return what run.json says of the runs that a run was built on: its first stage, and its teacher or teachers."""
+    known = [content.get("first_stage"), content.get("teacher")]
+    return [run for each in known if each for run in each.get("runs", [each])]
+
+
+def teacher_column(split: str) -> str:
+    """Return the name of the column with a teacher's probabilities of the training rows of a split."""
+    return f"teacher:{split}"
+
+
+def find(flag: str, name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None:
+    """Find an earlier run, and check that none of its folds has seen validation rows of the fold that builds on it.
+
+    Args:
+        flag: the argument that names it.
+        name: run folder, a fold's folder in it, or an ensemble on the Hub; None for none.
+        shared: description of the run to come (`training_run.describe`).
+        splits: names of the models to train.
+
+    Raises:
+        ValueError: nothing of that name, no fold for a split, or one that was trained on the split's validation rows.
+    """
+    if name is None:
+        return None
+    alone = Path(name) if (Path(name) / "fold.json").is_file() else None
+    home = str(alone.parent) if alone else name
+    found = locate(home)
+    folds = {alone.name: found.folds[alone.name]} if alone else found.folds
+    earlier = EarlierRun(flag, name, home, found.run, folds)
+    for split in splits:
+        _refuse_seen_rows(earlier, shared, split)
+    if known := set(shared["folds_by"]["held_out_languages"]) & set(found.run["data"]["languages"]):
+        logger.warning(
+            "%s %s: it was trained on %s too, which this run holds out: its figures are not those of unseen languages",
+            *(flag, name, " ".join(sorted(known))),
+        )
+    return earlier
+
+
+def _refuse_seen_rows(earlier: EarlierRun, shared: dict, split: str) -> None:
+    """Refuse an earlier run that has seen what a split validates on, itself or through the runs it was built on."""
+    if split == "full":
+        return
+    told = f"{earlier.flag} {earlier.name}"
+    known = earlier.described() | {"columns": earlier.content.get("columns")}
+    lines = [(told, known, earlier.teaching(split))]
+    while lines:
+        told, known, folds = lines.pop()
+        _compare(told, known, folds, shared, split)
+        for parent in known.get("parents", ()):
+            own = [fold for fold in folds if fold in parent["folds"]] or parent["folds"]
+            lines.append((f"{told}, which was built on {parent['name']}", parent, own))
+
+
+def _compare(told: str, known: dict, folds: list[str], shared: dict, split: str) -> None:
+    """Refuse one run if the folds of it that a split builds on have seen what the split validates on.
+
+    Args:
+        told: how messages call it.
+        known: from `EarlierRun.described`.
+        folds: the folds of it that were taken.
+        shared: as in `find`.
+        split: name of the model to train.
+    """
+    digests = known.get("folds_by", {}).get("valid_sha256")
+    for task, ours in sorted(shared["folds_by"]["valid_sha256"][split].items()):
+        if task not in names(known["task"]):
+            continue
+        if digests is not None and all(digests.get(fold, {}).get(task) == ours for fold in folds):
+            continue
+        if known.get("files", {}).get(task, known["data"]["sha256"]) != _data(shared, task)["sha256"]:
+            logger.warning(
+                "%s: trained on other %s rows; they cannot be compared here, so make sure that none is among the "
+                "validation rows of %s",
+                *(told, task, split),
+            )
+        elif digests is None and folds == [split] and not _differing(known, shared):
+            logger.warning(
+                "%s: an older run without a list of what its folds validate on; its folds were made by the same "
+                "settings as these, so they are taken as the same",
+                told,
+            )
+        else:
+            why = f" ({'; '.join(found)})" if (found := _differing(known, shared)) else ""
+            raise ValueError(
+                f"{told}: {' and '.join(known['folds'])} saw rows that {split} validates on{why}; take the same fold "
+                "of the same folds, or a run on another task"
+            )
+
+
+def _differing(known: dict, shared: dict) -> list[str]:
+    """Return in what two runs differ that decides their folds; what is not known of an older one counts."""
+    theirs, ours = ({**(each.get("folds_by") or {}), **(each.get("columns") or {})} for each in (known, shared))
+    keys = [key for key in ours if key not in ("valid_sha256", "full")]
+    found = [f"{key} {theirs.get(key)} there, {ours[key]} here" for key in keys if theirs.get(key) != ours[key]]
+    # Folds that the files do not give are made of all rows of all tasks: with other ones beside them they are others.
+    if not ours["given"] and known["data"]["sha256"] != shared["data"]["sha256"]:
+        found.append(f"made of the rows of {known['task']} there, of {shared['task']} here")
+    return found
+
+
+def _data(content: dict, task: str) -> dict:
+    """Return what a run says of its records of one task."""
+    return content["data"].get("tasks", {task: content["data"]})[task]

@@ -1,0 +1,112 @@
+"""The first stage of a training in two stages: its adapter and head, put on the base again and trained further.
+
+The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428). The parent run
+may be one model on all rows of the other task or a run of folds: docs/training.md, "Two stages", says which is when.
+"""
+
+import logging
+from pathlib import Path
+
+from product_relevance.models import adapters
+from product_relevance.models.adapter_fit import load_whole
+from product_relevance.models.adapter_schema import read_config
+from product_relevance.training.parents import parent_run
+from product_relevance.training.parents.parent_run import EarlierRun
+from product_relevance.utils import run_folder
+
+logger = logging.getLogger(__name__)
+# What decides how an adapter's tensors act on a base; a second stage that changed one would start somewhere else.
+# Its target modules show in the names of the tensors, which `load_adapter` compares; PEFT shortens their list.
+ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
+
+
+def find(name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None:
+    """Find the first stage of a run and check that its weights will mean the same there.
+
+    Args:
+        name: as in `earlier.find`.
+        shared: as in `earlier.find`.
+        splits: as in `earlier.find`.
+
+    Raises:
+        ValueError: as in `earlier.find`; no one fold for a split; another pooling or kind of training.
+    """
+    stage = parent_run.find("--init_adapter", name, shared, splits)
+    if stage is None:
+        return None
+    starts = {split: stage.fold(split) for split in splits}
+    for (key, theirs), ours in zip(_kind(stage.content).items(), _kind(shared).values(), strict=True):
+        if theirs != ours and (key == "adapter" or not _headless(stage.content)):
+            raise ValueError(f"--init_adapter {stage.name}: its {key} is {theirs}, this run's {ours}; expected alike")
+    _say_starts(stage, starts)
+    return stage
+
+
+def _say_starts(stage: EarlierRun, starts: dict[str, str]) -> None:
+    """Say in the log which fold of the parent run each fold starts from."""
+    for split, fold in starts.items():
+        logger.info("%s starts from %s of the %s run %s", split, fold, stage.content["task"], stage.home)
+    if len(starts) > 1 and len(set(starts.values())) == 1:
+        fold = next(iter(starts.values()))
+        told = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
+        logger.warning(
+            "--init_adapter %s: %s all start from %s (%s): they share one start, and their mean gains less than that "
+            "of folds with a start each",
+            *(stage.name, " and ".join(starts), fold, told),
+        )
+
+
+def _kind(content: dict) -> dict[str, str]:
+    """Return what both stages must have in common beside the base."""
+    head = "classifier" if content["template"].get("prompt") is None else "yes_no"
+    return {"head": head, "pooling": content["pooling"], "adapter": "lora" if content["adapter"] else "none"}
+
+
+def _headless(content: dict) -> bool:
+    """Tell whether a run, or a fold of one, is a stage on texts alone: then any head is new."""
+    return content.get("stage") is not None
+
+
+def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk_fingerprint: str | None):
+    """Put a first stage's adapter on a bare base, with its head where it has one, to be trained further.
+
+    Loading replaces the fresh adapter and the fresh head; nothing is wrapped a second time, which would start both
+    anew while the first stage's weights seem to be loaded.
+
+    Args:
+        folder: of the first stage's fold.
+        model: the bare base with its head.
+        arguments: ModelArguments of the second stage.
+        fingerprint: of the bare base.
+        trunk_fingerprint: of the bare base without its head.
+
+    Raises:
+        ValueError: an adapter of another form, or of another base.
+    """
+    fold = run_folder.read_json(folder / "fold.json")
+    expected, fingerprint = fold["base"]["fingerprint"], trunk_fingerprint if _headless(fold) else fingerprint
+    if None not in (expected, fingerprint) and expected != fingerprint:
+        raise ValueError(
+            f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
+        )
+    if arguments.adapter == "none":
+        load_whole(model, folder / "model.safetensors")
+        return model
+    if arguments.init_lora_weights != "default":
+        raise ValueError("--init_adapter and --init_lora_weights both say where the adapter starts: give one of them")
+    config = adapters.lora_config(model, arguments)
+    _require_same_form(folder, config)
+    if _headless(fold):
+        return adapters.fill_adapter(adapters.add_adapter(model, arguments), folder)
+    return adapters.load_adapter(model, str(folder), "default", config=config)
+
+
+def _require_same_form(folder: Path, config) -> None:
+    saved = read_config(folder)
+    for key in ADAPTER_SETTINGS:
+        theirs, ours = saved[key], getattr(config, key)
+        if theirs != ours:
+            raise ValueError(
+                f"--init_adapter {folder}: {key} is {theirs} there, {ours} here; a second stage takes the first "
+                "one's, and may change --lora_dropout only"
+            )

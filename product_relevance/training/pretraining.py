@@ -1,0 +1,128 @@
+"""A first stage on texts alone: the base goes on as a language model of queries and targets, read without labels.
+
+Task-adaptive pre-training (Gururangan et al., arXiv 2004.10964) with an adapter, which `--init_adapter` continues from
+under a new head. A query and a target are two texts: read together, the pairs that do not go together would teach that
+they do.
+"""
+
+import logging
+import math
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from product_relevance.data import loading
+from product_relevance.data.splits import make_splits
+from product_relevance.models import modeling
+from product_relevance.models.checkpoints import resolve_revision
+from product_relevance.models.heads.language_model import TextCollator, encode_texts
+from product_relevance.training import distributed, resume
+from product_relevance.training import run as training_run
+from product_relevance.training.base_model import Bases
+from product_relevance.training.checkpoint_record import ResumableTrainer
+from product_relevance.utils import run_folder, run_settings
+
+logger = logging.getLogger(__name__)
+
+
+def train(model_args, data_args, objective, training) -> str:
+    """Train an adapter a fold on the texts of the rows that the fold trains on; `--fold full` takes all.
+
+    Labels are not read: records may lack them. With the same file and folds as the second stage, no fold sees a text
+    because it stands in one of its validation rows.
+
+    Args:
+        model_args, data_args, objective, training: as `train_relevance.train` gets them.
+
+    Returns:
+        A line on each fold, for the terminal.
+
+    Raises:
+        ValueError: arguments that belong to a classifier, bad records, or a base that is no causal language model.
+    """
+    _check(model_args, data_args, training)
+    with training.main_process_first(desc="records"):
+        frame = loading.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl", labelled=False)
+    template, splits = loading.make_template(data_args, frame=frame), make_splits(frame, data_args)
+    sides = loading.render(frame, template, loading.make_taxonomy(frame))
+    model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
+    tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
+    shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
+    shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
+    todo = training_run.claim(training, data_args, shared, splits)
+    training_run.clear(training, data_args, todo)
+    bases = Bases(model_args, training, tokenizer, language=True)
+    for split in todo:
+        texts = distinct_texts(sides, split.train)
+        rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
+        logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
+        _train_fold(split, rows, bases, tokenizer, data_args, training, shared)
+    return _finish(training.output_dir, shared) if training.process_index == 0 else ""
+
+
+def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:
+    """Return the queries and targets of some rows, each text once, in the order of their first row."""
+    return [text for text in dict.fromkeys(side[i] for i in rows for side in sides) if text]
+
+
+def _check(model_args, data_args, training) -> None:
+    if data_args.random_levels:
+        raise ValueError(
+            f"--random_levels {data_args.random_levels}: --stage language_model reads each text once and whole; "
+            "leave it to the second stage"
+        )
+    for name in ("tokens_per_forward", "share_prefixes"):
+        if found := getattr(data_args, name):
+            raise ValueError(f"--{name} {found}: --stage language_model trains on batches as they are; leave it out")
+    expected = {"adapter": "lora", "head": "classifier", "pooling": "auto", "init_lora_weights": "default"}
+    for name, value in (expected | {"init_adapter": None}).items():
+        if (found := getattr(model_args, name)) != value:
+            raise ValueError(f"--stage language_model: found --{name} {found}, expected {value or 'none'}: it makes a "
+                             "plain adapter without a head, which a second stage puts under any head")  # fmt: skip
+    if distributed.zero_stage(training) == 3:
+        raise ValueError(
+            "--stage language_model reads the whole output embedding: not under ZeRO-3; use ZeRO-2 or DDP"
+        )
+
+
+def _sizes(split, texts: list[str], rows: list[dict]) -> tuple:
+    return split.name, len(texts), len(split.train), sum(len(row["input_ids"]) for row in rows)
+
+
+def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, training, shared: dict) -> None:
+    folder, work = Path(training.output_dir), run_folder.work_folder(training.output_dir, split.name)
+    model = bases.with_adapter(split.name)
+    args = training_run.fold_arguments(training, work, [])
+    args.label_smoothing_factor = 0.0  # a recipe's smoothing is that of two labels, not of a vocabulary
+    collator = TextCollator(tokenizer.pad_token_id)
+    kept = {"model": model, "args": args, "processing_class": tokenizer}
+    fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
+    settings = run_settings.settings(shared, split.name, bases.fingerprint)
+    checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow)
+    loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"{split.name}: the loss is {loss}: lower --learning_rate, or train in float32")
+    state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
+    if training.process_index == 0:
+        content = {"name": split.name, "stage": shared["stage"], "train_rows": len(split.train), "valid_rows": 0}
+        content |= {"texts": len(rows), "loss": loss, "seconds": round(record.totals()["seconds"], 1)}
+        content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
+        content |= {"steps": fitter.state.global_step, "history": fitter.state.log_history}
+        content |= record.described() | {"shared": run_folder.shared_part(shared)}
+        save = training_run.save_fold
+        run_folder.publish_fold(
+            folder, split.name, lambda path: save(path, fitter.model, state, None, shared, content, None)
+        )
+        if not data_args.keep_checkpoints:
+            shutil.rmtree(work, ignore_errors=True)
+        logger.info("%s: saved after %d steps, mean loss %.4f", split.name, fitter.state.global_step, loss)
+    distributed.wait()
+    bases.give_back(fitter.accelerator.unwrap_model(fitter.model))
+
+
+def _finish(folder: str, shared: dict) -> str:
+    folds = run_folder.read_folds(folder, run_folder.finished_folds(folder))
+    run_folder.write_json(Path(folder) / "run.json", shared | run_folder.of_folds(folds))
+    table = pd.DataFrame([{key: fold[key] for key in ("name", "texts", "steps", "loss", "seconds")} for fold in folds])
+    return f"{table.to_string(index=False)}\n\n{folder}: a first stage without a head: --init_adapter {folder}"

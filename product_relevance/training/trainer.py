@@ -1,0 +1,245 @@
+"""The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, fixed evaluation rows."""
+
+import hashlib
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback
+
+from product_relevance.models import memory
+from product_relevance.models.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
+from product_relevance.models.heads.classifier import HEAD
+from product_relevance.models.modeling import evaluating
+from product_relevance.training import distributed, losses, micro_batches, prefix_batches
+from product_relevance.training.arguments import ObjectiveArguments
+from product_relevance.training.checkpoint_record import ResumableTrainer
+
+
+class RelevanceTrainer(ResumableTrainer):
+    """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
+
+    def __init__(
+        self,
+        *args,
+        pad_id: int,
+        objective: ObjectiveArguments | None = None,
+        tokens_per_forward: int | None = None,
+        share_prefixes: bool = False,
+        **options,
+    ):
+        super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
+        self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
+        self.share_prefixes = share_prefixes
+        self.class_weights = self._class_weights()
+        self.known = dict.fromkeys(ROW_COLUMNS)
+        self.real_tokens = self.padded_tokens = self.pairs = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the pairs and tokens of this training on all processes, which have batches of one size."""
+        mine = {"pairs": self.pairs, "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
+        return {name: number * self.args.world_size for name, number in mine.items()}
+
+    def _class_weights(self) -> torch.Tensor | None:
+        if not self.objective.class_weights:
+            return None
+        factors = self.objective.factors()
+        if factors is None:
+            labels = np.asarray(self.train_dataset.labels, dtype=int)
+            counts = np.bincount(labels[labels != losses.UNLABELLED], minlength=2)
+            factors = counts.sum() / (2 * counts.clip(min=1))
+        return torch.tensor(factors, dtype=torch.float32, device=self.args.device)
+
+    def compute_loss(self, model, inputs, *args, **options):
+        """Keep from the model what belongs to the loss: weights, a teacher's probabilities, a reference's logits."""
+        self.known = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
+        self.known["objective"] = self.objective.objective if model.training else "cross_entropy"
+        if self.known["objective"] == "dpo":
+            self.known["reference"] = self._reference(model, inputs)
+        if self.known["objective"] == "r_drop":
+            inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
+        if shared := inputs.pop("shared", None):
+            inner = self.accelerator.unwrap_model(model)
+            return super().compute_loss(lambda **_: {"logits": shared.logits(model, inner)}, inputs, *args, **options)
+        return super().compute_loss(model, inputs, *args, **options)
+
+    def _reference(self, model, inputs) -> torch.Tensor:
+        """Return the logits of the model without its adapter and without dropout."""
+        bare = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), evaluating(bare), bare.disable_adapter():
+            return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+
+    def pair_loss(self, outputs, labels, num_items_in_batch=None):
+        """Return the objective's summed loss divided by the pairs of the whole accumulated batch, on all processes.
+
+        So 4 x 8 accumulated pairs give the gradient of one batch of 32 however they were split. A weight scales its
+        row's loss and leaves that of the others alone.
+        """
+        loss = self._losses(outputs["logits"], labels)
+        if self.known["weights"] is not None:
+            loss = loss * self.known["weights"]
+        return loss.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def _losses(self, logits, labels) -> torch.Tensor:
+        known, chosen = self.known, self.objective
+        usual = (self.args.label_smoothing_factor, self.class_weights)
+        match known["objective"]:
+            case "r_drop":
+                return losses.r_drop(logits, labels, chosen.r_drop_strength, *usual)
+            case "distill":
+                return losses.distill(logits, labels, known["teacher"], chosen.teacher_share, *usual)
+            case "dpo":
+                return losses.dpo(logits, labels, known["reference"], chosen.dpo_beta)
+        return losses.cross_entropy(logits, labels, *usual)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Run a forward and a backward pass for each piece of the batch.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite; names the step and the learning rate.
+        """
+        self.real_tokens += int(inputs["attention_mask"].sum())
+        self.pairs += len(inputs["labels"])
+        loss = 0.0
+        pieces = self._pieces(inputs)
+        for piece in pieces:
+            self.padded_tokens += piece["shared"].forwarded if "shared" in piece else piece["input_ids"].numel()
+            # gradients travel between the processes once, with the last piece
+            with nullcontext() if piece is pieces[-1] else self.accelerator.no_sync(model):
+                loss += super().training_step(model, piece, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"loss is {loss.item()} at step {self.state.global_step + 1} (learning rate "
+                f"{self._get_learning_rate():.2e}): lower --learning_rate or --max_grad_norm, or train in float32; "
+                "the last checkpoint is kept"
+            )
+        return loss
+
+    def _pieces(self, inputs: dict) -> list[dict]:
+        if self.share_prefixes:
+            return prefix_batches.split(inputs, self._budget(), self.data_collator.pad_id)
+        return micro_batches.split(inputs, self._budget())
+
+    def _budget(self) -> int | None:
+        passes = 2 if self.objective.objective == "r_drop" else 1
+        return self.tokens_per_forward and max(1, self.tokens_per_forward // passes)
+
+    def memory_line(self) -> str:
+        """Say in a line what the largest training step needs and what the device has."""
+        args = self.args
+        passes = 2 if self.objective.objective == "r_drop" else 1
+        lengths = [len(row) for row in self.train_dataset.ids]
+        tokens = passes * memory.largest_forward(lengths, args.train_batch_size, self._budget())
+        half = args.bf16 or args.fp16
+        return memory.told(self.model, tokens, args.device, checkpointing=args.gradient_checkpointing, half=half)
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        step = distributed.step_pairs(self.args)
+        if self.share_prefixes:
+            return prefix_batches.PrefixGroupedSampler(rows.ids, step, seed, rows.short)
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(rows)
+        return LengthGroupedSampler([len(row) for row in rows.ids], step, seed, rows.short)
+
+    def _get_eval_sampler(self, eval_dataset):
+        # The Trainer would shuffle evaluation rows by length groups, and predictions would come back in that order.
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
+
+def make_trainer(
+    model,
+    tokenizer,
+    training,
+    train: PairDataset,
+    valid: PairDataset | None,
+    objective,
+    patience=None,
+    **options,
+):
+    """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
+
+    The options are those of `RelevanceTrainer`; `prefix_batches.require_shareable` says when prefixes may be shared.
+
+    Raises:
+        ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
+    """
+    from product_relevance.evaluation.metrics import compute_metrics
+    from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
+
+    tasks = None if valid is None else valid.tasks
+    _check_objective(model, training, objective)
+    if (tokens := options.get("tokens_per_forward")) is not None:
+        micro_batches.require_splittable(training, f"--tokens_per_forward {tokens}")
+    callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
+    return RelevanceTrainer(
+        model=model,
+        args=training,
+        train_dataset=train,
+        eval_dataset=valid,
+        processing_class=tokenizer,
+        pad_id=tokenizer.pad_token_id,
+        objective=objective,
+        compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
+        callbacks=callbacks,
+        **options,
+    )
+
+
+def _check_objective(model, training, objective: ObjectiveArguments) -> None:
+    drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    if objective.objective == "r_drop" and not drops:
+        raise ValueError("--objective r_drop compares two passes under dropout: give --lora_dropout or --base_dropout")
+    if objective.objective == "dpo":
+        if not hasattr(model, "disable_adapter") or any(HEAD.search(n) for n, _ in model.named_parameters()):
+            raise ValueError(
+                "--objective dpo compares with the model without its adapter: use --head yes_no and --adapter lora"
+            )
+        if training.label_smoothing_factor:
+            raise ValueError("--label_smoothing_factor: dpo has no labels to smooth; set it to 0")
+
+
+def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
+    """Choose a fixed subset of validation rows, whole query groups at a time, by a hash of the query.
+
+    Args:
+        queries: normalised queries of all records.
+        rows: indices of the validation rows.
+        limit: rows wanted; groups are added until it is reached.
+
+    Returns:
+        Sorted indices, about `limit` of them.
+    """
+    if len(rows) <= limit:
+        return rows
+    keys = np.array([hashlib.sha256(queries[i].encode()).hexdigest() for i in rows])
+    order = np.argsort(keys, kind="stable")
+    last = keys[order[limit - 1]]
+    return np.sort(rows[order[keys[order] <= last]])
+
+
+def speed(totals: dict[str, float]) -> dict:
+    """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training.
+
+    Args:
+        totals: of `CheckpointRecord.totals`, over all processes and resumes.
+    """
+    seconds, real = totals["seconds"], max(1, totals["real_tokens"])
+    return {
+        "seconds": round(seconds, 1),
+        "pairs_per_second": round(totals["pairs"] / seconds, 2),
+        "tokens_per_second": round(totals["real_tokens"] / seconds, 1),
+        "padding_ratio": round(totals["padded_tokens"] / real, 3),
+    }
+
+
+def require_rows(rows: int) -> None:
+    """Refuse a fold whose training side is empty, as a purge can leave it.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    if rows == 0:
+        raise ValueError("no training row is left: nothing to train on; use --group_by query or fewer --num_folds")

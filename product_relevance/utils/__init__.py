@@ -1,0 +1,1 @@
+"""Files, options, the run folder, tasks: what every room uses, without torch."""

@@ -1,0 +1,241 @@
+"""The run folder: fold adapters, out-of-fold scores, run.json, report; and the one place that knows its layout."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from product_relevance.utils import run_settings
+from product_relevance.utils.files import atomic_write, write_table
+from product_relevance.utils.json_files import MAX_BYTES
+from product_relevance.utils.json_files import read_json as read_checked
+
+# What transformers itself has: any other name is that of code on the Hub, which no published run may name.
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+MAX_HISTORY = 200_000_000  # bytes: fold.json holds a line for each logged step
+QUERIES = "queries.parquet"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+)
+# Of fold.json alone.
+PRIVATE = ("history", "shared", "settings", "attn_implementation")
+# What folds of one run must share: otherwise their mean would be of unlike things.
+SHARED = (
+    "task",
+    "base",
+    "adapter",
+    "template",
+    "columns",
+    "folds_by",
+    "pooling",
+    "max_length",
+    "data",
+    "first_stage",
+    "teacher",
+)
+
+
+def fold_folder(run: Path, name: str) -> Path:
+    """Return the folder of a finished fold: adapter, fold.json, oof.parquet."""
+    return Path(run) / name
+
+
+def work_folder(run: Path, name: str) -> Path:
+    """Return the folder of a fold in training: the Trainer's checkpoints."""
+    return Path(run) / "checkpoints" / name
+
+
+def finished(run: Path, name: str) -> bool:
+    """Tell whether a fold was trained to its end."""
+    return (fold_folder(run, name) / "fold.json").is_file()
+
+
+def finished_folds(run: Path) -> list[str]:
+    """Return the names of the finished folds in order."""
+    names = [p.parent.name for p in Path(run).glob("*/fold.json") if not p.parent.name.startswith(".")]
+    return sorted(names, key=lambda n: (len(n), n))
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON under a temporary name, then rename."""
+    with atomic_write(path) as file:
+        json.dump(content, file, ensure_ascii=False, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path, limit: int = MAX_HISTORY) -> dict:
+    """Read a file of a run folder.
+
+    Raises:
+        ValueError: the file is missing, or from `reading.read_json`.
+    """
+    if not Path(path).exists():
+        raise ValueError(f"{path}: not found; expected the folder of a finished run")
+    return read_checked(path, limit=limit)
+
+
+def load_run(folder: str | os.PathLike) -> dict:
+    """Read run.json.
+
+    Raises:
+        ValueError: no run there, or a run of a newer format.
+    """
+    run = read_json(Path(folder) / "run.json", MAX_BYTES)
+    if run.get("format") != FORMAT:
+        raise ValueError(f"{folder}/run.json: format {run.get('format')!r}, this version reads {FORMAT}")
+    return run
+
+
+def publish_fold(run: Path, name: str, build) -> None:
+    """Let `build(folder)` fill a temporary folder and put it in place of the fold at once."""
+    target = fold_folder(run, name)
+    temporary = target.with_name(f".{name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    build(temporary)
+    if target.exists():
+        old = target.with_name(f".{name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(target)
+
+
+def read_oof(run: Path, names: list[str]) -> pd.DataFrame | None:
+    """Join the out-of-fold scores of finished folds; None where no fold validated."""
+    files = [fold_folder(run, n) / "oof.parquet" for n in names]
+    parts = [pd.read_parquet(f) for f in files if f.is_file()]
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def save_queries(run: Path, digests: np.ndarray) -> None:
+    """Keep the queries that a run is trained and chosen on, as digests of shape (n,), without their texts."""
+    write_table(pd.DataFrame({"digest": np.unique(digests)}), Path(run) / QUERIES)
+
+
+def read_queries(run: Path) -> np.ndarray | None:
+    """Read the digests of a run's queries; None of an older run and of a published one, which does not hold them."""
+    file = Path(run) / QUERIES
+    return pd.read_parquet(file)["digest"].to_numpy() if file.is_file() else None
+
+
+def read_folds(run: Path, names: list[str]) -> list[dict]:
+    """Read the `fold.json` of these finished folds."""
+    return [read_json(fold_folder(run, name) / "fold.json") for name in names]
+
+
+def of_folds(folds: list[dict]) -> dict:
+    """Return what `run.json` tells of its finished folds together: when, each, their base, seconds of all."""
+    told = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
+    seconds = round(sum(fold["seconds"] for fold in folds), 1)
+    mixed = run_settings.unlike({fold["name"]: fold.get("settings", {}) for fold in folds})
+    found = {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+    if (attention := folds[0].get("attn_implementation")) in ATTENTION:
+        found["attn_implementation"] = attention
+    return found | ({"mixed_folds": mixed} if mixed else {})
+
+
+def shared_part(content: dict) -> dict:
+    """Return what all folds of a run must have in common."""
+    part = {key: content[key] for key in SHARED}
+    part["base"] = {key: content["base"][key] for key in ("name", "revision")}
+    part["adapter"] = content["adapter"] is not None
+    for key in ("first_stage", "teacher"):  # where it lies does not matter, nor which of its folds was taken
+        part[key] = part[key] and {name: part[key][name] for name in ("task", "data")}
+    return part
+
+
+def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> None:
+    """Refuse to join folds that were made otherwise: their mean would be of unlike things.
+
+    Args:
+        run: run folder.
+        shared: description of the folds to come.
+        replaced: folds that will be trained anew and need not fit.
+
+    Raises:
+        ValueError: a finished fold differs in task, base, template, columns, folds or data.
+    """
+    wanted = shared_part(shared)
+    for name in sorted(set(finished_folds(run)) - replaced):
+        before = read_json(fold_folder(run, name) / "fold.json")["shared"]
+        for key, value in wanted.items():
+            if not _alike(before.get(key), value):
+                raise ValueError(
+                    f"{run}: {name} was trained with {key} {before.get(key)}, this run has {value}; folds of one run "
+                    "must share it: choose another --output_dir, or delete that folder"
+                )
+
+
+def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]) -> None:
+    """Refuse to join folds that were trained with other settings, as another learning rate.
+
+    Args:
+        run: run folder.
+        shared: description of the folds to come.
+        names: of these folds.
+        replaced: folds that will be trained anew and need not fit.
+
+    Raises:
+        ValueError: a finished fold differs; it says in what, with both values.
+    """
+    kept = [name for name in finished_folds(run) if name not in replaced]
+    known = {fold["name"]: fold.get("settings") for fold in read_folds(run, kept)}
+    if older := [name for name, found in known.items() if found is None]:
+        told = (
+            "%s: trained by an older version, which does not say with what: make sure that it was with these settings"
+        )
+        logger.warning(told, ", ".join(older))
+    folds = {name: found for name, found in known.items() if found is not None}
+    planned = {"this run": run_settings.settings(shared, names[0])} if names else {}
+    if found := run_settings.unlike(folds | planned):
+        values = "; ".join(
+            f"{name} {', '.join(f'{value} in {fold}' for fold, value in by.items())}" for name, by in found.items()
+        )
+        raise ValueError(
+            f"{run}: its folds were trained with other settings: {values}; give the same ones, choose another "
+            "--output_dir, train all of them anew with --overwrite true, or join them as they are with --mixed_folds "
+            "true, which run.json and report.md then say"
+        )
+
+
+def _alike(before, now) -> bool:
+    """Compare one thing that folds share; runs of an older version have no digests of their folds."""
+    if isinstance(before, dict) and isinstance(now, dict) and ("valid_sha256" in before) != ("valid_sha256" in now):
+        before, now = ({k: v for k, v in each.items() if k != "valid_sha256"} for each in (before, now))
+    return before == now
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that shape a result."""
+    found = {"python": platform.python_version(), "product_relevance": version("product-relevance")}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,63 @@
+"""Every program with its real parser: the flags that it knows, and the function that it begins with."""
+
+import argparse
+import importlib
+import sys
+from functools import cache
+
+from product_relevance.cli import main
+from tests.conftest import ROOT
+
+COMMANDS = "product_relevance.cli.commands"
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    """All flags of a parser and of its subcommands."""
+    found = set()
+    for action in parser._actions:
+        found |= {word for word in action.option_strings if word.startswith("--")}
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(flags_of, action.choices.values()))
+    return found
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    """The parsers of `relevance predict` and the others."""
+    (found,) = (a for a in main.make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return found.choices
+
+
+def scripts(folder: str) -> list[str]:
+    """Names of the scripts with a parser in a folder."""
+    return [path.stem for path in sorted((ROOT / folder).glob("*.py")) if "def make_parser" in path.read_text("utf-8")]
+
+
+def module_of(folder: str, name: str):
+    """Import a script as Python does that runs it: with its folder first on the path."""
+    if (place := str(ROOT / folder)) not in sys.path:
+        sys.path.insert(0, place)
+    return importlib.import_module(name)
+
+
+@cache
+def programs() -> dict[str, tuple[set[str], tuple[str, str]]]:
+    """Name as one types it, to its flags and (module, function) that runs."""
+    from transformers import HfArgumentParser, TrainingArguments
+
+    import push_to_hub
+    from product_relevance.data.arguments import DataArguments
+    from product_relevance.models.arguments import ModelArguments
+    from product_relevance.training.arguments import ObjectiveArguments
+
+    kinds = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
+    found = {
+        "train_relevance.py": (flags_of(HfArgumentParser(kinds)) | {"--help_all"}, ("train_relevance", "main")),
+        "push_to_hub.py": (flags_of(HfArgumentParser(push_to_hub.PublishArguments)), ("push_to_hub", "main")),
+    }
+    for name, parser in subcommands().items():
+        found[f"relevance {name}"] = (flags_of(parser), (COMMANDS, parser.get_default("run").__name__))
+    for folder in ("dataset_scripts", "benchmarks/speed", "benchmarks/ablation"):
+        for name in scripts(folder):
+            flags = flags_of(module_of(folder, name).make_parser())
+            found[f"{name}.py"] = (flags, (f"{folder.replace('/', '.')}.{name}", "main"))
+    return found

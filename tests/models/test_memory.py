@@ -1,0 +1,127 @@
+"""Memory: the estimate stays near what a forward pass really keeps, and the advice follows from it."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification, BloomConfig, DistilBertConfig, GPT2Config
+
+from product_relevance.models import memory
+from product_relevance.models.adapters import add_adapter
+from product_relevance.models.arguments import ModelArguments
+from tests.conftest import tiny_config
+
+ROWS, LENGTH = 4, 40
+
+
+def model_of(kind: str, adapter: str, dtype=torch.float32, layers: int = 2):
+    """A base whose layers are wide enough that what is kept a token outweighs the rest."""
+    settings = tiny_config(kind).to_dict() | {"hidden_size": 128, "intermediate_size": 512, "layer_types": None}
+    settings["num_hidden_layers"] = layers
+    torch.manual_seed(0)
+    config = type(tiny_config(kind))(**settings)
+    model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+    return add_adapter(model, ModelArguments("tiny", lora_r=4)) if adapter == "lora" else model
+
+
+def kept(model, half: bool = False) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, weights left out."""
+    ids = torch.randint(4, 399, (ROWS, LENGTH))
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage  # held, so that no address is given twice
+        return tensor
+
+    half_precision = torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half_precision:
+        model.train()(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return sum(storage.nbytes() for storage in found.values())
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text", "bert"])
+@pytest.mark.parametrize(("adapter", "half"), [("lora", False), ("lora", True), ("none", False)])
+def test_the_estimate_of_activations_is_within_half_of_what_a_pass_keeps(kind, adapter, half):
+    model = model_of(kind, adapter, torch.bfloat16 if half else torch.float32)
+    need = memory.estimate(model, ROWS * LENGTH, half=half)
+    found = kept(model, half)
+    assert found / 1.6 < need["activations"] + need["copies"] < found * 1.6
+
+
+def test_adapters_on_the_top_layers_keep_nothing_below_them():
+    whole, top = model_of("qwen3", "lora"), model_of("qwen3", "lora")
+    for name, weight in top.named_parameters():
+        if ".layers.0." in name:
+            weight.requires_grad_(False)
+    share = memory.estimate(top, 100)["activations"] / memory.estimate(whole, 100)["activations"]
+    assert share == pytest.approx(0.5, abs=0.02) and kept(top) / kept(whole) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_checkpointed_pass_keeps_the_input_of_each_layer():
+    model = model_of("qwen3", "lora", layers=8)  # beside their inputs, those of the last norm and the head
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": True})  # the only kind whose savings show from outside
+    layers, width = model.config.num_hidden_layers, model.config.hidden_size
+    inputs = 4 * width * layers * ROWS * LENGTH
+    assert inputs <= kept(model) < 1.5 * inputs
+    need = memory.estimate(model, ROWS * LENGTH, checkpointing=True)["activations"]
+    assert need == inputs + memory.estimate(model, ROWS * LENGTH)["activations"] // layers
+
+
+def test_adamw_on_full_weights_takes_four_times_their_memory():
+    model = model_of("bert", "none")
+    need = memory.estimate(model, 1)
+    assert need["weights"] == sum(p.nbytes for p in model.parameters())
+    assert need["gradients"] + need["optimiser"] == 3 * need["weights"]
+    assert need["total"] == sum(size for name, size in need.items() if name != "total")
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4000))
+def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
+    from product_relevance.models.batching import pad
+    from product_relevance.training.micro_batches import split
+
+    largest = memory.largest_forward(lengths, batch, budget)
+    assert largest <= memory.largest_forward(lengths, batch)
+    for start in range(0, len(lengths), batch):
+        pieces = split(pad([[5] * n for n in lengths[start : start + batch]], 1), budget)
+        assert all(piece["input_ids"].numel() <= largest for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("free", "checkpointing", "told"),
+    [
+        (10**12, False, "that fits"),
+        (10**12, True, "without --gradient_checkpointing fit too"),
+        (2 * 10**8, False, "take --gradient_checkpointing true"),
+        (2 * 10**8, True, "that fits"),
+        (5 * 10**7, False, "take --tokens_per_forward"),
+        (0, True, "a smaller base"),
+    ],
+)
+def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeypatch):
+    model = model_of("qwen3", "lora")
+    need = memory.estimate(model, 10_000), memory.estimate(model, 10_000, checkpointing=True)
+    assert need[0]["total"] > 2 * 10**8 > need[1]["total"] / 0.9
+    monkeypatch.setattr(memory, "free", lambda device: free)
+    line = memory.told(model, 10_000, torch.device("cpu"), checkpointing=checkpointing, half=False)
+    assert told in line and "gradients and AdamW" in line
+
+
+@pytest.mark.parametrize("config", [
+    GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2),
+    BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2),
+    DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2),
+])  # fmt: skip
+def test_a_base_whose_config_names_no_inner_width_is_estimated(config):
+    need = memory.estimate(AutoModelForSequenceClassification.from_config(config), 100)
+    assert need["activations"] > 0 and need["total"] == sum(need.values()) - need["total"]
+
+
+def test_a_cpu_has_free_memory():
+    assert memory.free(torch.device("cpu")) > 2**20

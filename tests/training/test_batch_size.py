@@ -1,0 +1,95 @@
+"""The pairs of one step: what the recipes promise on the processes of their own commands, and what is refused."""
+
+import json
+import re
+import shlex
+
+import pytest
+from transformers import TrainingArguments
+
+from product_relevance.training import distributed
+from product_relevance.training.arguments import accumulation
+from product_relevance.training.recipe import parse_arguments
+from tests.conftest import ROOT
+
+FLAGS = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
+# From the published code of the 1st team (8 pairs on each of 4 cards); the quickstart's is for a file of few rows.
+PAIRS = {"quickstart": 16}
+PROCESSES = re.compile(r"--(?:nproc_per_node|num_gpus) (\d+)")
+
+
+def documented_commands() -> list[tuple[str, int]]:
+    """Return (recipe, processes) of each training command in README, docs, recipes and the script."""
+    found = []
+    places = [ROOT / "README.md", ROOT / "train_relevance.py", *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.yaml")]
+    for path in places:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"(?:python|torchrun|deepspeed)\b.*train_relevance\.py .*", text):
+            recipe = re.search(r"recipes/([\w.-]+)\.yaml", line)
+            count = PROCESSES.search(line)
+            if recipe and (count or not re.match("torchrun|deepspeed", line)):
+                found.append((recipe[1], int(count[1]) if count else 1))
+    return sorted(set(found))
+
+
+def settings(recipe: str) -> dict:
+    import yaml
+
+    return yaml.safe_load((ROOT / f"recipes/{recipe}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("recipe, processes", documented_commands())
+def test_a_recipe_trains_with_the_batch_it_promises_on_the_processes_of_its_command(recipe, processes):
+    found = settings(recipe)
+    per_device, pairs = found["per_device_train_batch_size"], PAIRS.get(recipe, 32)
+    assert found["global_batch_size"] == pairs and "gradient_accumulation_steps" not in found
+    assert accumulation(pairs, per_device, processes) * per_device * processes == pairs
+
+
+def test_every_recipe_names_its_command():
+    assert {recipe for recipe, _ in documented_commands()} == {path.stem for path in ROOT.glob("recipes/*.yaml")}
+
+
+def test_every_launcher_command_names_its_processes():
+    for path in ROOT.glob("recipes/*.yaml"):
+        for line in re.findall(r"^#\s+((?:torchrun|deepspeed) .*)", path.read_text(encoding="utf-8"), re.M):
+            assert PROCESSES.search(line), shlex.split(line)
+
+
+@pytest.mark.parametrize("pairs, per_device, processes, way_out", [
+    (32, 8, 3, "another number of processes"),
+    (32, 32, 2, "--per_device_train_batch_size 16"),
+    (48, 10, 2, "--per_device_train_batch_size 8"),
+])  # fmt: skip
+def test_a_batch_that_does_not_divide_is_refused_with_both_numbers(pairs, per_device, processes, way_out):
+    with pytest.raises(ValueError, match=f"size {pairs}.*batch_size {per_device} on {processes} .* give {way_out},"):
+        accumulation(pairs, per_device, processes)
+
+
+@pytest.mark.parametrize("flag", ["--gradient_accumulation_steps", "--gradient-accumulation-steps"])
+def test_a_batch_and_its_accumulation_are_not_given_together(flag):
+    with pytest.raises(ValueError, match="found both, expected one"):
+        parse_arguments([*FLAGS, "--global_batch_size", "32", flag, "2"])
+
+
+def test_a_batch_that_would_be_looked_for_is_refused():
+    with pytest.raises(ValueError, match="--tokens_per_forward keeps a step within memory"):
+        parse_arguments([*FLAGS, "--global_batch_size", "32", "--auto_find_batch_size", "true"])
+
+
+def test_the_accumulation_follows_from_the_batch():
+    training = TrainingArguments(use_cpu=True, per_device_train_batch_size=4)
+    assert distributed.split_batch(training, 12) == "12 pairs a step: 1 process x 4 pairs at a time x 3 accumulated"
+    assert training.gradient_accumulation_steps == 3
+
+
+def test_without_the_option_the_batch_is_that_of_the_accumulation():
+    training = TrainingArguments(use_cpu=True, per_device_train_batch_size=4, gradient_accumulation_steps=5)
+    assert distributed.split_batch(training, None).startswith("20 pairs a step")
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "ds_configs").glob("*.json")), ids=lambda p: p.stem)
+def test_deepspeed_takes_its_batch_from_the_run(config):
+    content = json.loads(config.read_text())
+    batch = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    assert [content[key] for key in batch] == ["auto"] * 3

@@ -1,0 +1,140 @@
+"""Flags of all programs: lists take commas, an unknown name gets the nearest of ours or what replaced it."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from product_relevance.cli.main import make_parser
+from product_relevance.training.recipe import parse_arguments
+from product_relevance.utils.options import Parser, add_flags, dataclass_parser, hint, option, parse
+from tests.conftest import ROOT
+
+NEEDED = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
+
+
+@dataclass
+class Options:
+    """Options of a program."""
+
+    names: list[str] = option([], "of things")
+    numbers: list[float] = option([], "of things")
+    overwrite: bool = option(False, "replace")
+
+
+def trained_with(*flags: str):
+    return parse_arguments([*NEEDED, *flags])
+
+
+@pytest.mark.parametrize("flags", [["--names", "a,b", "c"], ["--names=a,b,c"], ["--names", "a, b,", "c"]])
+def test_a_list_flag_of_a_program_takes_commas(flags):
+    parser = Parser()
+    add_flags(parser, Options)
+    assert parser.parse_args(flags).names == ["a", "b", "c"]
+
+
+def test_a_text_of_a_list_without_a_comma_stays_as_it_is():
+    assert parse(Options, {"names": ["q: ", "t: "]}, "here")["names"] == ["q: ", "t: "]
+
+
+def test_numbers_behind_commas_are_read_as_numbers():
+    parser = Parser()
+    add_flags(parser, Options)
+    assert parser.parse_args(["--numbers", "0.5,2"]).numbers == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("value", ["a,b", "a b", "a, b", ["a", "b"]])
+def test_a_list_of_a_recipe_may_be_one_text(value):
+    assert parse(Options, {"names": value}, "here")["names"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--lora_target_modules", "q_proj,v_proj"], ["--lora_target_modules=q_proj,v_proj"]]
+)
+def test_a_list_flag_of_training_takes_commas(flags):
+    assert trained_with(*flags)[0].lora_target_modules == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("text", ["q_proj,v_proj", "q_proj v_proj"])
+def test_a_list_of_a_training_recipe_may_be_one_text(tmp_path, text):
+    (tmp_path / "r.yaml").write_text(f"lora_target_modules: {text}\n")
+    assert parse_arguments([str(tmp_path / "r.yaml"), *NEEDED])[0].lora_target_modules == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("values", [["wandb,tensorboard"], ["wandb", "tensorboard"]])
+def test_a_list_of_the_trainer_takes_commas_and_spaces(values):
+    from transformers import TrainingArguments
+
+    flags = ["--output_dir", "x", "--use_cpu", "true", "--report_to", *values]
+    (found,) = dataclass_parser((TrainingArguments,)).parse_args_into_dataclasses(flags)
+    assert found.report_to == ["wandb", "tensorboard"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--lora_rank", "here it is --lora_r"),
+        ("--lora-rank", "here it is --lora_r"),
+        ("--overwrite_output_dir", "here it is --overwrite"),
+        ("--num_labels=2", "there are always two labels"),
+        ("--seed_everything", "here it is --seed"),
+        ("--lora_dropout_rate", "here it is --lora_dropout"),
+        ("--evaluation_strategy", "here it is --eval_strategy"),
+        ("--warmup_ratio", "here it is --warmup_steps, which takes a share"),
+        ("--max_seq_length", "here it is --max_length"),
+        ("--validation_file", "each fold validates on rows of the training file"),
+        ("--lora_alfa", r"did you mean --lora_alpha\?"),
+        ("--learning_rat", r"did you mean --learning_rate\?"),
+    ],
+)
+def test_an_unknown_flag_of_training_gets_ours_or_the_reason(flag, told):
+    with pytest.raises(ValueError, match=f"unknown flag {flag.split('=')[0]}.*; {told}"):
+        trained_with(flag, "1")
+
+
+def test_the_same_names_are_told_to_a_recipe(tmp_path):
+    (tmp_path / "r.yaml").write_text("lora_rank: 8\n")
+    with pytest.raises(ValueError, match="unknown key 'lora_rank'; here it is lora_r$"):
+        parse_arguments([str(tmp_path / "r.yaml"), *NEEDED])
+
+
+def test_of_two_near_names_ours_comes_first():
+    assert hint("lora_rang", ["local_rank", "lora_r"], first=["lora_r"]) == "; did you mean lora_r?"
+
+
+def test_a_nearer_name_of_the_trainer_wins_over_a_far_one_of_ours():
+    assert hint("eval_stepz", ["eval_rows", "eval_steps"], first=["eval_rows"]) == "; did you mean eval_steps?"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["predict", "run", "file", "--outptu", "x"], r"unknown flag --outptu; did you mean --output\?"),
+        (["predict", "run", "file", "--batch_size", "8"], "unknown flag --batch_size; batches are made by tokens"),
+        (["serve", "run", "--max-concurrent-requests", "8"], "here it is --max_queue"),
+        (["evaluate", "run", "file", "--zzz"], r"unknown flag --zzz$"),
+    ],
+)
+def test_an_unknown_flag_of_a_subcommand_gets_that_commands_own(command, told, capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(command)
+    assert re.search(told, capsys.readouterr().err.strip())
+
+
+def test_what_follows_two_dashes_is_no_flag():
+    parser = Parser()
+    parser.add_argument("file")
+    assert parser.parse_args(["--", "--names"]).file == "--names"
+
+
+def test_a_flag_that_is_cut_short_is_known():
+    parser = Parser()
+    add_flags(parser, Options)
+    assert parser.parse_args(["--over"]).overwrite is True
+
+
+def test_every_parser_of_the_project_suggests():
+    folders = (ROOT / name for name in ("dataset_scripts", "benchmarks", "product_relevance"))
+    sources = [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
+    plain = [p.name for p in sources if re.search(r"(argparse\.|[^\w.]Hf)ArgumentParser\(", p.read_text())]
+    assert plain == []
