@@ -79,9 +79,10 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
     """
     from product_relevance.hub import publish as hub
     from product_relevance.hub import staging
+    from product_relevance.utils.hub_errors import offline
 
     settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
-    with hub.offline(arguments.dry_run):
+    with offline(arguments.dry_run):
         staged = staging.stage(
             run_folder,
             arguments.staging_folder or run_folder / "hub",

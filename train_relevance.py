@@ -66,6 +66,7 @@ def train(model_args, data_args, objective, training) -> str:
     from product_relevance.data import loading
     from product_relevance.data.folds import digests, query_groups, query_keys
     from product_relevance.data.splits import make_splits
+    from product_relevance.evaluation import out_of_fold
     from product_relevance.models.checkpoints import resolve_revision
     from product_relevance.text.prompt import chosen_prompt
     from product_relevance.training import additions, prefix_batches, preflight, run
@@ -113,7 +114,7 @@ def train(model_args, data_args, objective, training) -> str:
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:
         return ""
-    summary = run.finish(training.output_dir, shared)
+    summary = out_of_fold.finish(training.output_dir, shared)
     return f"{summary}\n\nreport with pictures: {training.output_dir}/report.md"
 
 
