@@ -8,7 +8,7 @@ WORKERS ?= 2
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: quickstart test lint install clean
+.PHONY: quickstart test lint docs install clean
 
 install: $(VENV)/.installed
 
@@ -38,5 +38,8 @@ lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

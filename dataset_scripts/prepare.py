@@ -21,7 +21,7 @@ def make_parser() -> Parser:
     parser = Parser(
         description=__doc__.split("\n")[0],
         usage="prepare.py [RECIPE.yaml] [FILE] [--flag value ...]",
-        epilog="RECIPE.yaml, the first argument, holds any of these flags and a list of steps: docs/data.md",
+        epilog="RECIPE.yaml, the first argument, has these flags and a list of steps: docs/how-to/prepare-data.md",
     )
     parser.add_argument("file", nargs="?", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
     add_flags(parser, Preparation, without=("file",))

@@ -111,7 +111,7 @@ def _add_predict(commands) -> None:
     predict.add_argument("--output", required=True, help=written)
     _add_bad_rows(predict, "error (default): stop; skip: predict them as far as they can be read")
     predict.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
-    predict.add_argument("--shards", type=int, help="cut the file into so many parts, for large ones: docs/scale.md")
+    predict.add_argument("--shards", type=int, help="split the file into N parts: docs/how-to/large-files.md")
     workers = "processes, one a GPU; cut the file into as many parts where --shards is not given (default 1)"
     predict.add_argument("--workers", type=int, default=1, help=workers)
     agree = "QC: raise a path's score to those of the paths below it, for the same query"

@@ -15,7 +15,7 @@ def consistent(frame: pd.DataFrame, scores: np.ndarray, known: Taxonomy | None =
 
     What is relevant to a part of a category is relevant to the category, so its probability is a lower bound of that
     of every path above. The path below keeps its score: training files hold leaves, and a model knows least about
-    the paths above them (docs/decision.md).
+    the paths above them (docs/explanation/thresholds.md).
 
     Args:
         frame: records of `read_records`; item titles and rows without a usable query or target stay as they are.

@@ -16,7 +16,7 @@ class ObjectiveArguments:
     stage: str = option(
         "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
     )
-    objective: str = option("cross_entropy", "see docs/training.md", list(OBJECTIVES))
+    objective: str = option("cross_entropy", "see docs/how-to/train.md", list(OBJECTIVES))
     class_weights: list[str] = option([], "balanced, or the factors of the losses of label 0 and label 1")
     r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes")
     teacher: str | None = option(None, "distill: run or stack whose folds score the training rows")

@@ -14,9 +14,9 @@ from product_relevance.data.splits import make_splits
 from product_relevance.training.recipe import parse_arguments
 from product_relevance.utils.extras import how_to_install
 from tests.conftest import ROOT, rows_of, write_rows
+from tests.helpers.pages import pages
 from tests.helpers.programs import module_of, scripts
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 # What cannot run here: what it needs. The first words of the command.
 ELSEWHERE = {
     "make": "makes a virtual environment of its own; its targets are looked up",
@@ -42,7 +42,7 @@ def listed(text: str) -> list[str]:
 
 def commands() -> list[tuple[str, str]]:
     """(page, command) of all pages, and of the comments at the head of the recipes."""
-    found = [(page, line) for page in PAGES for line in listed((ROOT / page).read_text(encoding="utf-8"))]
+    found = [(page, line) for page in pages() for line in listed((ROOT / page).read_text(encoding="utf-8"))]
     for path in sorted(ROOT.glob("recipes/*.yaml")):
         lines = re.findall(r"#\s+((?:python|torchrun|deepspeed) .*)", path.read_text(encoding="utf-8"))
         found += [(f"recipes/{path.name}", line) for line in lines]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.helpers.pages import pages
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
@@ -27,7 +28,7 @@ def commands() -> list[list[str]]:
 
 
 def told_elsewhere() -> set[str]:
-    """First two words of the commands that the tests of docs/hub.md and docs/serving.md run."""
+    """First two words of the commands that the tests of docs/how-to/publish.md and docs/how-to/serve.md run."""
     return {"relevance export", "relevance serve"}
 
 
@@ -85,7 +86,7 @@ def test_a_log_has_some_lines_per_fold(place):
     assert len((place / "train.log").read_text(encoding="utf-8").splitlines()) < 120  # of three folds and their table
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", pages())
 def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
@@ -95,11 +96,11 @@ def test_links_and_named_files_exist(page):
 
 
 def test_the_commands_of_the_hub_are_those_that_its_page_tells_and_tests():
-    pages = (ROOT / "docs/hub.md").read_text(encoding="utf-8") + (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    told = "".join((ROOT / f"docs/how-to/{page}.md").read_text(encoding="utf-8") for page in ("publish", "serve"))
     hub = [c for c in commands() if c[0] == "hf" or "push_to_hub.py" in c or " ".join(c[:2]) in told_elsewhere()]
     assert len(hub) == 5
     for command in hub:
-        assert " ".join(command) in pages, command
+        assert " ".join(command) in told, command
 
 
 def test_the_makefile_has_both_set_up_commands():

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, rows_of, write_rows
 from tests.helpers.staged import BASE, NAME, base_files, base_pin, plain_run
 
 pytest_plugins = ["tests.hub.loopback.fixture"]
-PAGE = (ROOT / "docs/hub.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/publish.md").read_text(encoding="utf-8")
 PAIRS = [("Zapatos rojos", "shoes,women's shoes"), ("usb kabel", "pet products,dog supplies")]
 
 

@@ -29,7 +29,7 @@ from hf_serve.cli import main
 main()
 """
 
-# docs/serving.md tells why, and a test below holds it to them.
+# docs/how-to/serve.md tells why, and a test below holds it to them.
 SWITCHES = {"TRUST_REMOTE_CODE": "1", "HF_SERVE_LOGGING_LEVEL": "WARNING"}
 
 
@@ -129,6 +129,6 @@ def test_a_published_ensemble_is_served_at_a_tag_that_its_base_does_not_have(hub
 
 
 def test_the_page_starts_the_server_with_these_switches():
-    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/serve.md").read_text(encoding="utf-8")
     switches = " ".join(f"{name}={value}" for name, value in SWITCHES.items())
     assert f"{switches} hf-serve --host 127.0.0.1 --port 8080 --task custom --model-id" in page

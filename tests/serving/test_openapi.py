@@ -1,4 +1,4 @@
-"""docs/serving.md: its requests are answered in its shapes, its commands and its Python run."""
+"""docs/how-to/serve.md: its requests are answered in its shapes, its commands and its Python run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from product_relevance.cli.main import make_parser
 from product_relevance.serving.protocol import Limits
 from product_relevance.serving.server import Settings, make_app
 
-PAGE = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/serve.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

@@ -33,7 +33,8 @@ echo Submitted batch job 7""",
 
 
 def test_the_slurm_example_of_the_page_runs_with_stand_ins_for_slurm(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scale.md").read_text(encoding="utf-8"), re.S)
+    page = (ROOT / "docs/how-to/large-files.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
     place = tmp_path / "shared"
     (place / "venv/bin").mkdir(parents=True)
     (place / "venv/bin/activate").write_text(f"export PATH={Path(sys.executable).parent}:$PATH")

@@ -11,6 +11,7 @@ from product_relevance.training import distributed
 from product_relevance.training.arguments import accumulation
 from product_relevance.training.recipe import parse_arguments
 from tests.conftest import ROOT
+from tests.helpers.pages import pages
 
 FLAGS = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
 # From the published code of the 1st team (8 pairs on each of 4 cards); the quickstart's is for a file of few rows.
@@ -21,7 +22,7 @@ PROCESSES = re.compile(r"--(?:nproc_per_node|num_gpus) (\d+)")
 def documented_commands() -> list[tuple[str, int]]:
     """Return (recipe, processes) of each training command in README, docs, recipes and the script."""
     found = []
-    places = [ROOT / "README.md", ROOT / "train_relevance.py", *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.yaml")]
+    places = [*map(ROOT.joinpath, pages()), ROOT / "train_relevance.py", *ROOT.glob("recipes/*.yaml")]
     for path in places:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
         for line in re.findall(r"(?:python|torchrun|deepspeed)\b.*train_relevance\.py .*", text):

@@ -1,7 +1,7 @@
 """The first stage of a training in two stages: its adapter and head, put on the base again and trained further.
 
 The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428). The parent run
-may be one model on all rows of the other task or a run of folds: docs/training.md, "Two stages", says which is when.
+may be one model on all rows of the other task or a run of folds: docs/how-to/train.md, "Two stages", says when.
 """
 
 import logging
