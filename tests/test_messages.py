@@ -53,7 +53,6 @@ ONLY = {
     ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
     ("sharding.jobs", "Score", "--reasoning_tokens"): {PREDICT},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
-    ("ensemble.stack", "RelevanceStack", "--merge"): {PREDICT, EVALUATE},
     ("utils.run_folder", "check_shared", "--output_dir"): {
         TRAIN
     },  # `take` joins the folds of one run, which are alike

@@ -74,7 +74,7 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
 
 def _cuts(row, chosen: dict[str, float]) -> dict[str, float]:
     """Return the cuts for F1 and macro-F1; shares of votes are cut at one half."""
-    if row.evaluate.get("vote", "mean") != "mean" or row.evaluate.get("merge") == "vote":
+    if row.evaluate.get("vote", "mean") != "mean":
         return {"f1": 0.5, "macro_f1": 0.5}
     fixed = row.evaluate.get("threshold")
     return chosen if fixed is None else {"f1": fixed, "macro_f1": fixed}

@@ -95,7 +95,6 @@ def predict(arguments) -> None:
         threshold=arguments.threshold,
         **_reading(arguments),
         chunk_rows=arguments.chunk_rows,
-        consistent_ancestors=arguments.consistent_ancestors,
         overwrite=arguments.overwrite,
     )
     print(written)
@@ -106,8 +105,6 @@ def _predict_shards(arguments) -> None:
 
     if arguments.split or arguments.data_revision:
         raise ValueError("--shards, --workers: only files are cut; leave --split and --data_revision out")
-    if arguments.consistent_ancestors:
-        raise ValueError("--consistent_ancestors: the pairs of a query may lie in different shards; leave one out")
     number = arguments.workers if arguments.shards is None else arguments.shards
     where = arguments.file, arguments.output, number, arguments.workers, arguments.overwrite
     print(jobs.predict_shards(_score(arguments), *where))

@@ -1,6 +1,7 @@
 """The console command: `relevance predict | evaluate | decide | stack | export | serve | review | check | ...`."""
 
 import sys
+from argparse import ArgumentTypeError
 
 from product_relevance.cli import commands as run
 from product_relevance.data.arguments import MAX_MISSING, MISSING_HELP
@@ -61,13 +62,20 @@ def _add_model(parser) -> None:
     parser.add_argument("--revision", help="commit, tag or branch of the ensemble on the Hub")
 
 
+def _merge_kind(value: str) -> str:
+    if value == "vote":
+        raise ArgumentTypeError("vote is no way to merge; give --vote majority instead")
+    return value
+
+
 def _add_scoring(parser) -> None:
     _add_model(parser)
     parser.add_argument(
         "--merge",
         default="probabilities",
-        choices=["probabilities", "weights", "vote"],
-        help="mean of the folds' probabilities (default); one model with the mean of their weights; majority vote",
+        type=_merge_kind,
+        choices=["probabilities", "weights"],
+        help="mean of the folds' probabilities (default), or one model with the mean of their weights",
     )
     _add_limit(parser)
     parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
@@ -114,8 +122,6 @@ def _add_predict(commands) -> None:
     predict.add_argument("--shards", type=int, help="split the file into N parts: docs/how-to/large-files.md")
     workers = "processes, one a GPU; cut the file into as many parts where --shards is not given (default 1)"
     predict.add_argument("--workers", type=int, default=1, help=workers)
-    agree = "QC: raise a path's score to those of the paths below it, for the same query"
-    predict.add_argument("--consistent_ancestors", action="store_true", help=agree)
     predict.add_argument("--overwrite", action="store_true", help="replace the output")
     steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
     predict.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
@@ -188,12 +194,12 @@ def _add_serve(commands) -> None:
 def _add_export(commands) -> None:
     export = _add(commands, "export", run.export, "write one plain transformers classifier for other programs")
     _add_model(export)
-    export.add_argument("--merged", action="store_true", required=True, help="merge adapter and base into one model")
     export.add_argument("--output", required=True, help="folder of the model")
     export.add_argument("--fold", help="this fold alone, as fold-0 (default: the mean weights of all folds)")
     _add_limit(export)
     export.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
-    export.add_argument("--onnx", help="write an ONNX graph too: float32, or int8 within --max_disagreement")
+    graph = "write an ONNX graph too: float32, or int8 (faster, scores within --max_disagreement)"
+    export.add_argument("--onnx", choices=["float32", "int8"], help=graph)
     export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
 

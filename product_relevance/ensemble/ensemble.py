@@ -29,7 +29,7 @@ from product_relevance.utils import tasks
 logger = logging.getLogger(__name__)
 
 VOTES = ("mean", "majority", "weighted")
-MERGES = ("probabilities", "weights", "vote")
+MERGES = ("probabilities", "weights")
 # Averaging weights is not averaging probabilities. On the 450 QC and 297 QI answers of sample/, mean weights of two
 # e5-small runs that were off by 0.096 and 0.044 on the canaries lost 0.015 and 0.039 of AUC, and changed 1% and 16% of
 # the decisions: too far to pass unasked.
@@ -49,7 +49,7 @@ class RelevanceEnsemble:
         self.model, self.tokenizer, self.folds, self.taxonomy = model, tokenizer, folds, taxonomy
         self._use_run(run)
         self._whole = self  # whose model is switched from fold to fold
-        self.manifest, self.vote, self.disagreement, self.run_folders = None, "mean", None, []
+        self.manifest, self.disagreement, self.run_folders = None, None, []
         self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
 
     def _use_run(self, run: dict) -> None:
@@ -74,7 +74,7 @@ class RelevanceEnsemble:
             name: folder made by train_relevance.py or by `hf download`, or an id on the Hub, `org/name`.
             revision: commit, tag or branch of the ensemble on the Hub; its folds and base are pinned in it.
             merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the
-                folds' weights, a pass instead of one a fold; `vote`, `predict` gives the share of folds that say yes.
+                folds' weights, so one pass instead of one per fold.
             device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
             dtype: of the base: auto, bfloat16, float32, nf4.
             max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
@@ -85,6 +85,8 @@ class RelevanceEnsemble:
             ValueError: nothing of that name; files, base, template or scores that are not those that were published;
                 mean weights that disagree with the mean of the probabilities; reasoning without a place for it.
         """
+        if merge == "vote":
+            raise ValueError("merge 'vote': the folds vote when they predict; give vote='majority' to `predict`")
         if merge not in MERGES:
             raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
         found = locate(name, revision)
@@ -94,8 +96,7 @@ class RelevanceEnsemble:
         taxonomy = Taxonomy.load(found.taxonomy, paths) if found.taxonomy else None
         tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
-        ensemble.manifest, ensemble.vote = found.manifest, "majority" if merge == "vote" else "mean"
-        ensemble.run_folders = [found.folder]
+        ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
         if found.run["adapter"] is not None and merge != "weights":
             ensemble._load_adapters()
         exact = canaries.check(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
@@ -140,7 +141,7 @@ class RelevanceEnsemble:
             translations: n English translations, read by templates with one; else those of the dicts, or the query.
             task: QC or QI, where the run was trained on both.
             vote: `mean` of the folds' probabilities; `majority`, the share of folds whose probability reaches the
-                threshold; `weighted`, the same with folds weighted by their out-of-fold F1; as loaded if None.
+                threshold; `weighted`, the same with folds weighted by their out-of-fold F1; `mean` if None.
             progress: show a progress bar.
 
         Returns:
@@ -155,7 +156,7 @@ class RelevanceEnsemble:
 
     def checked_vote(self, vote: str | None) -> str:
         """Return the vote that `predict` takes for `vote`; ValueError where there is none of that name."""
-        vote = vote or self.vote
+        vote = vote or "mean"
         if vote not in VOTES:
             raise ValueError(f"vote {vote!r}: expected one of {', '.join(VOTES)}")
         if vote != "mean" and self.disagreement is not None:

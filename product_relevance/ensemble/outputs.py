@@ -74,8 +74,10 @@ def require_same(target: Path, asked: dict) -> None:
         found = json.loads(pq.read_metadata(scores_path(target)).metadata[MADE_OF])
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{target} is there already, and nothing says what it was made of; {way_out}") from None
-    names = sorted(asked.keys() | found["asked"].keys())
-    if other := [name for name in names if asked.get(name) != found["asked"].get(name)]:
+    before = found["asked"]
+    # An option that is gone since the file was written stands there as False.
+    names = sorted(asked.keys() | before.keys())
+    if other := [name for name in names if (asked.get(name) or None) != (before.get(name) or None)]:
         raise ValueError(f"{target} is there already, made with another {', '.join(other)}; {way_out}")
     if sha256_of(target) != found["sha256"]:
         raise ValueError(f"{target} is there already, and was changed since it was written; {way_out}")

@@ -12,7 +12,7 @@ from product_relevance.data import loading
 from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble import outputs, path_consistency
+from product_relevance.ensemble import outputs
 from product_relevance.evaluation import thresholds
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
@@ -121,7 +121,6 @@ def predict_file(
     max_missing_translations: float = MAX_MISSING,
     on_bad_rows: str = "error",
     chunk_rows: int = 5000,
-    consistent_ancestors: bool = False,
     overwrite: bool = False,
 ) -> str:
     """Write `output`, in the format that its name asks for, and beside it `<output>.scores.parquet`.
@@ -138,7 +137,6 @@ def predict_file(
         max_missing_translations: see `translation.add_translation`.
         on_bad_rows: "error" stops at rows with a defect; "skip" predicts them as far as they can be read.
         chunk_rows: rows between two safe points.
-        consistent_ancestors: raise the score of a path to those of the paths below it, see `ancestors.consistent`.
         overwrite: replace the output.
 
     Returns:
@@ -153,7 +151,7 @@ def predict_file(
     loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
     limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
     key = _score_key(ensemble, file, frame, vote, translation)
-    asked = key | {"threshold": threshold, "consistent_ancestors": consistent_ancestors}
+    asked = key | {"threshold": threshold}
     if target.exists() and not overwrite:
         outputs.require_same(target, asked)
         shutil.rmtree(parts, ignore_errors=True)
@@ -162,8 +160,6 @@ def predict_file(
     _claim_parts(parts, key | {"rows": chunk_rows})
     scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
     told = _look_up_paths(ensemble, frame, scores)
-    if consistent_ancestors:
-        told += _agree(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
     outputs.write_output(frame, scores, target, asked, parts)
     shutil.rmtree(parts)
@@ -218,12 +214,6 @@ def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
     shares = scores["path_known"].value_counts(normalize=True)
     partial, none = (shares.get(match, 0.0) for match in ("partial", "none"))
     return f"; paths unknown to the training records: {partial:.1%} in part, {none:.1%} wholly"
-
-
-def _agree(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
-    tree = getattr(ensemble, "taxonomy", None)
-    scores["score"], pairs, raised = path_consistency.consistent(frame, scores["score"].to_numpy(), tree)
-    return f"; {raised} scores raised by {pairs} pairs of a path and one below it"
 
 
 def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:

@@ -254,8 +254,8 @@ class RelevanceStack:
 
     def checked_vote(self, vote: str | None) -> str:
         """Return `mean`, the one way to combine the folds of each run; ValueError for a vote."""
-        if (vote or "mean") != "mean" or self.options.get("merge") == "vote":
-            raise ValueError("a stack has coefficients instead of votes: leave --vote and --merge vote out")
+        if (vote or "mean") != "mean":
+            raise ValueError("a stack has coefficients instead of votes: leave --vote out")
         return "mean"
 
     def predict(

@@ -18,7 +18,7 @@ class ObjectiveArguments:
     )
     objective: str = option("cross_entropy", "see docs/how-to/train.md", list(OBJECTIVES))
     class_weights: list[str] = option([], "balanced, or the factors of the losses of label 0 and label 1")
-    r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes")
+    r_drop_strength: float = option(1.0, "r_drop, for reproduction: weight of the disagreement between two passes")
     teacher: str | None = option(None, "distill: run or stack whose folds score the training rows")
     unlabelled_file: str | None = option(None, "distill: records to learn from by the teacher alone, labels unread")
     teacher_share: float = option(0.5, "distill: weight of the teacher; the label has the rest")

@@ -1,4 +1,4 @@
-"""Names of flags in other tools: what they are called here, or why there is none."""
+"""Names of flags in other tools and in older versions: what they are called here, or why there is none."""
 
 from collections.abc import Collection
 
@@ -67,7 +67,9 @@ _REASONS = {
     **dict.fromkeys(("tokenizer_name", "config_name"), "tokenizer and config are those of the base"),
     "batch_size": "batches are made by tokens, as many as the free memory takes",
     "cache_dir": "HF_HOME in the environment says where downloads are kept",
+    "consistent_ancestors": "it is gone, for it changed no score on real records; leave it out",
     "logging_dir": "TENSORBOARD_LOGGING_DIR in the environment says it: train_relevance.py --report_to tensorboard",
+    "merged": "an export is always one merged model; leave it out",
     "trust_remote_code": "code of a repository is never run",
 }
 

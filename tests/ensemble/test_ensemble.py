@@ -92,13 +92,28 @@ def test_votes_are_shares_of_folds(ensemble):
         ensemble.predict(PAIRS, vote="median")
 
 
-def test_an_ensemble_loaded_to_vote_votes_unless_told_otherwise(run, ensemble):
-    voting = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="vote")
-    assert np.allclose(voting.predict(PAIRS), ensemble.predict(PAIRS, vote="majority"))
-    assert np.allclose(voting.predict(PAIRS, vote="mean"), ensemble.predict(PAIRS), atol=1e-6)
-    assert predict_file.cut(voting, "f1", voting.checked_vote(None)) == 0.5
-    with pytest.raises(ValueError, match="merge 'mean': expected one of probabilities, weights, vote"):
+def test_a_vote_is_asked_for_when_it_predicts(run, ensemble, capsys):
+    assert predict_file.cut(ensemble, "f1", ensemble.checked_vote("majority")) == 0.5
+    with pytest.raises(ValueError, match="give vote='majority' to `predict`"):
+        RelevanceEnsemble.from_pretrained(run, merge="vote")
+    with pytest.raises(ValueError, match="merge 'mean': expected one of probabilities, weights"):
         RelevanceEnsemble.from_pretrained(run, merge="mean")
+    with pytest.raises(SystemExit):
+        relevance(["predict", str(run), "test_QC.txt", "--output", "out.txt", "--merge", "vote"])
+    assert "give --vote majority instead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["predict", "run", "file", "--output", "out.txt", "--consistent_ancestors"], "changed no score on real"),
+        (["export", "run", "--output", "out", "--merged"], "always one merged model"),
+    ],
+)
+def test_flags_that_are_gone_are_answered_with_the_reason(words, reason, capsys):
+    with pytest.raises(SystemExit):
+        relevance(words)
+    assert reason in capsys.readouterr().err
 
 
 def test_a_run_with_other_labels_is_refused(run, tmp_path):
@@ -213,7 +228,6 @@ OTHERS = {
     "file": lambda file, output: write_rows(file, rows_of("test_QC.txt")[9:18]),
     "threshold": lambda file, output: {"threshold": "0.123"},
     "vote": lambda file, output: {"vote": "majority"},
-    "consistent_ancestors": lambda file, output: {"consistent_ancestors": True},
 }
 
 

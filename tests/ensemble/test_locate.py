@@ -82,10 +82,10 @@ def test_a_published_folder_scores_as_the_run(folder, expected):
     assert ensemble.manifest["name"] == NAME and ensemble.taxonomy is not None
 
 
-@pytest.mark.parametrize("merge", ["weights", "vote"])
-def test_a_published_folder_merges_too(folder, run, merge):
-    one, two = (load(name, merge=merge, max_disagreement=1.0) for name in (folder, run))
-    assert np.allclose(one.predict(PAIRS), two.predict(PAIRS), atol=1e-6)
+def test_a_published_folder_merges_and_votes_too(folder, run):
+    for options, vote in (({"merge": "weights", "max_disagreement": 1.0}, None), ({}, "majority")):
+        one, two = (load(name, **options) for name in (folder, run))
+        assert np.allclose(one.predict(PAIRS, vote=vote), two.predict(PAIRS, vote=vote), atol=1e-6)
 
 
 def test_from_the_hub_each_fold_comes_at_its_pinned_commit_and_only_named_files_come(folder, hub, expected):
@@ -307,7 +307,7 @@ def test_the_commands_take_hub_ids(folder, hub, tmp_path, capsys):
     relevance(["info", NAME, "--revision", "v1"])
     assert "tester/base (revision" in capsys.readouterr().out
     file = str(ROOT / "sample/dev_QC.txt")
-    relevance(["evaluate", NAME, file, "--revision", "v1", "--merge", "vote", "--device", "cpu", "--json"])
+    relevance(["evaluate", NAME, file, "--revision", "v1", "--vote", "majority", "--device", "cpu", "--json"])
     assert set(json.loads(capsys.readouterr().out)["folds"]) == {"fold-0", "fold-1", "fold-2"}
     with pytest.raises(SystemExit, match="no such revision"):
         relevance(["info", NAME, "--revision", "v9"])

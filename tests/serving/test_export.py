@@ -173,7 +173,7 @@ def test_mean_weights_that_disagree_are_not_exported(run_of, tmp_path):
 
 
 def test_the_command_writes_once_and_overwrites_only_an_export(run_of, tmp_path, capsys):
-    out, command = tmp_path / "out", ["export", str(run_of("qwen3")), "--merged", "--fold", "fold-0", "--output"]
+    out, command = tmp_path / "out", ["export", str(run_of("qwen3")), "--fold", "fold-0", "--output"]
     relevance([*command, str(out)])
     assert f"{out}: fold fold-0 as Qwen3ForSequenceClassification, float32" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--overwrite"):

@@ -67,7 +67,7 @@ def merged(run):
 @pytest.mark.parametrize("kind", ["xlm-roberta", "gemma3_text"])
 def test_a_graph_in_float32_scores_as_the_merged_ensemble_in_batches_of_any_size(kind, run_of, tmp_path, capsys):
     run, out = run_of(kind), tmp_path / "out"
-    command = ["export", str(run), "--merged", "--output", str(out), "--max_disagreement", "1", "--onnx", "float32"]
+    command = ["export", str(run), "--output", str(out), "--max_disagreement", "1", "--onnx", "float32"]
     relevance(command)
     assert "onnx/model.onnx, whose probabilities of the canaries differ by" in capsys.readouterr().out
     ensemble = merged(run)

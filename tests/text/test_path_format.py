@@ -10,7 +10,6 @@ from product_relevance.data import loading
 from product_relevance.data.arguments import DataArguments
 from product_relevance.data.folds import assign_folds, prefix_groups
 from product_relevance.data.leakage import check_leakage
-from product_relevance.ensemble import path_consistency
 from product_relevance.preparation.augmentation.negative_candidates import Catalogue
 from product_relevance.preparation.exploration import statistics
 from product_relevance.text.path_format import KNOWN_NAMES, find_form, flat_paths, form_of, learn_names, use_form
@@ -187,12 +186,6 @@ def test_short_paths_are_cut_at_the_levels_of_the_form():
     encode = lambda part, known: [seen.append(path) or [1] for path in part["target"]]  # noqa: E731
     path_truncation.short_paths(frame, 0.5, training, encode)
     assert seen == ["woks", f"{NAME},woks"]
-
-
-def test_a_path_above_another_is_found_with_another_separator():
-    known = Taxonomy.from_paths(["a > b > c"], PathForm(">"))
-    frame = records(["a > b", "a>b>c"]).assign(origin_query="q", defect="")
-    assert path_consistency.consistent(frame, np.array([0.1, 0.9]), known)[0].tolist() == [0.9, 0.9]
 
 
 @pytest.mark.parametrize("text", [f"home, {NAME}, woks", "home, cups, pots & pans, woks"])
