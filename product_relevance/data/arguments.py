@@ -40,7 +40,9 @@ class DataArguments:
         None, "put the kind of the target in front of it, as item title: ; by default for QC,QI only"
     )
     path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
-    random_levels: float = option(0.0, "share of the QC rows whose path is cut to its last levels, anew in each epoch")
+    random_levels: float = option(
+        0.0, "for reproduction: share of the QC rows that show only the last levels of their path, anew in each epoch"
+    )
     path_separator: str = option("auto", PATH_SEPARATOR_HELP)
     level_names: str | None = option(None, LEVEL_NAMES_HELP)
     fold: str = option("all", "all, full (no validation), or the number of one fold")
