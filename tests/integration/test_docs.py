@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.helpers.pages import pages
+from tests.helpers.programs import flags_of, module_of, scripts, subcommands
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +33,30 @@ def test_every_figure_is_shown(site):
     for figure in (ROOT / "docs/figures").iterdir():
         assert (site / "figures" / figure.name).is_file()
         assert f"figures/{figure.name}" in text, figure.name
+
+
+def test_the_reference_holds_every_flag_of_every_command(site):
+    pages = "".join(path.read_text(encoding="utf-8") for path in sorted((site / "reference").glob("*.html")))
+    for name, parser in subcommands().items():
+        assert f"relevance {name}" in pages
+        assert all(f"<code>{flag}</code>" in pages for flag in flags_of(parser) - {"--help"}), name
+    for name in scripts("dataset_scripts"):
+        flags = flags_of(module_of("dataset_scripts", name).make_parser()) - {"--help"}
+        assert all(f"<code>{flag}</code>" in pages for flag in flags), name
+
+
+def test_nothing_is_left_to_generate(site):
+    assert not [path.name for path in site.rglob("*.html") if "generated: " in path.read_text(encoding="utf-8")]
+
+
+def test_mkdocs_fails_at_a_broken_link(site, tmp_path):
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+    from mkdocs.exceptions import Abort
+
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("[gone](gone.md) and [anchor](#gone)")
+    options = {"docs_dir": str(tmp_path / "docs"), "site_dir": str(tmp_path / "site"), "nav": [{"Start": "index.md"}]}
+    config = load_config(str(ROOT / "mkdocs.yml"), strict=True, **options)
+    with pytest.raises(Abort, match="2 warnings"):
+        build(config)
