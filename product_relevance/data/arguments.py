@@ -6,14 +6,62 @@ from product_relevance.text.language_codes import normal_codes
 from product_relevance.utils import tasks
 from product_relevance.utils.options import option
 
+GROUPINGS = ("query", "prefix", "query+prefix")  # what may never cross folds
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
 PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | ›"
 LEVEL_NAMES_HELP = "file of level names that hold the separator, one a line; none: not even known and learned ones"
 MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
 
 
+@dataclass(kw_only=True)
+class ColumnArguments:
+    """The columns that are made from the records: clean texts, translations, languages."""
+
+    on_bad_rows: str = option("error", "stop, or put them aside as rejects", ["error", "skip"])
+    lowercase: bool = option(False, "lower-case both texts")
+    language_fix: str = option(
+        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
+    )
+    translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
+
+    def __post_init__(self):
+        if not 0 <= self.max_missing_translations <= 1:
+            found = self.max_missing_translations
+            raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")
+
+
+@dataclass(kw_only=True)
+class FoldArguments:
+    """The folds, and how a category path is divided into the levels that may make their groups."""
+
+    num_folds: int = option(3, "folds")
+    group_by: str = option("query", "what never crosses folds", [*GROUPINGS])
+    prefix_levels: int = option(2, "levels of the path that make a prefix group")
+    fold_seed: int = option(42, "seed of the fold assignment")
+    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
+    level_names: str | None = option(None, LEVEL_NAMES_HELP)
+
+    def check_folds(self, task: str, way_out: str = "") -> None:
+        """Check the numbers, and that there are prefixes to group by.
+
+        Args:
+            task: QC, QI or both.
+            way_out: What else than folds this program has, for the message.
+
+        Raises:
+            ValueError: A number is too small, or a task without category paths is grouped by their prefixes.
+        """
+        if self.num_folds < 2:
+            raise ValueError(f"--num_folds {self.num_folds}: expected at least 2{way_out}")
+        if self.prefix_levels < 1:
+            raise ValueError(f"--prefix_levels {self.prefix_levels}: expected at least 1")
+        if task != "QC" and self.group_by != "query":
+            raise ValueError(f"--group_by {self.group_by}: an item title has no category prefix; use query for {task}")
+
+
 @dataclass
-class DataArguments:
+class DataArguments(ColumnArguments, FoldArguments):
     """The records, the columns made from them, and the folds."""
 
     train_file: str = field(
@@ -27,13 +75,6 @@ class DataArguments:
     task_mixing: str = option(
         "proportional", "of QC,QI: shares of the loss: proportional to the rows, equal, or a temperature from 1 up"
     )
-    on_bad_rows: str = option("error", "stop, or put them aside in rejects.jsonl", ["error", "skip"])
-    lowercase: bool = option(False, "lower-case both texts")
-    language_fix: str = option(
-        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
-    )
-    translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
-    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
     input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
     language_tag: bool = option(False, "put the language in front of the query, as [de]")
     task_tag: bool | None = option(
@@ -43,13 +84,7 @@ class DataArguments:
     random_levels: float = option(
         0.0, "for reproduction: share of the QC rows that show only the last levels of their path, anew in each epoch"
     )
-    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
-    level_names: str | None = option(None, LEVEL_NAMES_HELP)
     fold: str = option("all", "all, full (no validation), or the number of one fold")
-    num_folds: int = option(3, "folds")
-    group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
-    prefix_levels: int = option(2, "levels of the path that make a prefix group")
-    fold_seed: int = option(42, "seed of the fold assignment")
     held_out_languages: list[str] = option([], "one split instead of folds: validate on these alone, as de pt-BR")
     eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
     global_batch_size: int | None = option(
@@ -72,6 +107,8 @@ class DataArguments:
     )
 
     def __post_init__(self):
+        super().__post_init__()
+        self.check_folds(self.task, "; --fold full trains on all rows")
         self.held_out_languages = normal_codes(self.held_out_languages)
         if self.fold not in ("all", "full") and not self.fold.isdigit():
             raise ValueError(f"--fold {self.fold}: expected all, full or a number from 0 to {self.num_folds - 1}")
@@ -83,19 +120,10 @@ class DataArguments:
             raise ValueError(f"--random_levels {self.random_levels}: expected a share from 0 to 1")
         if self.random_levels and self.task == "QI":
             raise ValueError("--random_levels cuts category paths: an item title has no levels; leave it out for QI")
-        if self.num_folds < 2:
-            raise ValueError(f"--num_folds {self.num_folds}: expected at least 2; --fold full trains on all rows")
         if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
             raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
-        if self.task != "QC" and self.group_by != "query":
-            raise ValueError(
-                f"--group_by {self.group_by}: an item title has no category prefix; use query for {self.task}"
-            )
         if self.global_batch_size is not None and self.global_batch_size < 1:
             raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair a step")
-        if not 0 <= self.max_missing_translations <= 1:
-            found = self.max_missing_translations
-            raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")
         tasks.mixing_exponent(self.task_mixing)
         if self.task_mixing != "proportional" and self.task != tasks.BOTH:
             raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")

@@ -8,12 +8,11 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from product_relevance.data.arguments import GROUPINGS
 from product_relevance.text.cleaning import clean_path, normalise
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import prefix
-
-GROUPINGS = ("query", "prefix", "query+prefix")
 
 
 def assign_folds(

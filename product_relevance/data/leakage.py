@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.folds import GROUPINGS, prefix_groups, query_keys
+from product_relevance.data.arguments import GROUPINGS
+from product_relevance.data.folds import prefix_groups, query_keys
 from product_relevance.text.path_format import flat_paths
 
 

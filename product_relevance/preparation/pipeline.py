@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data import folds, loading
-from product_relevance.data.arguments import LEVEL_NAMES_HELP, MAX_MISSING, MISSING_HELP, PATH_SEPARATOR_HELP
+from product_relevance.data.arguments import ColumnArguments, FoldArguments
 from product_relevance.data.leakage import require_no_leak
 from product_relevance.data.provenance import ORIGINAL, with_provenance, write_rows
 from product_relevance.data.records import read_records
@@ -26,7 +26,7 @@ TRANSLATE = "translate"
 
 
 @dataclass(kw_only=True)
-class Preparation:
+class Preparation(ColumnArguments, FoldArguments):
     """What is prepared, how, and into which file."""
 
     file: str = field(metadata={"help": "records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
@@ -35,19 +35,6 @@ class Preparation:
     split: str | None = option(None, "of FILE, if it has several: a saved data set, or one of the Hub")
     data_revision: str | None = option(None, "commit, tag or branch of FILE on the Hub")
     role: str = option("train", "test rows are never dropped and get no folds", ["train", "test"])
-    on_bad_rows: str = option("error", "stop, or put them aside as rejects", ["error", "skip"])
-    lowercase: bool = option(False, "lower-case both texts")
-    language_fix: str = option(
-        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
-    )
-    translation: str = option("none", "none, column, or a CSV/TSV/Parquet of translations")
-    max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
-    num_folds: int = option(3, "folds")
-    group_by: str = option("query", "what never crosses folds", ["query", "prefix", "query+prefix"])
-    prefix_levels: int = option(2, "levels of the path that make a prefix group")
-    fold_seed: int = option(42, "seed of the fold assignment")
-    path_separator: str = option("auto", PATH_SEPARATOR_HELP)
-    level_names: str | None = option(None, LEVEL_NAMES_HELP)
     taxonomy_of: str | None = option(None, "training records (QC): report which paths of FILE they know")
     shards: int = option(0, "role test: cut FILE into so many parts, prepared one by one into the folder OUTPUT")
     workers: int = option(1, "shards at a time")
@@ -55,12 +42,8 @@ class Preparation:
 
     def __post_init__(self):
         names = [name for name, _ in self.steps]
-        if self.num_folds < 2:
-            raise ValueError(f"--num_folds {self.num_folds}: expected at least 2")
-        if self.prefix_levels < 1:
-            raise ValueError(f"--prefix_levels {self.prefix_levels}: expected at least 1")
-        if self.task == "QI" and self.group_by != "query":
-            raise ValueError(f"--group_by {self.group_by}: an item title has no category prefix; use query for QI")
+        super().__post_init__()
+        self.check_folds(self.task)
         if TRANSLATE in names[1:]:
             raise ValueError("steps: translate comes first and once: folds keep equal translations together")
         if TRANSLATE in names and self.translation != "none":

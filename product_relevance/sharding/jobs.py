@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data import loading
-from product_relevance.data.arguments import MAX_MISSING
+from product_relevance.data.arguments import MAX_MISSING, ColumnArguments
 from product_relevance.data.provenance import as_source
 from product_relevance.data.records import read_records
 from product_relevance.data.submission import write_submission
@@ -128,22 +128,16 @@ def _own_gpu() -> str | None:
     return f"cuda:{worker() % number}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
+@dataclass(kw_only=True)
+class Columns(ColumnArguments):
     """Adds the columns of `prepare.py` to a shard of test records: clean texts, translations, languages.
 
     Attributes:
-        task, on_bad_rows, lowercase, language_fix, translation, max_missing_translations: See
-            `preparation.Preparation`.
+        task: Of the records.
         translate: Options of `steps.Translate` as JSON; None takes `translation`.
     """
 
     task: str
-    on_bad_rows: str = "error"
-    lowercase: bool = False
-    language_fix: str = "identify"
-    translation: str = "none"
-    max_missing_translations: float = MAX_MISSING
     translate: str | None = None
 
     def __call__(self, source: Path) -> pd.DataFrame:
@@ -187,10 +181,10 @@ def prepare_shards(asked) -> str:
     Raises:
         ValueError: See `shards.plan` and `shard_runner.run_local`.
     """
-    names = ("task", "on_bad_rows", "lowercase", "language_fix", "translation", "max_missing_translations")
+    shared = {field.name: getattr(asked, field.name) for field in fields(ColumnArguments)}
     into_english = dict(asked.steps).get("translate")
     options = json.dumps(asdict(into_english), sort_keys=True) if into_english else None
-    job = Columns(**{name: getattr(asked, name) for name in names}, translate=options)
+    job = Columns(task=asked.task, **shared, translate=options)
     return _run(job, asked.file, Path(asked.output), asked.shards, asked.workers)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.folds import GROUPINGS, prefix_groups, query_groups
+from product_relevance.data.arguments import GROUPINGS
+from product_relevance.data.folds import prefix_groups, query_groups
 from product_relevance.data.provenance import draw
 from product_relevance.text.cleaning import normalise
 from product_relevance.text.path_format import form_of
