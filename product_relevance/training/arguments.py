@@ -17,7 +17,6 @@ class ObjectiveArguments:
         "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
     )
     objective: str = option("cross_entropy", "see docs/how-to/train.md", list(OBJECTIVES))
-    class_weights: list[str] = option([], "balanced, or the factors of the losses of label 0 and label 1")
     r_drop_strength: float = option(1.0, "r_drop, for reproduction: weight of the disagreement between two passes")
     teacher: str | None = option(None, "distill: run or stack whose folds score the training rows")
     unlabelled_file: str | None = option(None, "distill: records to learn from by the teacher alone, labels unread")
@@ -27,8 +26,8 @@ class ObjectiveArguments:
     def __post_init__(self):
         if self.objective not in OBJECTIVES:
             raise ValueError(f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}")
-        if self.stage != "relevance" and (self.objective != "cross_entropy" or self.class_weights):
-            raise ValueError(f"--stage {self.stage} reads no labels: leave --objective and --class_weights out")
+        if self.stage != "relevance" and self.objective != "cross_entropy":
+            raise ValueError(f"--stage {self.stage} reads no labels: leave --objective out")
         if (self.objective == "distill") != (self.teacher is not None):
             raise ValueError("--objective distill and --teacher RUN go together")
         if self.unlabelled_file and self.teacher is None:
@@ -37,23 +36,6 @@ class ObjectiveArguments:
             raise ValueError(f"--teacher_share {self.teacher_share}: expected more than 0, and 1 at most")
         if self.r_drop_strength <= 0 or self.dpo_beta <= 0:
             raise ValueError("--r_drop_strength and --dpo_beta: expected more than 0")
-        if self.class_weights and self.objective == "dpo":
-            raise ValueError("--class_weights: dpo weighs preferences, not classes; leave them out")
-        self.factors()
-
-    def factors(self) -> list[float] | None:
-        """Return the two factors of --class_weights; None where they are balanced by the data, or not given."""
-        if self.class_weights in ([], ["balanced"]):
-            return None
-        try:
-            found = [float(word) for word in self.class_weights]
-        except ValueError:
-            found = []
-        if len(found) != 2 or min(found) < 0:
-            raise ValueError(
-                f"--class_weights {' '.join(self.class_weights)}: expected balanced, or two numbers from 0"
-            )
-        return found
 
 
 def metric_names(task: str) -> list[str]:

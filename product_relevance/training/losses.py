@@ -9,23 +9,21 @@ from torch.nn.functional import kl_div, logsigmoid
 UNLABELLED = -1
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None):
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy with label smoothing (Szegedy et al., arXiv 1512.00567, section 7).
 
     Args:
         logits: shape (n, 2).
         labels: 0 or 1, shape (n,).
         smoothing: share of the target that goes to both classes alike.
-        class_weights: factors of the losses of label 0 and 1, shape (2,).
 
     Returns:
         Losses of shape (n,).
     """
-    losses = library_cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
-    return losses if class_weights is None else losses * class_weights[labels]
+    return library_cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
 
-def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0.0, class_weights=None):
+def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of two passes with unlike dropout, and how far they disagree (Liang et al., arXiv 2106.14448).
 
     The paper's equation 4 sums both cross-entropies; their mean is taken here, so that the learning rate keeps its
@@ -36,18 +34,17 @@ def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0
         labels: shape (n,).
         strength: factor of the symmetric Kullback-Leibler divergence.
         smoothing: as in `cross_entropy`.
-        class_weights: as in `cross_entropy`.
 
     Returns:
         Losses of shape (n,).
     """
     one, two = logits.float().log_softmax(-1).chunk(2)
     apart = kl_div(one, two, reduction="none", log_target=True) + kl_div(two, one, reduction="none", log_target=True)
-    both = cross_entropy(logits, labels.repeat(2), smoothing, class_weights).chunk(2)
+    both = cross_entropy(logits, labels.repeat(2), smoothing).chunk(2)
     return (both[0] + both[1]) / 2 + strength * apart.sum(-1) / 2
 
 
-def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0, class_weights=None):
+def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy against a mixture of the label and a teacher's probability (Hinton et al., arXiv 1503.02531).
 
     Args:
@@ -56,12 +53,11 @@ def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoot
         teacher: probabilities of relevance, shape (n,); NaN where the teacher has none, which a label must have.
         share: weight of the teacher; the label has the rest. A row without a label has the teacher alone.
         smoothing: as in `cross_entropy`, of the label's part.
-        class_weights: as in `cross_entropy`, of the label's part.
 
     Returns:
         Losses of shape (n,).
     """
-    hard = cross_entropy(logits, labels.clamp(min=0), smoothing, class_weights)
+    hard = cross_entropy(logits, labels.clamp(min=0), smoothing)
     known, share = ~teacher.isnan(), torch.where(labels == UNLABELLED, 1.0, share)
     target = torch.stack([1 - teacher, teacher], dim=-1).nan_to_num()
     soft = -(target * logits.float().log_softmax(-1)).sum(-1)

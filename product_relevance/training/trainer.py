@@ -32,7 +32,6 @@ class RelevanceTrainer(ResumableTrainer):
         super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
         self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
         self.share_prefixes = share_prefixes
-        self.class_weights = self._class_weights()
         self.known = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
 
@@ -40,16 +39,6 @@ class RelevanceTrainer(ResumableTrainer):
         """Return the pairs and tokens of this training on all processes, which have batches of one size."""
         mine = {"pairs": self.pairs, "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
         return {name: number * self.args.world_size for name, number in mine.items()}
-
-    def _class_weights(self) -> torch.Tensor | None:
-        if not self.objective.class_weights:
-            return None
-        factors = self.objective.factors()
-        if factors is None:
-            labels = np.asarray(self.train_dataset.labels, dtype=int)
-            counts = np.bincount(labels[labels != losses.UNLABELLED], minlength=2)
-            factors = counts.sum() / (2 * counts.clip(min=1))
-        return torch.tensor(factors, dtype=torch.float32, device=self.args.device)
 
     def compute_loss(self, model, inputs, *args, **options):
         """Keep from the model what belongs to the loss: weights, a teacher's probabilities, a reference's logits."""
@@ -83,15 +72,15 @@ class RelevanceTrainer(ResumableTrainer):
 
     def _losses(self, logits, labels) -> torch.Tensor:
         known, chosen = self.known, self.objective
-        usual = (self.args.label_smoothing_factor, self.class_weights)
+        smoothing = self.args.label_smoothing_factor
         match known["objective"]:
             case "r_drop":
-                return losses.r_drop(logits, labels, chosen.r_drop_strength, *usual)
+                return losses.r_drop(logits, labels, chosen.r_drop_strength, smoothing)
             case "distill":
-                return losses.distill(logits, labels, known["teacher"], chosen.teacher_share, *usual)
+                return losses.distill(logits, labels, known["teacher"], chosen.teacher_share, smoothing)
             case "dpo":
                 return losses.dpo(logits, labels, known["reference"], chosen.dpo_beta)
-        return losses.cross_entropy(logits, labels, *usual)
+        return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Run a forward and a backward pass for each piece of the batch.

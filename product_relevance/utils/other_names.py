@@ -22,7 +22,6 @@ _NAMES = {
     "num_folds": "n_splits num_splits n_folds k_folds folds",
     "fold_seed": "split_seed",
     "held_out_languages": "eval_languages validation_languages",
-    "class_weights": "class_weight pos_weight",
     "label_smoothing_factor": "label_smoothing",
     "global_batch_size": "batch_size total_batch_size effective_batch_size",
     "per_device_train_batch_size": "per_gpu_train_batch_size train_batch_size micro_batch_size",
@@ -57,12 +56,16 @@ _MORE = {"warmup_ratio": ", which takes a share of all steps, too, as 0.1"}
 _LABELS = "there are always two labels, irrelevant and relevant"
 _VALIDATION = "each fold validates on rows of the training file; `relevance evaluate` measures on another one"
 _GONE = "transformers has it no longer; leave it out"
+_WEIGHTS = (
+    "classes have no weights: they gained nothing on real rows, and thresholds are chosen out of fold; leave it out"
+)
 _REASONS = {
     **dict.fromkeys(("num_labels", "num_classes", "id2label", "label2id", "problem_type"), _LABELS),
     **dict.fromkeys(("validation_file", "eval_file", "test_file", "eval_dataset", "val_file"), _VALIDATION),
     **dict.fromkeys(("val_size", "test_size", "validation_split", "validation_split_percentage"), _VALIDATION),
     **dict.fromkeys(("save_safetensors", "fp16_opt_level", "half_precision_backend", "jit_mode_eval"), _GONE),
     **dict.fromkeys(("use_mps_device", "overwrite_cache", "push_to_hub_model_id", "tpu_num_cores"), _GONE),
+    **dict.fromkeys(("class_weights", "class_weight", "pos_weight"), _WEIGHTS),
     **dict.fromkeys(("token", "use_auth_token"), "a token never goes into arguments; set HF_TOKEN"),
     **dict.fromkeys(("tokenizer_name", "config_name"), "tokenizer and config are those of the base"),
     "batch_size": "batches are made by tokens, as many as the free memory takes",

@@ -21,7 +21,7 @@ SHAPING = {
     *("lora_target_modules", "lora_layers", "use_rslora", "use_dora", "init_lora_weights", "quantization"),
     "init_adapter",
     # ObjectiveArguments
-    *("stage", "objective", "class_weights", "r_drop_strength", "teacher", "unlabelled_file", "teacher_share"),
+    *("stage", "objective", "r_drop_strength", "teacher", "unlabelled_file", "teacher_share"),
     "dpo_beta",
     # DataArguments
     *("train_file", "task", "task_mixing", "lowercase", "language_fix", "translation", "input_style"),

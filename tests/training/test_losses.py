@@ -85,13 +85,6 @@ def test_dpo_starts_at_log_two_and_falls_as_the_right_answer_gains():
     torch.testing.assert_close(found, torch.full((2,), math.log(1 + math.exp(-0.5))))
 
 
-def test_class_weights_scale_the_losses_of_their_class():
-    logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([0, 1])
-    plain = objectives.cross_entropy(logits, labels)
-    found = objectives.cross_entropy(logits, labels, class_weights=torch.tensor([2.0, 0.5]))
-    torch.testing.assert_close(found, plain * torch.tensor([2.0, 0.5]))
-
-
 def train(base, file, output, *more) -> None:
     names = ["--model_name_or_path", str(base), "--train_file", str(file), "--output_dir", str(output)]
     train_relevance.main([*TINY.split(), *names, *more])
@@ -110,7 +103,7 @@ def taught(base_of, tmp_path_factory):
 
 
 WAYS = {
-    "cross_entropy": ["--class_weights", "balanced"],
+    "cross_entropy": ["--label_smoothing_factor", "0.1"],
     "r_drop": ["--lora_dropout", "0.1"],
     "distill": ["--teacher_share", "0.2"],
     "dpo": ["--head", "yes_no", "--dpo_beta", "1.0"],
@@ -288,7 +281,7 @@ def test_a_teacher_that_reads_translations_does_not_go_without(taught):
 def test_a_row_without_a_label_learns_from_the_teacher_alone():
     logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([objectives.UNLABELLED, 1])
     teacher = torch.tensor([0.25, 0.25])
-    usual = (teacher, 0.5, 0.1, torch.tensor([3.0, 2.0]))
+    usual = (teacher, 0.5, 0.1)
     found = objectives.distill(logits, labels, *usual)
     logs = logits[0].log_softmax(-1)
     assert found[0].item() == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[1]).item(), abs=1e-6)
@@ -301,9 +294,6 @@ def test_a_row_without_a_label_learns_from_the_teacher_alone():
         ({"objective": "distill"}, "go together"),
         ({"teacher": "runs/x"}, "go together"),
         ({"objective": "focal"}, "expected one of"),
-        ({"class_weights": ["1"]}, "two numbers"),
-        ({"class_weights": ["1", "-2"]}, "two numbers"),
-        ({"objective": "dpo", "class_weights": ["balanced"]}, "leave them out"),
         ({"teacher_share": 0.0}, "more than 0"),
         ({"dpo_beta": 0.0}, "more than 0"),
     ],

@@ -76,7 +76,7 @@ def trainer_for(kind: str, head: str, objective: str) -> RelevanceTrainer:
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
     more = {"teacher": "a-run"} if objective == "distill" else {}
-    chosen = ObjectiveArguments(objective=objective, class_weights=["2", "0.5"], **more)
+    chosen = ObjectiveArguments(objective=objective, **more)
     arguments = TrainingArguments(use_cpu=True, report_to="none", label_smoothing_factor=0.1)
     return RelevanceTrainer(model=model, pad_id=PAD, args=arguments, objective=chosen)
 

@@ -58,7 +58,6 @@ def refused(train, *arguments) -> str:
     ("more", "told"),
     [
         (["--lora_alpha", "512"], "lora_alpha 32 there, 512 here"),
-        (["--class_weights", "balanced"], "class_weights [] there, ['balanced'] here"),
         (["--label_smoothing_factor", "0.1"], "label_smoothing_factor 0.0 there, 0.1 here"),
         (["--learning_rate", "1e-4"], "learning_rate 0.001 there, 0.0001 here"),
         (["--gradient_accumulation_steps", "2"], "effective_batch 16 there, 32 here"),
