@@ -132,7 +132,10 @@ class Table:
         calls = scores >= limits
         if self.scores is None:
             self.scores, self.calls = scores, calls
-        found, away = metrics.scores_report(self.labels, scores, 0.5, cuts=limits), np.abs(scores - self.scores)
+        found, away = (
+            metrics.scores_report(self.labels, scores, 0.5, row_thresholds=limits),
+            np.abs(scores - self.scores),
+        )
         self.lines[way] = {"passes": passes, **cost, "max_diff": float(away.max()), "mean_diff": float(away.mean())}
         self.lines[way] |= {"changed": int((calls != self.calls).sum()), "f1": found["f1"], "auc": found["auc"]}
 

@@ -9,7 +9,9 @@ from product_relevance.utils.options import option
 GROUPINGS = ("query", "prefix", "query+prefix")  # what may never cross folds
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
 PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | ›"
-LEVEL_NAMES_HELP = "file of level names that hold the separator, one a line; none: not even known and learned ones"
+LEVEL_NAMES_HELP = (
+    "file of level names that contain the separator, one per line; none: no names, not even known and learned ones"
+)
 MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
 
 
@@ -88,11 +90,11 @@ class DataArguments(ColumnArguments, FoldArguments):
     held_out_languages: list[str] = option([], "one split instead of folds: validate on these alone, as de pt-BR")
     eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
     global_batch_size: int | None = option(
-        None, "pairs a step over all processes; the gradient accumulation follows from it"
+        None, "pairs per step over all processes; the gradient accumulation follows from it"
     )
     early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
     tokens_per_forward: int | None = option(
-        None, "padded tokens a training forward at most: batches are cut into pieces of like length, same gradient"
+        None, "padded tokens per training forward at most: batches are split into micro-batches, same gradient"
     )
     share_prefixes: bool = option(
         False, "pairs of a query stand in one batch and forward their prefix once: causal bases without dropout"
@@ -119,7 +121,9 @@ class DataArguments(ColumnArguments, FoldArguments):
         if not 0 <= self.random_levels <= 1:
             raise ValueError(f"--random_levels {self.random_levels}: expected a share from 0 to 1")
         if self.random_levels and self.task == "QI":
-            raise ValueError("--random_levels cuts category paths: an item title has no levels; leave it out for QI")
+            raise ValueError(
+                "--random_levels shortens category paths: an item title has no levels; leave it out for QI"
+            )
         if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
             raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
         if self.global_batch_size is not None and self.global_batch_size < 1:
@@ -133,7 +137,7 @@ class DataArguments(ColumnArguments, FoldArguments):
         """Return the file of each task.
 
         Raises:
-            ValueError: not one file a task.
+            ValueError: not one file per task.
         """
         known = tasks.names(self.task)
         found = [self.train_file] if len(known) == 1 else [name.strip() for name in self.train_file.split(",")]

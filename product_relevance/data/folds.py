@@ -126,7 +126,7 @@ def query_groups(frame: pd.DataFrame) -> np.ndarray:
 
 
 def digests(texts: Iterable[str]) -> np.ndarray:
-    """Return a number of 64 bits per text, which tells texts apart without holding them, uint64 array (n,)."""
+    """Return a number of 64 bits per text, which identifies a text without storing it, uint64 array (n,)."""
     codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
     encoded = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8) for text in distinct)
     return np.array([int.from_bytes(each.digest()) for each in encoded], dtype=np.uint64)[codes]

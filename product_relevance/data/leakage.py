@@ -29,7 +29,7 @@ class LeakReport:
         positive: Share of label 1 on (training, validation); nan without labels.
         languages: Share of each language on (training, validation).
         examples: A few of the shared queries and translations.
-        flat: Why prefixes tell nothing apart although they were asked for; "" where they do.
+        flat: Why prefixes separate nothing although they were asked for; "" where they do.
     """
 
     group_by: str

@@ -31,7 +31,7 @@ def load_columns(
     Args:
         arguments: of the run.
         rejects: where `--on_bad_rows skip` writes what it left out.
-        labelled: refuse records without labels; with them the same rows are kept either way.
+        labelled: records without labels are an error; with them the same rows are kept either way.
 
     Returns:
         Frame of `read_records` with `query`, `clean_target`, `translated_query`, `language` (corrected) and
@@ -128,7 +128,7 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
 
 
 def require_translations(frame: pd.DataFrame, run: dict, translations: str | None, max_missing: float) -> None:
-    """Refuse records to score of which too many have no translation, before any is scored.
+    """Raise ValueError if too many of the records to score have no translation, before any is scored.
 
     Args:
         frame: records to score.
@@ -158,7 +158,7 @@ def make_template(
     Args:
         arguments: of the run.
         prompt: of yes/no scoring.
-        frame: training records, which tell how category paths are written.
+        frame: training records, which show how category paths are written.
     """
     both = arguments.task == BOTH
     if both and prompt:  # a tokenizer holds one prompt for all rows; their tag says which of the two it is

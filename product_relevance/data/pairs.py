@@ -42,7 +42,7 @@ def read_pairs(pairs: Iterable, languages=None, translations=None, task: str = "
             and translation are read, too; a data set or a frame of such rows.
         languages: n codes, which win over those in dicts.
         translations: n English texts, which win over those in dicts.
-        task: QC, QI or both; a record of the other task is refused.
+        task: QC, QI or both; a record of the other task is an error.
 
     Raises:
         ValueError: no list of pairs, or a pair that is none; the message names its place and what was found.

@@ -31,7 +31,7 @@ def draw(seed: int, *keys: object) -> float:
 
 
 def with_provenance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy in which every row tells where it came from.
+    """Return a copy in which every row states its origin.
 
     Args:
         frame: Records with unique ids.
@@ -123,8 +123,8 @@ def write_rows(frame: pd.DataFrame, path: str | os.PathLike, facts: Mapping | No
     """
     whole = pa.Table.from_pandas(as_source(frame), preserve_index=False)
     if facts:
-        told = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
-        whole = whole.replace_schema_metadata(whole.schema.metadata | {FACTS: told})
+        content = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
+        whole = whole.replace_schema_metadata(whole.schema.metadata | {FACTS: content})
     with atomic_write(path, "wb") as file:
         pq.write_table(whole, file)
 
@@ -140,11 +140,11 @@ def as_source(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_originals(frame: pd.DataFrame, target_field: str) -> pd.DataFrame:
-    """Return records with the texts that the reader replaced, so that it finds and tells the same defects again."""
+    """Return records with the texts that the reader replaced, so that it finds and reports the same defects again."""
     names = {"language": "language", "origin_query": "origin_query", target_field: "target"}
     frame = frame.copy()
-    for row, told in frame.loc[frame["original"] != "", "original"].items():
-        for field, value in json.loads(told).items():
+    for row, texts in frame.loc[frame["original"] != "", "original"].items():
+        for field, value in json.loads(texts).items():
             if field in names and (value is None or isinstance(value, (str, float))):
                 frame.loc[row, names[field]] = value if isinstance(value, str) else None
     return frame
@@ -176,7 +176,7 @@ def _normalised(*frames: pd.DataFrame) -> dict[str, str]:
 
 
 def _crossing(base: pd.DataFrame, parents: pd.DataFrame, new: pd.DataFrame, key_of: dict[str, str]) -> np.ndarray:
-    """Tell which new rows have a text that is new to their source and belongs to another fold."""
+    """Return which new rows have a text that is new to their source and belongs to another fold."""
     folds_of: dict[str, set[int]] = {}
     for keys, fold in zip(_keys(base, key_of), base["fold"].tolist(), strict=True):
         for key in keys:
@@ -197,7 +197,7 @@ def _keys(frame: pd.DataFrame, key_of: dict[str, str]) -> list[set[str]]:
 
 
 def _clashing(base: pd.DataFrame, new: pd.DataFrame, key_of: dict[str, str]) -> np.ndarray:
-    """Tell which new rows repeat a pair of texts, or have a pair that has the other label elsewhere."""
+    """Return which new rows repeat a pair of texts, or have a pair that has the other label elsewhere."""
     both = pd.concat([base, new], ignore_index=True)
     both = both[["id", "origin_query", "target"]].assign(label=both["label"].fillna(-1) if "label" in both else -1)
     both["is_new"], both["query"] = np.arange(len(both)) >= len(base), both["origin_query"].map(key_of)

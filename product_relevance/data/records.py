@@ -48,7 +48,7 @@ def read_records(
 
     A test row is never dropped, since a submission needs every id. Without a query or a target it is kept in both
     modes, with the text "" and the reason in `defect`; what else is wrong with a test row stops the reading under
-    "error" and is told in `defect` under "skip"; a line whose id or task cannot be relied on always stops it.
+    "error" and is reported in `defect` under "skip"; a line whose id or task cannot be relied on always stops it.
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder written by
@@ -81,7 +81,7 @@ def read_records(
     table = read_table(source, split=split, revision=revision)
     _require_rows(table)
     task = task or _main_task(table)
-    _refuse_other_task(table, task)
+    _require_task(table, task)
     _require_fields(table, task, role)
     defects, clashes = _find_all(table, task, role)
     _settle(table.name, defects, role, on_bad_rows)
@@ -131,7 +131,7 @@ def _main_task(table: RawTable) -> str:
     raise RecordError(f"{table.name}: field 'task': found {found}, expected QC or QI in each row; add or correct it")
 
 
-def _refuse_other_task(table: RawTable, task: str) -> None:
+def _require_task(table: RawTable, task: str) -> None:
     """Raise one error for a whole file of the other task."""
     other = next(name for name in TASKS if name != task)
     own, other_field = TARGET_FIELD[task], TARGET_FIELD[other]
@@ -151,8 +151,8 @@ def _require_fields(table: RawTable, task: str, role: str) -> None:
             advice = (
                 "add the labels" if field == "label" else f"rename the field that holds it, if this is a {task} file"
             )
-            told = f"found no row that has it (there are: {show(names)}), expected it in each row"
-            raise RecordError(f"{table.name}: field {field!r}: {told}; {advice}", table.defects)
+            problem = f"found no row that has it (there are: {show(names)}), expected it in each row"
+            raise RecordError(f"{table.name}: field {field!r}: {problem}; {advice}", table.defects)
 
 
 def _find_all(table: RawTable, task: str, role: str) -> tuple[list[Defect], int]:

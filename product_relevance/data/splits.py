@@ -73,7 +73,7 @@ def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
 def valid_digests(rows: pd.DataFrame) -> dict[str, str]:
     """Name the rows that a fold validates on, by task: folds of two runs with one name leave out the same rows.
 
-    Settings cannot tell: folds depend on the corrected languages and the translations too.
+    Settings do not show it: folds depend on the corrected languages and the translations too.
 
     Args:
         rows: with `id` and `task`, in any order.

@@ -92,21 +92,23 @@ def check_submission(source_file: str | os.PathLike | Source, submission_file: s
         return [
             f"{name}: found a submission for {other}, expected one for {records.attrs['task']} as in {source_file}"
         ]
-    told = [(0, text) for text in _uncounted_rows(os.fspath(source_file), len(records))]
-    told += _layout_defects(name) + [(defect.line, defect.tell(name)) for defect in table.defects]
+    messages = [(0, text) for text in _uncounted_rows(os.fspath(source_file), len(records))]
+    messages += _layout_defects(name) + [(defect.line, defect.message(name)) for defect in table.defects]
     first_lines: dict[str, int] = {}
     for position, line in enumerate(table.lines):
         row = table.row(position)
-        told += [(line, f"{name}:{line}: {text}") for text in _row_defects(row, expected)]
+        messages += [(line, f"{name}:{line}: {text}") for text in _row_defects(row, expected)]
         key = str(row.get("id", ""))
         if key in expected and first_lines.setdefault(key, line) != line:
             text = f"field 'id': found {show(key)} again, expected each id once; first in line {first_lines[key]}"
-            told.append((line, f"{name}:{line}: {text}"))
+            messages.append((line, f"{name}:{line}: {text}"))
     lost = [show(row["id"]) for key, row in expected.items() if key not in first_lines]
     if lost:
         some = ", ".join(lost[:SHOWN_IDS]) + (", ..." if len(lost) > SHOWN_IDS else "")
-        told.append((0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}"))
-    return [text for _, text in sorted(told, key=lambda item: item[0])]
+        messages.append(
+            (0, f"{name}: found no line for {len(lost):,} ids ({some}), expected every id of {source_file}")
+        )
+    return [text for _, text in sorted(messages, key=lambda item: item[0])]
 
 
 def _other_task(table: RawTable, task: str) -> str | None:
@@ -130,30 +132,30 @@ def _uncounted_rows(name: str, records: int) -> list[str]:
 
 
 def _layout_defects(name: str) -> list[tuple[int, str]]:
-    told = []
+    messages = []
     with open(name, "rb") as file:
         for line, raw in enumerate(file, start=1):
             if line == 1 and raw.startswith(BOM):
-                told.append((line, f"{name}:1: found a byte order mark, expected plain UTF-8"))
+                messages.append((line, f"{name}:1: found a byte order mark, expected plain UTF-8"))
             if not raw.removeprefix(BOM).strip():
-                told.append((line, f"{name}:{line}: found a blank line, expected a record"))
-    return told
+                messages.append((line, f"{name}:{line}: found a blank line, expected a record"))
+    return messages
 
 
 def _row_defects(row: dict[str, Any], expected: dict[str, dict[str, Any]]) -> list[str]:
     source = expected.get(str(row.get("id", "")))
     if source is None:
         return [f"field 'id': found {show(row.get('id'))}, expected an id of the source"]
-    told = [f"field {name!r}: found nothing, expected it" for name in [*source, "prediction"] if name not in row]
+    messages = [f"field {name!r}: found nothing, expected it" for name in [*source, "prediction"] if name not in row]
     for name, value in row.items():
         if name == "prediction":
             if type(value) is not int or value not in (0, 1):
-                told.append(f"field 'prediction': found {show(value)}, expected the number 0 or 1")
+                messages.append(f"field 'prediction': found {show(value)}, expected the number 0 or 1")
         elif name not in source:
-            told.append(f"field {name!r}: found {show(value)}, expected no such field")
+            messages.append(f"field {name!r}: found {show(value)}, expected no such field")
         elif not _same(value, source[name]):
-            told.append(f"field {name!r}: found {show(value)}, expected {show(source[name])} as in the source")
-    return told
+            messages.append(f"field {name!r}: found {show(value)}, expected {show(source[name])} as in the source")
+    return messages
 
 
 def _same(value: Any, expected: Any) -> bool:
@@ -163,7 +165,7 @@ def _same(value: Any, expected: Any) -> bool:
 
 
 def compare_submissions(a: str | os.PathLike, b: str | os.PathLike, examples: int = 10) -> dict[str, Any]:
-    """Tell how often two submissions for the same records differ.
+    """Count how often two submissions for the same records differ.
 
     Args:
         a: A submission.
@@ -212,8 +214,10 @@ def _read_submission(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
         raise RecordError(f"{name}: found no such file, expected a submission")
     table = read_json_lines(name)
     if table.defects or not table.lines:
-        told = table.defects[0].tell(name) if table.defects else f"{name}: found no records, expected a submission"
-        raise RecordError(told)
+        message = (
+            table.defects[0].message(name) if table.defects else f"{name}: found no records, expected a submission"
+        )
+        raise RecordError(message)
     rows: dict[str, dict[str, Any]] = {}
     for position, line in enumerate(table.lines):
         row = table.row(position)
@@ -227,7 +231,7 @@ def _read_submission(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
 
 
 def _require_task(path: Path) -> None:
-    """Refuse a submission that holds records of another task than its name says."""
+    """Raise an error for a submission that holds records of another task than its name says."""
     named, table = path.stem.removeprefix("submit_"), read_json_lines(os.fspath(path))
     for position, line in enumerate(table.lines):
         row = table.row(position)
@@ -273,7 +277,7 @@ def zip_submission(
         print(f"{output} holds {names[0]} only: a complete upload holds {' and '.join(SUBMISSION_FILES)}.")
     with atomic_write(output, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         for path in files:
-            # A fixed date and mode, so that the archive tells nothing but its content.
+            # A fixed date and mode, so that the archive depends on its content only.
             entry = zipfile.ZipInfo(path.name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED

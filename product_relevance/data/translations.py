@@ -106,7 +106,7 @@ def add_translation(
 
 
 def _require_most(name: str, missing: pd.Series, limit: float) -> None:
-    """Refuse a share of missing translations that tells of the wrong table; `missing` is by (text, language)."""
+    """Raise ValueError if too many translations are missing, as in a wrong table; `missing` is by (text, language)."""
     texts, languages = (missing.index.get_level_values(level) for level in ("text", "language"))
     asked = missing[(texts != "") & (languages != "en")]
     lost = asked[asked]

@@ -49,9 +49,14 @@ def evaluate_file(
     codes = frame["language"].tolist()
     own, macro = (cuts(ensemble, kind, vote, codes) for kind in (threshold, "macro_f1"))
     queries = query_keys(frame)[0]
-    groups = {"languages": codes, "seen_languages": seen, "cuts": own if np.ptp(own) else None, "queries": queries}
+    groups = {
+        "languages": codes,
+        "seen_languages": seen,
+        "row_thresholds": own if np.ptp(own) else None,
+        "queries": queries,
+    }
     found = metrics.final_report(labels, scores, limit, **groups)
-    found["macro_f1_at_macro_threshold"] = metrics.scores_report(labels, scores, 0.5, cuts=macro)["macro_f1"]
+    found["macro_f1_at_macro_threshold"] = metrics.scores_report(labels, scores, 0.5, row_thresholds=macro)["macro_f1"]
     if vote == "mean" and "decision" in ensemble.run:
         after = metrics.scores_report(labels, thresholds.calibrated(ensemble.decision, scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
@@ -59,7 +64,7 @@ def evaluate_file(
     for name, rows in (("known_queries", known), ("new_queries", ~known)):
         if known.any() and rows.any():
             part = labels[rows], scores[rows], limit
-            found[name] = metrics.scores_report(*part, cuts=own[rows], queries=queries[rows])
+            found[name] = metrics.scores_report(*part, row_thresholds=own[rows], queries=queries[rows])
     stored = threshold in ensemble.thresholds
     singles = ensemble.fold_cuts(threshold) if stored else [limit] * len(ensemble.folds)
     by_fold = {

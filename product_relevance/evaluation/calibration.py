@@ -83,7 +83,7 @@ def inverse(calibration: dict[str, Any], probability: float) -> float:
 
 
 def check(calibration: Any) -> None:
-    """Refuse a calibration that is none, such as one from a file that was edited.
+    """Raise ValueError if a calibration is not valid, such as one from a file that was edited.
 
     Raises:
         ValueError: What was found and what was expected.

@@ -1,26 +1,26 @@
-"""Check labels and scores, and count what each cut between them gets right.
+"""Check labels and scores, and count what each threshold between them gets right.
 
-A score is the probability of relevance; a pair is called relevant when its score >= the cut.
+A score is the probability of relevance; a pair is called relevant when its score >= the threshold.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def rates(labels: np.ndarray, scores: np.ndarray, cuts: ArrayLike) -> dict[str, np.ndarray]:
-    """Measure many cuts from one sort.
+def rates(labels: np.ndarray, scores: np.ndarray, thresholds: ArrayLike) -> dict[str, np.ndarray]:
+    """Measure many thresholds from one sort.
 
     Args:
         labels: 0 or 1, shape (n,).
         scores: Shape (n,).
-        cuts: Shape (m,).
+        thresholds: Shape (m,).
 
     Returns:
         "precision", "recall", "f1", "macro_f1", "accuracy" and "predicted" (the share of rows called relevant),
         each of shape (m,). A ratio without a denominator is 0, as scikit-learn has it.
     """
     order = np.argsort(scores)
-    below = np.searchsorted(scores[order], cuts, side="left")  # rows called irrelevant
+    below = np.searchsorted(scores[order], thresholds, side="left")  # rows called irrelevant
     positive_below = np.concatenate([[0], np.cumsum(labels[order])])[below]
     rows, positives = len(labels), labels.sum()
     above, true_positive, true_negative = rows - below, positives - positive_below, below - positive_below
@@ -36,8 +36,8 @@ def rates(labels: np.ndarray, scores: np.ndarray, cuts: ArrayLike) -> dict[str, 
     }
 
 
-def possible_cuts(scores: np.ndarray) -> np.ndarray:
-    """List one cut for every way in which scores can be divided.
+def possible_thresholds(scores: np.ndarray) -> np.ndarray:
+    """List one threshold for every way in which scores can be divided.
 
     Args:
         scores: Finite, shape (n,).
@@ -76,7 +76,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> 
     labels, scores = checked_labels(labels), _vector(scores, "scores")
     if labels.shape != scores.shape:
         raise ValueError(f"scores: found {len(scores)} for {len(labels)} labels, expected one a row")
-    refuse_nonfinite(scores, "scores")
+    require_finite(scores, "scores")
     if probability and (scores.min() < 0 or scores.max() > 1):
         found = f"values from {scores.min():g} to {scores.max():g}"
         raise ValueError(f"scores: found {found}, expected probabilities from 0 to 1: pass logits through a softmax")
@@ -102,7 +102,7 @@ def _vector(values: ArrayLike, name: str) -> np.ndarray:
     return vector
 
 
-def refuse_nonfinite(values: np.ndarray, name: str) -> None:
+def require_finite(values: np.ndarray, name: str) -> None:
     """Raise ValueError at the first row with NaN or an infinity."""
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):

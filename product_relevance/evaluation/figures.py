@@ -1,4 +1,4 @@
-"""Draw what a run measured: F1 over cuts, bars per language, reliability, loss curves."""
+"""Draw what a run measured: F1 over thresholds, bars per language, reliability, loss curves."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from product_relevance.evaluation.metrics import floor, scores_report, threshold
 from product_relevance.evaluation.reliability import reliability
 from product_relevance.utils.files import atomic_write
 
-# Okabe and Ito 2008, "Color Universal Design": told apart with every common colour blindness.
+# Okabe and Ito 2008, "Color Universal Design": distinct with every common colour blindness.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, FAINT = "#222222", "#DDDDDD"
 DPI = 130
@@ -25,12 +25,12 @@ FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
 def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike) -> None:
-    """Draw positive F1, precision, recall and macro-F1 over all cuts, with the chosen cut and the floor.
+    """Draw positive F1, precision, recall and macro-F1 over all thresholds, with the chosen threshold and the floor.
 
     Args:
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
-        threshold: The chosen cut.
+        threshold: The chosen threshold.
         path: The PNG to write.
 
     Raises:
@@ -46,10 +46,12 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
         shown = some if key == "precision" else slice(None)
         axes.plot(curve["threshold"][shown], curve[key][shown], style, color=colour, lw=width, label=names[key])
     axes.axhline(lowest, color=INK, lw=1, ls=(0, (6, 3)), label=f"floor: all relevant, F1 {lowest:.3f}")
-    axes.axvline(threshold, color=INK, lw=1, ls="-.", label=f"chosen cut {threshold:.3f}")
+    axes.axvline(threshold, color=INK, lw=1, ls="-.", label=f"chosen threshold {threshold:.3f}")
     axes.plot([threshold], [at], "o", color=BLUE, mec="white", ms=8, zorder=5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="cut: relevant from this probability on", ylabel="value")
-    axes.set_title(f"Positive F1 is {at:.3f} at the chosen cut, {at - lowest:+.3f} against the floor", loc="left")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold: relevant from this probability on", ylabel="value")
+    axes.set_title(
+        f"Positive F1 is {at:.3f} at the chosen threshold, {at - lowest:+.3f} against the floor", loc="left"
+    )
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     save(figure, path)
 

@@ -1,4 +1,4 @@
-"""Measure how well scores tell relevant pairs from irrelevant ones, and choose the cut between them.
+"""Measure how well scores separate relevant pairs from irrelevant ones, and choose the threshold between them.
 
 A score is the probability of relevance; a pair is called relevant when its score >= threshold.
 """
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from product_relevance.evaluation.confusion import checked, checked_labels, possible_cuts, rates, refuse_nonfinite
+from product_relevance.evaluation.confusion import checked, checked_labels, possible_thresholds, rates, require_finite
 from product_relevance.evaluation.intervals import bootstrap_intervals
 from product_relevance.evaluation.reliability import reliability
 from product_relevance.text.language_codes import normal_code, normal_codes
 
 
 def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> tuple[float, float]:
-    """Find the cut with the highest F1, by exact search over all distinct cuts in O(n log n).
+    """Find the threshold with the highest F1, by exact search over all distinct thresholds in O(n log n).
 
-    A cut lies halfway between two neighbouring distinct scores, so that rounding a score does not move a row
+    A threshold lies halfway between two neighbouring distinct scores, so that rounding a score does not move a row
     across it. "All relevant" lies halfway between 0 and the lowest score, "none" between the highest and 1.
 
     Args:
@@ -29,7 +29,7 @@ def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> 
         metric: "f1" of the positive class, or "macro_f1", the mean of both classes' F1.
 
     Returns:
-        The threshold, and the metric's value there. Of equally good cuts the one closest to .5, then the lower.
+        The threshold, and the metric's value there. Of equally good thresholds the one closest to 0.5, then the lower.
 
     Raises:
         ValueError: Unknown metric, empty or unequal shapes, a label outside 0/1, a score that is not finite.
@@ -37,15 +37,15 @@ def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> 
     if metric not in ("f1", "macro_f1"):
         raise ValueError(f"metric: found {metric!r}, expected 'f1' or 'macro_f1'")
     labels, scores = checked(labels, scores)
-    cuts = possible_cuts(scores)
-    values = rates(labels, scores, cuts)[metric]
+    candidates = possible_thresholds(scores)
+    values = rates(labels, scores, candidates)[metric]
     tied = np.flatnonzero(values >= values.max() - 1e-12)  # macro-F1 is a sum, so equal values differ in the last bit
-    best = tied[np.argmin(np.abs(cuts[tied] - 0.5))]
-    return float(cuts[best]), float(values[best])
+    best = tied[np.argmin(np.abs(candidates[tied] - 0.5))]
+    return float(candidates[best]), float(values[best])
 
 
 def expected_f1_threshold(f1: float) -> float:
-    """Give the cut that maximises F1 for a calibrated model whose best F1 is known.
+    """Give the threshold that maximises F1 for a calibrated model whose best F1 is known.
 
     Args:
         f1: The highest F1 the model reaches, 0 to 1.
@@ -86,10 +86,10 @@ def scores_report(
     threshold: float,
     languages: Sequence[str] | None = None,
     seen_languages: Sequence[str] | None = None,
-    cuts: ArrayLike | None = None,
+    row_thresholds: ArrayLike | None = None,
     queries: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """Measure scores at a given cut, as a whole, per language, and on seen against unseen languages.
+    """Measure scores at a given threshold, as a whole, per language, and on seen against unseen languages.
 
     Args:
         labels: 0 or 1, shape (n,).
@@ -97,7 +97,8 @@ def scores_report(
         threshold: A row is called relevant when its score is at least this.
         languages: Code of each row, shape (n,).
         seen_languages: Codes that the model was trained on; needs `languages`.
-        cuts: Cut of each row, shape (n,), where languages have their own; then `threshold` is only passed on.
+        row_thresholds: Threshold of each row, shape (n,), where languages have their own; then `threshold` is only
+            passed on.
         queries: Query of each row, any values, shape (n,). With them every entry has 95% intervals as well:
             f1_interval, macro_f1_interval and auc_interval, from a bootstrap over queries.
 
@@ -115,7 +116,7 @@ def scores_report(
     labels, scores = checked(labels, scores, probability=True)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
-    called = scores >= (threshold if cuts is None else np.asarray(cuts, dtype=np.float64))
+    called = scores >= (threshold if row_thresholds is None else np.asarray(row_thresholds, dtype=np.float64))
     if queries is not None:
         queries = np.unique(_one_per_row(queries, "queries", len(labels)), return_inverse=True)[1]
     report = _group(labels, scores, called, queries) | {
@@ -132,12 +133,12 @@ def scores_report(
 
 
 def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> dict[str, np.ndarray]:
-    """Follow the metrics over evenly spaced cuts from 0 to 1.
+    """Follow the metrics over evenly spaced thresholds from 0 to 1.
 
     Args:
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
-        points: Number of cuts.
+        points: Number of thresholds.
 
     Returns:
         "threshold", "precision", "recall", "f1", "macro_f1", "accuracy" and "predicted" (the share of rows called
@@ -147,8 +148,8 @@ def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> 
         ValueError: Bad labels or scores.
     """
     labels, scores = checked(labels, scores, probability=True)
-    cuts = np.linspace(0, 1, points)
-    return {"threshold": cuts} | rates(labels, scores, cuts)
+    thresholds = np.linspace(0, 1, points)
+    return {"threshold": thresholds} | rates(labels, scores, thresholds)
 
 
 def probabilities(logits: ArrayLike) -> np.ndarray:
@@ -166,7 +167,7 @@ def probabilities(logits: ArrayLike) -> np.ndarray:
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim != 2 or logits.shape[1] != 2:
         raise ValueError(f"logits: found shape {logits.shape}, expected (n, 2)")
-    refuse_nonfinite(logits, "logits")
+    require_finite(logits, "logits")
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest exponent is 0: no overflow
     return shifted[:, 1] / shifted.sum(axis=1)
 
@@ -178,8 +179,8 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
         prediction: Has `predictions`, logits (n, 2) or a tuple that begins with them, and `label_ids` (n,).
 
     Returns:
-        f1 and macro_f1, each at its own best cut on these rows (to compare checkpoints, not to report), threshold
-        (of f1), f1_at_half, and auc unless the rows hold one class only.
+        f1 and macro_f1, each at its own best threshold on these rows (to compare checkpoints, not to report),
+        threshold (of f1), f1_at_half, and auc unless the rows hold one class only.
 
     Raises:
         ValueError: Bad shapes, a label outside 0/1, or logits that are not finite.
@@ -215,8 +216,8 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
     Args:
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
-        threshold: The cut.
-        **groups: `languages`, `seen_languages`, `queries` and `cuts`, as for `scores_report`.
+        threshold: The threshold.
+        **groups: `languages`, `seen_languages`, `queries` and `row_thresholds`, as for `scores_report`.
 
     Returns:
         The same numbers either way.
@@ -225,9 +226,9 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
         ValueError: As `scores_report`.
     """
     labels, scores = checked(labels, scores, probability=True)
-    if find_spec("evaluate") is None or groups.get("cuts") is not None:  # the module knows one cut only
+    if find_spec("evaluate") is None or groups.get("row_thresholds") is not None:  # it knows one only
         return scores_report(labels, scores, threshold, **groups)
-    groups.pop("cuts", None)
+    groups.pop("row_thresholds", None)
     return load_metric().compute(predictions=scores, references=labels, threshold=threshold, **groups)
 
 

@@ -1,4 +1,4 @@
-"""What the out-of-fold scores of a run decide and tell: thresholds, figures and reports, for each of its tasks."""
+"""Choose a run's thresholds on its out-of-fold scores, and write its figures and reports, for each of its tasks."""
 
 import logging
 from pathlib import Path
@@ -17,13 +17,14 @@ from product_relevance.utils.tasks import BOTH, BY_TASK, names, of_task
 
 logger = logging.getLogger(__name__)
 COLUMNS = {
-    "task": "task", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1", "threshold": "cut",
-    "macro_f1_at_macro_threshold": "macro-F1 (own cut)", "auc": "AUC", "report": "report",
+    "task": "task", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1",
+    "threshold": "threshold",
+    "macro_f1_at_macro_threshold": "macro-F1 (own threshold)", "auc": "AUC", "report": "report",
 }  # fmt: skip
 
 
 def compute_metrics_by_task(prediction: Any, tasks: ArrayLike) -> dict[str, float]:
-    """Measure an evaluation of a model of two tasks: each at its own cuts, as it decides, and their mean.
+    """Measure an evaluation of a model of two tasks: each at its own thresholds, as it decides, and their mean.
 
     Args:
         prediction: as in `metrics.compute_metrics`.
@@ -48,15 +49,17 @@ def compute_metrics_by_task(prediction: Any, tasks: ArrayLike) -> dict[str, floa
 
 
 def fold_metrics(oof: pd.DataFrame) -> dict:
-    """Measure the scores of one fold at its own best cut; of both tasks by task.
+    """Measure the scores of one fold at its own best threshold; of both tasks by task.
 
     Args:
         oof: label, score, language, query_digest (older runs lack it), and task where there are two.
     """
     if "task" in oof:
         return {task: fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
-    cut = metrics.best_threshold(oof["label"], oof["score"])[0]
-    return metrics.scores_report(oof["label"], oof["score"], cut, oof["language"], queries=oof.get("query_digest"))
+    threshold = metrics.best_threshold(oof["label"], oof["score"])[0]
+    return metrics.scores_report(
+        oof["label"], oof["score"], threshold, oof["language"], queries=oof.get("query_digest")
+    )
 
 
 def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
@@ -84,14 +87,14 @@ def outcome(shared: dict, oof: pd.DataFrame | None) -> dict:
     if oof is None:
         return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
     labels, scores = oof["label"], oof["score"]
-    cuts, best = {}, {}
+    chosen, best = {}, {}
     for kind in ("f1", "macro_f1"):
-        cuts[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
+        chosen[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
     seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
     groups = {"languages": oof["language"].tolist(), "queries": oof.get("query_digest")} | seen
-    found = metrics.final_report(labels, scores, cuts["f1"], **groups)
+    found = metrics.final_report(labels, scores, chosen["f1"], **groups)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
-    return {"thresholds": cuts, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
+    return {"thresholds": chosen, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
 
 
 def write_reports(folder: str, content: dict, oof: pd.DataFrame | None, histories: dict[str, list[dict]]) -> str:

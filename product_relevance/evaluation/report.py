@@ -13,11 +13,11 @@ from product_relevance.evaluation.metrics import expected_f1_threshold, scores_r
 from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write
 
-MACRO = "macro_f1_at_own_cut"
+MACRO = "macro_f1_at_own_threshold"
 FOLD_COLUMNS = {
     "name": "rows of", "rows": "rows", "positive": "positive", "floor_f1": "floor F1", "f1": "F1",
     "f1_interval": "F1 95%", "gain": "F1 - floor", "precision": "precision", "recall": "recall",
-    "macro_f1": "macro-F1", "macro_f1_interval": "macro-F1 95%", MACRO: "macro-F1 (own cut)", "auc": "AUC",
+    "macro_f1": "macro-F1", "macro_f1_interval": "macro-F1 95%", MACRO: "macro-F1 (own threshold)", "auc": "AUC",
     "auc_interval": "AUC 95%", "ece": "ECE", "log_loss": "log loss",
 }  # fmt: skip
 # What fits a terminal's 100 columns.
@@ -38,16 +38,16 @@ SETTINGS = (
 )  # fmt: skip
 NOTE = (
     "Thresholds were chosen on out-of-fold rows only: every row was scored by a model that was not trained on it, "
-    "and no dev or test row had a part in the choice. As these rows choose the checkpoint and the cut and are "
+    "and no dev or test row had a part in the choice. As these rows choose the checkpoint and the threshold and are "
     "then measured at it, their own F1 is slightly optimistic."
 )
 DECISION_COLUMNS = {
-    "calibration": "calibration", "cuts": "cuts", "fitted on": "fitted on", "f1": "F1", "expected_f1": "F1 at F*/2",
-    "macro_f1": "macro-F1", "ece": "ECE", "log_loss": "log loss",
+    "calibration": "calibration", "cuts": "thresholds", "fitted on": "fitted on", "f1": "F1",
+    "expected_f1": "F1 at F*/2", "macro_f1": "macro-F1", "ece": "ECE", "log_loss": "log loss",
 }  # fmt: skip
 DECISION_NOTE = (
-    "Lines fitted on the other folds are honest: no row is judged by a calibration or cut that saw its label. The "
-    "others show what fitting and judging on the same rows would claim. All figures are of single fold models."
+    "Lines fitted on the other folds are honest: no row is judged by a calibration or threshold that saw its label. "
+    "The others show what fitting and judging on the same rows would claim. All figures are of single fold models."
 )
 NO_OOF = (
     "This run has no out-of-fold rows (every row was trained on), so nothing was measured and no threshold was "
@@ -102,18 +102,20 @@ def write_report(
 def _measured(run: Mapping[str, Any], oof: pd.DataFrame | None) -> dict[str, Any] | None:
     if oof is None:
         return None
-    cut = (run.get("thresholds") or {}).get("f1", 0.5)
+    threshold = (run.get("thresholds") or {}).get("f1", 0.5)
     whole = run.get("metrics")
     if not whole:
-        whole = scores_report(oof["label"], oof["score"], cut, oof.get("language"), queries=oof.get("query_digest"))
+        whole = scores_report(
+            oof["label"], oof["score"], threshold, oof.get("language"), queries=oof.get("query_digest")
+        )
     return _with_macro(whole, oof, run)
 
 
 def _with_macro(measured: Mapping[str, Any], rows: pd.DataFrame | None, run: Mapping[str, Any]) -> dict[str, Any]:
-    cut = (run.get("thresholds") or {}).get("macro_f1")
+    threshold = (run.get("thresholds") or {}).get("macro_f1")
     extra = {"gain": measured["f1"] - measured["floor_f1"]} if {"f1", "floor_f1"} <= measured.keys() else {}
-    if cut is not None and rows is not None and len(rows):
-        extra[MACRO] = scores_report(rows["label"], rows["score"], cut)["macro_f1"]
+    if threshold is not None and rows is not None and len(rows):
+        extra[MACRO] = scores_report(rows["label"], rows["score"], threshold)["macro_f1"]
     return {**measured, **extra}
 
 
@@ -122,7 +124,7 @@ def _fold_rows(run: Mapping[str, Any], oof: pd.DataFrame, whole: Mapping[str, An
     for fold in run.get("folds") or []:
         part = _rows_of(oof, fold["name"])
         measured = fold.get("metrics") or {}
-        if part is not None:  # at the run's cut, where the fold's own metrics have the fold's
+        if part is not None:  # at the run's threshold, where the fold's own metrics have the fold's
             measured = measured | scores_report(
                 part["label"], part["score"], whole["threshold"], queries=part.get("query_digest")
             )
@@ -159,7 +161,7 @@ def _headline(whole: Mapping[str, Any] | None) -> str:
         return ""
     auc = "not defined (one class)" if whole.get("auc") is None else f"{whole['auc']:.4f}"
     return (
-        f"Out of fold, on {whole['rows']:,} rows: AUC **{auc}**; positive F1 **{whole['f1']:.4f}** at the cut "
+        f"Out of fold, on {whole['rows']:,} rows: AUC **{auc}**; positive F1 **{whole['f1']:.4f}** at the threshold "
         f"{whole['threshold']:.4f}, {whole['gain']:+.4f} against the floor {whole['floor_f1']:.4f} that always "
         'answering "relevant" reaches.'
     )
@@ -176,7 +178,7 @@ def _trained(run: Mapping[str, Any]) -> str:
     facts |= {"data sha256": data.get("sha256"), "rows": data.get("rows"), "positive share": data.get("positive")}
     facts["languages"] = ", ".join(map(str, data.get("languages") or [])) or None
     facts["weights"] = weights_line(run["weights"]) if run.get("weights") else None
-    facts["pairs a step"] = run.get("pairs_per_step")
+    facts["pairs per step"] = run.get("pairs_per_step")
     facts["training"] = _listed(_settings(run.get("arguments") or {}))
     lines = [{"what": key, "value": cell(value)} for key, value in facts.items() if value not in (None, "")]
     return "## What was trained\n\n" + metrics_table(lines, {"what": "", "value": "value"})
@@ -205,10 +207,11 @@ def _name(value: Any) -> Any:
 
 
 def _thresholds(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list[str]:
-    cuts = run.get("thresholds")
-    if not cuts:
+    thresholds = run.get("thresholds")
+    if not thresholds:
         return []
-    rows = [{"for": key, "threshold": float(cut)} for key, cut in cuts.items() if isinstance(cut, int | float)]
+    numbers = {key: value for key, value in thresholds.items() if isinstance(value, int | float)}
+    rows = [{"for": key, "threshold": float(value)} for key, value in numbers.items()]
     if whole is None:
         return [
             "## Thresholds",
@@ -216,7 +219,9 @@ def _thresholds(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list
             "These are defaults, not chosen on scores.",
         ]
     half = expected_f1_threshold(whole["f1"])
-    calibrated = f"A calibrated model with this F1 would have its best cut at F1/2 = {half:.4f} (Lipton et al. 2014)."
+    calibrated = (
+        f"A calibrated model with this F1 would have its best threshold at F1/2 = {half:.4f} (Lipton et al. 2014)."
+    )
     return ["## Thresholds", metrics_table(rows, ["for", "threshold"]), NOTE, calibrated]
 
 
@@ -227,21 +232,24 @@ def decision_table(decision: Mapping[str, Any]) -> str:
         decision: As run.json holds it.
 
     Returns:
-        The table of figures, the cuts, and a line on the spread where there is one.
+        The table of figures, the thresholds, and a line on the spread where there is one.
     """
-    cuts = [{"for": "all"} | decision["thresholds"]] + [{"for": c} | own for c, own in decision["languages"].items()]
+    by_language = [{"for": code} | own for code, own in decision["languages"].items()]
+    thresholds = [{"for": "all"} | decision["thresholds"], *by_language]
     fitted = decision["calibration"]
     temperature = f" {fitted['temperature']:.3f}" if fitted["method"] == "temperature" else ""
-    chosen = f"Chosen: calibration {fitted['method']}{temperature}, cuts from {decision['from']}"
+    chosen = f"Chosen: calibration {fitted['method']}{temperature}, thresholds from {decision['from']}"
     chosen += f", languages pulled to all with {decision['shrinkage']:g} rows." if decision["languages"] else "."
     parts = [metrics_table(decision["figures"], DECISION_COLUMNS), DECISION_NOTE, chosen]
     parts.append(
-        metrics_table(cuts, {"for": "cut for", "f1": "F1", "macro_f1": "macro-F1", "expected_f1": "F1 at F*/2"})
+        metrics_table(
+            thresholds, {"for": "threshold for", "f1": "F1", "macro_f1": "macro-F1", "expected_f1": "F1 at F*/2"}
+        )
     )
     if decision["spread"]:
         spread = decision["spread"]
         parts.append(
-            f"These cuts are for the mean of the folds: its logits, times {spread['slope']:.3f} plus "
+            f"These thresholds are for the mean of the folds: its logits, times {spread['slope']:.3f} plus "
             f"{spread['offset']:.3f}, match those of {spread['match']} on {spread['rows']:,} unlabelled "
             f"rows of {spread['source']}."
         )

@@ -57,7 +57,7 @@ def _from_hub(name: str, revision: str | None) -> bool:
 
 
 def loads_plainly(run: dict) -> bool:
-    """Tell whether a fold of the run loads with PEFT and transformers alone, to the same scores."""
+    """Return whether a fold of the run loads with PEFT and transformers alone, to the same scores."""
     base = base_facts(run["base"])
     on_hub = base["hub"] is not None and not base["embedded"] and not MULTIMODAL.match(base["name"])
     whole = run["pooling"] == "auto" and run["template"].get("prompt") is None

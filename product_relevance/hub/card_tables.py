@@ -25,7 +25,7 @@ LANGUAGE_COLUMNS = {
     "auc": "AUC", "auc_interval": "AUC 95%", "note": "note",
 }  # fmt: skip
 FOLD_COLUMNS = {
-    "name": "fold", "where": "where", "train_rows": "trained on", "rows": "measured on", "threshold": "its own cut",
+    "name": "fold", "where": "where", "train_rows": "trained on", "rows": "measured on", "threshold": "own threshold",
     "f1": "F1 there", "f1_interval": "F1 95%", "floor_f1": "F1 floor", "auc": "AUC", "auc_interval": "AUC 95%",
 }  # fmt: skip
 
@@ -62,10 +62,10 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
             metric_type="roc_auc" if key == "auc" else key,
             metric_name=name,
             metric_value=group[key],
-            metric_args=None if cut is None else {"threshold": cut},
+            metric_args=None if threshold is None else {"threshold": threshold},
         )
         for code, group in groups.items()
-        for key, (name, cut) in values.items()
+        for key, (name, threshold) in values.items()
         if group.get(key) is not None and (code is None or key in OF_LANGUAGE)
     ]
 
@@ -82,14 +82,14 @@ def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, str]:
 
 def score_table(run: dict, measured: dict) -> Markup:
     """Lay out the values over all rows beside those of always answering "relevant"."""
-    cut = f"threshold {measured['threshold']:.4f}"
+    at = f"threshold {measured['threshold']:.4f}"
     rows = [
-        (f"F1 of relevant pairs, {cut}", measured["f1"], measured.get("f1_interval"), measured["floor_f1"]),
-        (f"macro-F1, {cut}", measured["macro_f1"], measured.get("macro_f1_interval"), measured["floor_macro_f1"]),
+        (f"F1 of relevant pairs, {at}", measured["f1"], measured.get("f1_interval"), measured["floor_f1"]),
+        (f"macro-F1, {at}", measured["macro_f1"], measured.get("macro_f1_interval"), measured["floor_macro_f1"]),
         ("AUC", measured["auc"], measured.get("auc_interval"), 0.5),
-        (f"precision, {cut}", measured["precision"], None, measured["positive"]),
-        (f"recall, {cut}", measured["recall"], None, 1.0),
-        (f"accuracy, {cut}", measured["accuracy"], None, measured["positive"]),
+        (f"precision, {at}", measured["precision"], None, measured["positive"]),
+        (f"recall, {at}", measured["recall"], None, 1.0),
+        (f"accuracy, {at}", measured["accuracy"], None, measured["positive"]),
         ("calibration error (ECE, 15 bins; lower is better)", measured["ece"], None, None),
         ("log loss (lower is better)", measured["log_loss"], None, None),
     ]
@@ -101,7 +101,7 @@ def score_table(run: dict, measured: dict) -> Markup:
 
 
 def language_table(run: dict, measured: dict) -> Markup | None:
-    """Lay out the values per language, most rows first; None where languages were not told apart."""
+    """Lay out the values per language, most rows first; None where languages were not measured."""
     found = sorted(measured.get("by_language", {}).items(), key=lambda item: -item[1]["rows"])
     if not found:
         return None
@@ -131,7 +131,7 @@ def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
 def recipe_table(run: dict) -> Markup:
     """Lay out the settings that shaped the weights, and how pairs are written for the model."""
     recipe = run["recipe"]
-    found = {"pooling": run["pooling"], "max_length (tokens a pair)": run["max_length"]}
+    found = {"pooling": run["pooling"], "max_length (tokens per pair)": run["max_length"]}
     found |= {f"LoRA {key}": value for key, value in (run["adapter"] or {}).items()}
     found |= {key: recipe[key] for key in RECIPE if recipe.get(key) is not None and recipe[key] != -1}
     found["processes"] = run["processes"]

@@ -39,7 +39,7 @@ def dataset_card(
         file: path of the data in the repository.
         ensemble_id: repository of the ensemble trained on it.
         revision: tag, branch or commit that the snippet loads.
-        prepared: how the file was made (`prepared_values`), where it tells.
+        prepared: how the file was made (`prepared_values`), where the file says so.
 
     Returns:
         Markdown with metadata, for README.md.
@@ -73,11 +73,11 @@ def prepared_card(path: str | os.PathLike) -> str:
         Markdown with metadata; the same file gives the same card.
 
     Raises:
-        ValueError: A file that does not tell how it was made, or no templates.
+        ValueError: A file that does not say how it was made, or no templates.
     """
     prepared = prepared_values(path)
     if prepared is None:
-        raise ValueError(f"{path}: does not tell how it was made, expected a file of dataset_scripts/prepare.py")
+        raise ValueError(f"{path}: does not say how it was made, expected a file of dataset_scripts/prepare.py")
     columns = pq.read_schema(path).names
     values = {"file": Path(path).name, "columns": columns, "prepared": prepared, "target": TARGETS[prepared["task"]]}
     codes = iso_codes(prepared["languages"])
@@ -85,28 +85,28 @@ def prepared_card(path: str | os.PathLike) -> str:
 
 
 def prepared_values(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Gather what a card tells of a file of dataset_scripts/prepare.py.
+    """Gather what a card says about a file of dataset_scripts/prepare.py.
 
     Args:
         path: The file.
 
     Returns:
         Values for the templates: task, source, its sha256, the table of steps, and rows counted by method, fold and
-        language; None for a file that does not tell how it was made.
+        language; None for a file that does not say how it was made.
 
     Raises:
-        ValueError: The file holds other rows than it tells of.
+        ValueError: The file holds another number of rows than its facts say.
     """
     facts = read_facts(path)
     if facts.get("format") != 1:
         return None
     names = [name for name in ("method", "fold", "language", "label") if name in pq.read_schema(path).names]
     frame = pd.read_parquet(path, columns=names)
-    told = facts["steps"][-1]["rows"]
-    if told != len(frame):
+    stated = facts["steps"][-1]["rows"]
+    if stated != len(frame):
         raise ValueError(
-            f"{path}: holds {len(frame):,} rows and tells of {told:,}, expected those of dataset_scripts/prepare.py: "
-            "its rows were changed since; prepare it again"
+            f"{path}: holds {len(frame):,} rows, but its facts say {stated:,}; expected those of "
+            "dataset_scripts/prepare.py: its rows were changed since; prepare it again"
         )
     found = {key: facts[key] for key in ("task", "role", "source", "sha256", "version")}
     methods = frame["method"] if "method" in frame else pd.Series(ORIGINAL, index=frame.index)

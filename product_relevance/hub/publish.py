@@ -11,7 +11,7 @@ from product_relevance.utils.hub_errors import explained
 
 logger = logging.getLogger(__name__)
 
-# A file that tells a repository of ours; files that the Hub or its owner put beside it are left alone.
+# A file that marks a repository as ours; files that the Hub or its owner put beside it are left alone.
 MARKS = {"ensemble.json", "fold.json", "train.parquet", "relevance_f1.py"}
 NOT_OURS = {".gitattributes"}
 COLLECTION = re.compile(r"[^/\s]+/[a-z0-9-]+-[0-9a-f]{24}")
@@ -49,7 +49,7 @@ def publish(
     *others, ensemble = sorted(staged, key=lambda part: part.role == "ensemble")
     with explained():
         api = HfApi()
-        api.whoami()  # a wrong token is told before anything is made
+        api.whoami()  # a wrong token ends here, before anything is made
         heads = {part: _prepare(api, part, private, gated) for part in [ensemble, *others]}
         commits = {part: _push(api, part, heads[part]) for part in others}
         pinned = pin(ensemble, commits)

@@ -78,7 +78,7 @@ def stage(
         base: Hub id and commit of the base, for a run whose base is a folder of this machine.
         data_file: Parquet of dataset_scripts/prepare.py, to publish with its texts; none is staged without.
         with_metric: stage the `evaluate` module too.
-        overwrite: replace an `out` whose files were changed by hand after an earlier staging.
+        overwrite: replace an `out` whose files were changed by hand since they were staged.
 
     Returns:
         The staged folders, the ensemble's last; its `ensemble.json` has no commits of other repositories yet.
@@ -107,7 +107,7 @@ def stage(
             if part.role == "fold"
         ]
         _stage_ensemble(parts, Path(run_folder), run, folds, scores, tag or branch)
-        _refuse_secrets(folder, Path(run_folder))
+        _require_no_secrets(folder, Path(run_folder))
     own = [part for part in parts if part.folder.parent == folder]
     return [replace(part, folder=Path(out) / part.folder.name) for part in own]
 
@@ -275,8 +275,8 @@ def _stage_ensemble(parts: list[Staged], source: Path, run: dict, folds: list[di
     if (source / "taxonomy.json").is_file():
         shutil.copyfile(source / "taxonomy.json", folder / "taxonomy.json")
     measured = {fold["name"]: fold.get("metrics") for fold in run["folds"]}
-    cuts = {"thresholds": run["thresholds"], "thresholds_from": run["thresholds_from"]}
-    write_json(folder / "metrics.json", cuts | {"out_of_fold": run["metrics"], "folds": measured})
+    chosen = {"thresholds": run["thresholds"], "thresholds_from": run["thresholds_from"]}
+    write_json(folder / "metrics.json", chosen | {"out_of_fold": run["metrics"], "folds": measured})
     code_bundle.copy_code(folder, run["base"]["name"])
     inside = {f"{fold['path']}/{file}" for fold in folds for file in fold["files"]}
     names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -304,8 +304,8 @@ def _stage_data(place: Staged, run: dict, data_file: Path, ensemble: str, revisi
     (place.folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _refuse_secrets(folder: Path, run_folder: Path) -> None:
-    """Refuse paths of this machine and tokens in what will be published, should one ever slip in."""
+def _require_no_secrets(folder: Path, run_folder: Path) -> None:
+    """Raise an error if what will be published holds a path of this machine or a token."""
     homes = {str(place).encode() for place in (run_folder.resolve().parent, Path.home(), Path.cwd())} - {b"/"}
     for path in (path for path in folder.rglob("*") if path.suffix in (".json", ".md", ".txt")):
         text = path.read_bytes()

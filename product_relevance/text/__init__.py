@@ -1,1 +1,1 @@
-"""One text: cleaned, its language known, its category path split, its pair rendered, its prompt held."""
+"""Clean texts, identify languages, split category paths, and render pairs and prompts."""

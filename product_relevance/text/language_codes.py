@@ -1,4 +1,4 @@
-"""One code for a language, however it was written: `de_DE`, `de-DE`, `DE`, `deu` and `German` are `de`."""
+"""Map every spelling of a language to one code: `de_DE`, `de-DE`, `DE`, `deu` and `German` become `de`."""
 
 import re
 from collections.abc import Iterable
@@ -83,7 +83,7 @@ def normal_code(given: str) -> str:
 
 
 def is_code(code: str) -> bool:
-    """Tell whether a code of `normal_code` can be ISO 639: its two letters are, three letters are not looked up."""
+    """Return whether a code of `normal_code` can be ISO 639. Two letters are looked up; any three letters pass."""
     return code in _KNOWN or _THREE_LETTERS.fullmatch(code) is not None
 
 

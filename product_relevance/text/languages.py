@@ -1,4 +1,4 @@
-"""The language of a query, and the rows labelled English that are not."""
+"""Identify the language of a query, and correct rows that are wrongly labelled English."""
 
 import re
 from functools import lru_cache
@@ -11,7 +11,7 @@ FIX_METHODS = ("none", "identify", "translation")
 # relabelled. At 20, 0.5% of 3,387 distinct English home-improvement queries are (wrongly) taken for another
 # language, and 51% of 4,767 distinct user queries in es fr pt are found; at 16, 0.9% and 58%; at 12, 1.6% and 66%
 # (training files only). Wrongly taken are names of brands, films and people: no threshold parts those from words.
-# The sum over letters beats the mean a letter: a short brand name may look like any language.
+# The sum over letters beats the mean per letter: a short brand name may look like any language.
 MIN_EVIDENCE = 20.0
 
 _SCRIPTS = {
@@ -136,7 +136,7 @@ def _script(text: str) -> str | None:
 
 
 def _detect(words: str) -> tuple[str, float]:
-    """Return the ISO code and its lead over English in nats a letter; ("", 0) where nothing is known."""
+    """Return the ISO code and its lead over English in nats per letter; ("", 0) where nothing is known."""
     detector, languages = _detector()
     found = detector.detect(words)
     scores = detector.results.total_scores
@@ -148,7 +148,7 @@ def _detect(words: str) -> tuple[str, float]:
 
 @lru_cache(maxsize=1)
 def _detector():
-    # One a process, loaded at first use (3 s): a map function stays picklable, and `--help` instant.
+    # One per process, loaded at first use (3 s): a map function stays picklable, and `--help` instant.
     try:
         from langidentify import Detector, Language, Model
     except ImportError:

@@ -1,4 +1,4 @@
-"""Find out how the paths of a file are written: what parts their levels, and which names of levels hold it."""
+"""Find how the category paths of a file are written: the separator of levels, and level names that contain it."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ ATTRIBUTE = "path_form"  # of a frame: the form of its paths as JSON
 # Names of the competition's files: 7.5% of its QC rows had one level too many.
 KNOWN_NAMES = ("sports shoes,clothing&accessories", "kitchen,dining & bar", "arts,crafts & sewing")
 
-# A separator is found where it parts this share of the distinct paths.
+# A separator counts as found where it splits this share of the distinct paths.
 MIN_SHARE = 0.5
 # Evidence that a name was split in two, beside that both parts never stand apart in the file: so many rows; few of the
 # file's nodes with so many rows have a single child; and both together read as a list, "a,b & c". In the competition's
@@ -37,13 +37,13 @@ def find_form(rows: Mapping[str, int], separator: str = AUTO, level_names: str |
     Args:
         rows: How many rows each distinct path has.
         separator: "auto" finds it; another text is it.
-        level_names: File with a name a line, added to the known and learned ones; "none" for no names at all.
+        level_names: File with one name per line, added to the known and learned ones; "none" for no names at all.
 
     Returns:
         The form; names are known (of ",") and learned from the rows.
 
     Raises:
-        ValueError: Several separators part most paths, or a file of names that is none.
+        ValueError: Several separators split most paths, or the file of names cannot be used.
     """
     chosen = _found_separator(rows) if separator == AUTO else _checked(separator)
     if level_names == "none":
@@ -115,12 +115,12 @@ def use_form(frame: pd.DataFrame, separator: str = AUTO, level_names: str | None
     except ValueError as error:
         raise ValueError(f"{frame.attrs.get('source', 'records')}: {error}") from None
     frame.attrs[ATTRIBUTE] = form.to_dict()
-    if told := flat_paths(frame):
-        logger.warning("%s: %s: give --path_separator", frame.attrs.get("source", "records"), told)
+    if problem := flat_paths(frame):
+        logger.warning("%s: %s: give --path_separator", frame.attrs.get("source", "records"), problem)
 
 
 def form_of(frame: pd.DataFrame) -> PathForm:
-    """Return how the paths of a frame are written: as `use_form` noted, else as its own rows tell ("," in doubt)."""
+    """Return how the paths of a frame are written: as `use_form` noted, else as its own rows show ("," in doubt)."""
     if noted := frame.attrs.get(ATTRIBUTE):
         return PathForm.from_dict(noted)
     rows = _rows(frame)
@@ -146,7 +146,7 @@ def _rows(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def _separators(paths: Iterable[str]) -> dict[str, float]:
-    """Return the separators that part most paths, with the share of the paths."""
+    """Return the separators that split most paths, with the share of the paths."""
     paths = list(paths)
     shares = {name: sum(map(_breaker(name), paths)) / max(len(paths), 1) for name in SEPARATORS}
     return {name: share for name, share in shares.items() if share >= MIN_SHARE}
@@ -158,7 +158,7 @@ def _found_separator(paths: Iterable[str]) -> str:
         shares = ", ".join(f"{name!r} {share:.0%}" for name, share in found.items())
         example = next((path for path in paths if all(name in path for name in found)), next(iter(paths)))
         raise ValueError(
-            f"levels of paths: found several separators that part at least half of the paths ({shares}), as in "
+            f"levels of paths: found several separators that split at least half of the paths ({shares}), as in "
             f"{example[:80]!r}; expected one: give it with --path_separator"
         )
     return next(iter(found), ",")
@@ -182,13 +182,15 @@ def _read_names(file: str | None, separator: str) -> tuple[str, ...]:
         return ()
     path = Path(file)
     if not path.is_file():
-        raise ValueError(f"--level_names {file}: found no such file, expected level names, one a line, or none")
+        raise ValueError(f"--level_names {file}: found no such file, expected level names, one per line, or none")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"--level_names {file}: found a file that is no UTF-8; save it as UTF-8") from None
     for number, line in enumerate(lines, 1):
         if line.strip() and len(PathForm(separator).split(line.strip())) < 2:
-            told = "a comma that no blank follows" if separator == "," else f"{separator!r}"
-            raise ValueError(f"{file}:{number}: found {line.strip()[:80]!r}, expected a level name with {told} in it")
+            needed = "a comma that no blank follows" if separator == "," else f"{separator!r}"
+            raise ValueError(
+                f"{file}:{number}: found {line.strip()[:80]!r}, expected a level name with {needed} in it"
+            )
     return tuple(line.strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""Prompts of yes/no scoring: a text with places for query, translation, target and answer, from a file or a run."""
+"""Read the prompts of yes/no scoring: texts with places for query, translation, target and answer."""
 
 import re
 from dataclasses import asdict, dataclass, fields
@@ -34,12 +34,12 @@ class Prompt:
     chat: bool = False
 
     def __post_init__(self):
-        take_apart(self.name, self.text)
+        split_prompt(self.name, self.text)
 
     @cached_property
     def parts(self) -> dict[str, str | None]:
-        """The text taken apart at its places, see `take_apart`."""
-        return take_apart(self.name, self.text)
+        """The text split at its places, see `split_prompt`."""
+        return split_prompt(self.name, self.text)
 
     @property
     def joiner(self) -> str:
@@ -75,8 +75,8 @@ class Prompt:
         return cls(**values)
 
 
-def take_apart(name: str, text: str) -> dict[str, str | None]:
-    """Take a prompt apart at its places.
+def split_prompt(name: str, text: str) -> dict[str, str | None]:
+    """Split a prompt at its places.
 
     Args:
         name: for messages.
@@ -86,8 +86,8 @@ def take_apart(name: str, text: str) -> dict[str, str | None]:
         `head`, `joiner`, `middle`, `tail`, `stem`, `yes`, `no`; joiner and stem None where they have no place.
 
     Raises:
-        ValueError: an unknown place, one that is missing, double or out of order, or nothing to tell where query,
-            target and answer begin.
+        ValueError: an unknown place, one that is missing, double or out of order, or no words between query,
+            target and answer.
     """
     where = f"prompt {name}"
     form = _FORM.fullmatch(text)

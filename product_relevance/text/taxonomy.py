@@ -1,4 +1,4 @@
-"""Category paths: split them into levels, collect them in a tree, and look new paths up in it."""
+"""Split category paths into levels, collect them in a tree, and look up new paths in it."""
 
 import html
 import json
@@ -33,7 +33,7 @@ class PathForm:
     names: tuple[str, ...] = ()
 
     def split(self, path: str) -> list[str]:
-        """Return the levels of a path, the root first; blanks and empty levels stay only where "," parts them."""
+        """Return the levels of a path, the root first; blanks and empty levels stay only where "," separates them."""
         parts = self._parts(path)
         if not self._keys or len(parts) < 2:
             return parts
@@ -80,7 +80,7 @@ class PathForm:
         return max(map(len, self._keys))
 
 
-PLAIN = PathForm()  # of the runs before forms were kept, and of texts that no file tells about
+PLAIN = PathForm()  # of the runs before forms were kept, and of texts that belong to no file
 
 
 def _key(part: str) -> str:
@@ -139,7 +139,7 @@ class Taxonomy:
             file.write(text)
 
     def has(self, levels: Iterable[str]) -> bool:
-        """Tell whether these levels are a known node."""
+        """Return whether these levels are a known node."""
         return tuple(levels) in self._nodes
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Render records as the text pairs the model reads: one path for training and for prediction."""
+"""Render records as the text pairs that the model reads, in the same way for training and for prediction."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -143,7 +143,7 @@ class Template:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Template":
-        """Restore a template; keys it does not know are refused, they would change the texts unseen.
+        """Restore a template. Unknown keys raise ValueError, because they would change the texts without notice.
 
         Raises:
             ValueError: Unknown key or value.

@@ -71,7 +71,9 @@ class CheckpointRecord(TrainerCallback, ExportableState):
         self.changes, self.before = [*known["changes"]], known["totals"]
         if changed:
             logger.warning(
-                "%s goes on with other settings: %s", checkpoint, run_settings.told(changed, ("before", "now"))
+                "%s goes on with other settings: %s",
+                checkpoint,
+                run_settings.describe_differences(changed, ("before", "now")),
             )
             self.changes.append({"step": step, "settings": changed})
 

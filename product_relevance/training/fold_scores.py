@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from product_relevance.evaluation.metrics import probabilities, refuse_nonfinite
+from product_relevance.evaluation.metrics import probabilities, require_finite
 from product_relevance.models import predictor
 from product_relevance.models.batching import budget_batches, distinct, limits, pad_on
 from product_relevance.models.modeling import evaluating
@@ -53,5 +53,5 @@ def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
             found[rows] = logits.float().cpu().numpy()
     for part in distributed.gather(found):
         found = np.where(np.isnan(found), part, found)
-    refuse_nonfinite(found, "logits")
+    require_finite(found, "logits")
     return found[inverse]

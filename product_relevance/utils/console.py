@@ -56,7 +56,7 @@ def bar(iterable=None, *, desc: str | None, shown: bool = True, **options):
     Args:
         iterable: What to go through, None for a bar that is updated by hand.
         desc: What is done.
-        shown: False for work that is too short to be told.
+        shown: False for work that is too short for a bar.
         options: Of tqdm.
     """
     from tqdm.auto import tqdm

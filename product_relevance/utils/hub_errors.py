@@ -47,7 +47,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__  # of one file's upload; the client only names the file
     what = getattr(error, "repo_id", None) or _place_of(error) or "the Hub"
-    told = {
+    messages = {
         errors.LocalTokenNotFoundError: f"no token: {LOGIN}",
         errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, so nothing can be asked of the Hub: unset it",
         errors.LocalEntryNotFoundError: "not in the cache of this machine, and the Hub was not reached: check the "
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
         errors.RepositoryNotFoundError: f"{what}: no such repository, or it is private and your token may not read "
         f"it: check the name, or {LOGIN}",
     }
-    known = next((text for kind, text in told.items() if isinstance(error, kind)), None)
+    known = next((text for kind, text in messages.items() if isinstance(error, kind)), None)
     if known is None and isinstance(error, errors.HfHubHTTPError):
         known = _explain_status(error, what)
     if known is None and isinstance(error, errors.HTTPError | ConnectionError):

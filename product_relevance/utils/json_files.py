@@ -70,7 +70,7 @@ def check_plain(path) -> int:
 
 
 def check_items(content: bytes, limit: int = MAX_BYTES) -> None:
-    """Refuse a JSON text of more bytes, or of more values, than are read.
+    """Raise ValueError if a JSON text has more bytes or more values than the limits.
 
     Raises:
         ValueError: how many there are.

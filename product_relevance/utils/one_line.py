@@ -24,7 +24,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str | None:
-    """Return what to tell a user of an error: None for one that only a developer can mend."""
+    """Return the message of an error for the user; None for an error that only a developer can fix."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | FloatingPointError | OSError):
@@ -33,7 +33,7 @@ def one_line(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         return f"the package {error.name} is missing ({text}): pip install {error.name}"
     if type(error).__name__ == "SafetensorError":  # the module is not imported for its name alone
-        return f"a safetensors file is cut or broken ({text}): get it again"
+        return f"a safetensors file is incomplete or broken ({text}): get it again"
     if isinstance(error, AssertionError | RuntimeError) and any(words in text for words in NO_GPU):
         return f"no GPU can be used here ({text}): take the CPU"
     return None

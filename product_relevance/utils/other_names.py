@@ -82,8 +82,8 @@ def explained(name: str, known: Collection[str], dash: str = "") -> str:
 
     Args:
         name: With underscores, without dashes in front.
-        known: Names that may be given here; only these are told.
-        dash: In front of a name that is told, as "--".
+        known: Names that may be given here; only these are named.
+        dash: In front of a name, as "--".
     """
     for ours, theirs in _NAMES.items():
         if ours in known and name in theirs.split():

@@ -20,7 +20,7 @@ def split_recipe(argv: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def load_recipe(path: Path, types: tuple) -> dict:
-    """Read a recipe and refuse keys that are no flag.
+    """Read a recipe; a key that is no flag is an error.
 
     Raises:
         ValueError: not a YAML mapping, an unknown key (with the nearest known one), or a truth value where none goes.

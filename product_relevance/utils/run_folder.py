@@ -63,7 +63,7 @@ def work_folder(run: Path, name: str) -> Path:
 
 
 def finished(run: Path, name: str) -> bool:
-    """Tell whether a fold was trained to its end."""
+    """Return whether a fold was trained to its end."""
     return (fold_folder(run, name) / "fold.json").is_file()
 
 
@@ -144,11 +144,11 @@ def read_folds(run: Path, names: list[str]) -> list[dict]:
 
 
 def of_folds(folds: list[dict]) -> dict:
-    """Return what `run.json` tells of its finished folds together: when, each, their base, seconds of all."""
-    told = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
+    """Return what `run.json` says about all finished folds: their end, each fold, their base, and all seconds."""
+    summaries = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
     mixed = run_settings.unlike({fold["name"]: fold.get("settings", {}) for fold in folds})
-    found = {"finished": now(), "folds": told, "base": folds[0]["base"], "seconds": seconds}
+    found = {"finished": now(), "folds": summaries, "base": folds[0]["base"], "seconds": seconds}
     if (attention := folds[0].get("attn_implementation")) in ATTENTION:
         found["attn_implementation"] = attention
     return found | ({"mixed_folds": mixed} if mixed else {})
@@ -165,7 +165,7 @@ def shared_part(content: dict) -> dict:
 
 
 def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> None:
-    """Refuse to join folds that were made otherwise: their mean would be of unlike things.
+    """Raise ValueError if folds were made in different ways: their mean would have no meaning.
 
     Args:
         run: run folder.
@@ -187,7 +187,7 @@ def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> N
 
 
 def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]) -> None:
-    """Refuse to join folds that were trained with other settings, as another learning rate.
+    """Raise ValueError if folds were trained with different settings, such as another learning rate.
 
     Args:
         run: run folder.
@@ -201,10 +201,10 @@ def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]
     kept = [name for name in finished_folds(run) if name not in replaced]
     known = {fold["name"]: fold.get("settings") for fold in read_folds(run, kept)}
     if older := [name for name, found in known.items() if found is None]:
-        told = (
+        message = (
             "%s: trained by an older version, which does not say with what: make sure that it was with these settings"
         )
-        logger.warning(told, ", ".join(older))
+        logger.warning(message, ", ".join(older))
     folds = {name: found for name, found in known.items() if found is not None}
     planned = {"this run": run_settings.settings(shared, names[0])} if names else {}
     if found := run_settings.unlike(folds | planned):

@@ -1,4 +1,4 @@
-"""What shapes the weights of a fold: the arguments, the data, the folds and this package, as names to values.
+"""List what shapes the weights of a fold (arguments, data, folds, package), as names to values, and compare it.
 
 A checkpoint and a finished fold keep these, so that a training goes on, and folds are joined, as they began.
 """
@@ -137,18 +137,19 @@ def unlike(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def remarks(run: Mapping[str, Any]) -> list[str]:
-    """Say in Markdown, for a report, in what the folds of a run were not trained alike, or not as they began."""
+    """Return Markdown for a report: which settings differ between folds, and which changed during a training."""
     parts = [f"{line}." for line in starts(run)]
     if mixed := run.get("mixed_folds"):
         lines = [
-            f"- {name}: {', '.join(f'{_cut(v)} ({fold})' for fold, v in by.items())}" for name, by in mixed.items()
+            f"- {name}: {', '.join(f'{_shortened(v)} ({fold})' for fold, v in by.items())}"
+            for name, by in mixed.items()
         ]
         parts.append(
             "The folds were trained with unlike settings (`train_relevance.py --mixed_folds`):\n\n" + "\n".join(lines)
         )
     for fold in run.get("folds") or []:
         for change in fold.get("changes", ()):
-            what = told(change["settings"], ("before", "then"))
+            what = describe_differences(change["settings"], ("before", "then"))
             parts.append(f"{fold['name']} went on after step {change['step']} with other settings: {what}.")
     return parts
 
@@ -159,14 +160,14 @@ def starts(run: Mapping[str, Any]) -> list[str]:
     return [f"{name} started from {f['fold']} of a {f['task']} run" for name, f in found if f]
 
 
-def told(found: Mapping[str, list], places: tuple[str, str] = ("there", "here")) -> str:
-    """Say differences in a line, both values of each."""
+def describe_differences(found: Mapping[str, list], places: tuple[str, str] = ("there", "here")) -> str:
+    """Return one line with each difference and both its values."""
     one, two = places
-    return "; ".join(f"{name} {_cut(a)} {one}, {_cut(b)} {two}" for name, (a, b) in found.items())
+    return "; ".join(f"{name} {_shortened(a)} {one}, {_shortened(b)} {two}" for name, (a, b) in found.items())
 
 
 def require_allowed(found: Mapping[str, list], allowed: Collection[str], where: str) -> None:
-    """Refuse to go on from a checkpoint that was trained otherwise, unless each difference is allowed by name.
+    """Raise ValueError if a checkpoint was trained with other settings, unless each difference is allowed by name.
 
     Args:
         found: of `differences` between the checkpoint and the run that goes on.
@@ -180,18 +181,18 @@ def require_allowed(found: Mapping[str, list], allowed: Collection[str], where: 
     if fixed := {name: pair for name, pair in found.items() if name in FIXED}:
         seen = "; it has trained on rows that the fold would validate on" if "validation_rows" in fixed else ""
         raise ValueError(
-            f"{where} was trained with other settings, which its weights cannot go on with: {told(found)}{seen}: give "
-            "the same ones, or train anew with --overwrite true"
+            f"{where} was trained with other settings, which its weights cannot go on with: "
+            f"{describe_differences(found)}{seen}: give the same ones, or train anew with --overwrite true"
         )
     if others := {name: pair for name, pair in found.items() if name not in allowed}:
         raise ValueError(
-            f"{where} was trained with other settings: {told(others)}: give the same ones, train anew with "
-            f"--overwrite true, or go on with the new ones by --resume_allow {' '.join(found)}"
+            f"{where} was trained with other settings: {describe_differences(others)}: give the same ones, train "
+            f"anew with --overwrite true, or go on with the new ones by --resume_allow {' '.join(found)}"
         )
 
 
 def check_names(allowed: Collection[str]) -> None:
-    """Refuse a name of `--resume_allow` that no difference can have.
+    """Raise ValueError if a name of `--resume_allow` is one that no difference can have.
 
     Raises:
         ValueError: with the nearest name.
@@ -200,7 +201,7 @@ def check_names(allowed: Collection[str]) -> None:
         require_known(name, (SHAPING | DERIVED) - FIXED, "--resume_allow", "setting")
 
 
-def _cut(value: Any) -> str:
+def _shortened(value: Any) -> str:
     return text if len(text := str(value)) <= 80 else f"{text[:77]}..."
 
 

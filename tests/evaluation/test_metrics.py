@@ -239,11 +239,11 @@ def test_metrics_need_no_torch():
 def test_a_cut_for_each_row_counts_what_that_row_is_called():
     labels, scores, languages = sample()
     cuts = np.select([languages == "en", languages == "es"], [0.3, 0.5], 0.8)
-    found = scores_report(labels, scores, 0.4, languages, ["en"], cuts=cuts)
+    found = scores_report(labels, scores, 0.4, languages, ["en"], row_thresholds=cuts)
     assert found["f1"] == pytest.approx(f1_score(labels, scores >= cuts)) and found["threshold"] == 0.4
     for code, cut in (("en", 0.3), ("es", 0.5), ("de", 0.8)):
         rows = languages == code
         assert found["by_language"][code]["f1"] == pytest.approx(f1_at(labels[rows], scores[rows], cut))
-    same = scores_report(labels, scores, 0.4, languages, ["en"], cuts=np.full(len(labels), 0.4))
+    same = scores_report(labels, scores, 0.4, languages, ["en"], row_thresholds=np.full(len(labels), 0.4))
     assert same == scores_report(labels, scores, 0.4, languages, ["en"])
-    assert metrics.final_report(labels, scores, 0.4, cuts=cuts)["f1"] == found["f1"]
+    assert metrics.final_report(labels, scores, 0.4, row_thresholds=cuts)["f1"] == found["f1"]

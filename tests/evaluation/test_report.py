@@ -55,7 +55,8 @@ def written(tmp_path_factory, run, oof):
     [
         "# QC: embedded:e5-small", "1a2b3c", "r 16, alpha 32", "style both", "train_QC.txt", "ab" * 32, "600",
         "learning_rate 0.0005", "fold-2", "all out of fold", "floor: all relevant", "| seen ", "| unseen ",
-        "| de ", "chosen on out-of-fold rows only", "padding ratio", "1,234", "torch 2.13.0", "macro-F1 (own cut)",
+        "| de ", "chosen on out-of-fold rows only", "padding ratio", "1,234", "torch 2.13.0",
+        "macro-F1 (own threshold)",
     ],
 )  # fmt: skip
 def test_the_report_says(written, words):

@@ -16,7 +16,7 @@ TOLD = [
     (OSError("cannot reach the Hub"), "cannot reach the Hub"),
     (
         SafetensorError("incomplete metadata"),
-        "a safetensors file is cut or broken (incomplete metadata)",
+        "a safetensors file is incomplete or broken (incomplete metadata)",
     ),
     (
         ModuleNotFoundError("No module named 'onnx'", name="onnx"),

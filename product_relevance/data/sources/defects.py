@@ -1,4 +1,4 @@
-"""What can be wrong with a record, how it is told, and where rejected rows go."""
+"""Describe the defects of records, report them, and write rejected rows to a file."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ SHOWN_CHARACTERS = 60
 # How far a defect reaches. It matters for test rows only, which are never dropped: see `read_records`.
 EMPTY = "empty"  # no query or no target: the row still gets a prediction
 ROW = "row"  # something in the row is wrong, but its id is usable
-FATAL = "fatal"  # nobody can tell which id the row has, or the file is of the wrong kind
+FATAL = "fatal"  # the id of the row is unknown, or the file is of the wrong kind
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Defect:
         field = f"field {self.field!r}: " if self.field else ""
         return f"{field}found {self.found}, expected {self.expected}"
 
-    def tell(self, name: str) -> str:
+    def message(self, name: str) -> str:
         """The whole message: `file:line: field 'x': found ..., expected ...; what to do`."""
         place = f"{name}:{self.line}" if self.line else name
         return f"{place}: {self.reason}; {self.advice}"
@@ -70,7 +70,7 @@ class RecordError(ValueError):
 
 
 def show(value: Any) -> str:
-    """Show a value in an error message: as a literal, cut to about 60 characters, on one line."""
+    """Show a value in an error message: as a literal, shortened to about 60 characters, on one line."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
@@ -87,7 +87,7 @@ def fail(name: str, defects: Sequence[Defect], way_out: str) -> None:
         RecordError: Always.
     """
     defects = sorted(defects, key=lambda defect: defect.line)
-    lines = [defect.tell(name) for defect in defects[:SHOWN_DEFECTS]]
+    lines = [defect.message(name) for defect in defects[:SHOWN_DEFECTS]]
     if len(defects) > 1:
         first = f", of which the first {SHOWN_DEFECTS}" if len(defects) > SHOWN_DEFECTS else ""
         lines.insert(0, f"{name}: {len(defects):,} defects{first}:")

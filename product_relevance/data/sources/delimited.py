@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from product_relevance.data.sources.defects import FATAL, Defect, RecordError, show
-from product_relevance.data.sources.tables import RawTable, raw_lines, refuse_foreign, usable_name
+from product_relevance.data.sources.tables import RawTable, raw_lines, require_kind_of_name, usable_name
 from product_relevance.utils.files import sha256_of
 
 NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
@@ -32,7 +32,7 @@ def read_delimited(name: str, delimiter: str) -> RawTable:
     Raises:
         RecordError: The header is of no use.
     """
-    refuse_foreign(name)
+    require_kind_of_name(name)
     table = RawTable(name, sha256=sha256_of(name))
     rows = _rows(table, delimiter)
     _, header = next(rows, (0, []))
@@ -50,7 +50,7 @@ def _rows(table: RawTable, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     header: list[str] = []
     for line, row in _records(table.name, delimiter):
         if not header and isinstance(row, Defect):
-            raise RecordError(row.tell(table.name), [row])
+            raise RecordError(row.message(table.name), [row])
         header = header or _checked_header(table.name, line, row, delimiter)
         if isinstance(row, Defect):
             table.defects.append(row)

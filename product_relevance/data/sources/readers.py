@@ -10,7 +10,7 @@ from typing import Any
 
 from product_relevance.data.sources.defects import FATAL, Defect, RecordError, fail, show
 from product_relevance.data.sources.delimited import read_delimited
-from product_relevance.data.sources.tables import RawTable, Source, raw_lines, refuse_foreign, usable_name
+from product_relevance.data.sources.tables import RawTable, Source, raw_lines, require_kind_of_name, usable_name
 from product_relevance.utils.files import json_line, sha256_of
 
 CHUNK = 10_000
@@ -22,7 +22,7 @@ COLUMNS_OF_JSON = re.compile(rb'\{\s*"(id|task|language|origin_query|category_pa
 def read_table(
     source: str | os.PathLike | Source, *, split: str | None = None, revision: str | None = None
 ) -> RawTable:
-    """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name tells.
+    """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name shows.
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`; a
@@ -41,16 +41,16 @@ def read_table(
     require_source(source)
     name = os.fspath(source)
     if os.path.isdir(name):
-        _refuse(name, revision=revision)
+        _reject_options(name, revision=revision)
         return _read_folder(name, split)
     if os.path.isfile(name):
-        _refuse(name, split=split, revision=revision)
+        _reject_options(name, split=split, revision=revision)
         return READERS[Path(name).suffix.lower()](name)
     return _read_hub(name, split, revision)
 
 
 def require_source(source: str | os.PathLike | Source) -> None:
-    """Refuse what is neither a file of a known kind, nor a folder, nor an id on the Hub, before any work on it.
+    """Raise an error for what is no file of a known kind, no folder and no id on the Hub, before any work on it.
 
     Raises:
         RecordError: There is no such source.
@@ -79,7 +79,7 @@ def read_columns(path: str | os.PathLike) -> dict[str, list[Any]]:
     return table.columns
 
 
-def _refuse(name: str, **options: str | None) -> None:
+def _reject_options(name: str, **options: str | None) -> None:
     for option, value in options.items():
         if value is not None:
             kinds = "a Hub data set" if option == "revision" else "a saved datasets folder or a Hub data set"
@@ -99,7 +99,7 @@ def read_json_lines(name: str) -> RawTable:
     Raises:
         RecordError: The whole file is something else.
     """
-    refuse_foreign(name)
+    require_kind_of_name(name)
     table = RawTable(name, sha256=sha256_of(name))
     parse = _row_parser()
     rows, lines = [], []
@@ -107,7 +107,7 @@ def read_json_lines(name: str) -> RawTable:
         if not raw.strip():
             continue
         if not (table.lines or rows or table.defects):
-            _refuse_whole(name, raw.strip())
+            _reject_whole_file(name, raw.strip())
         try:
             rows.append(parse(raw))
             lines.append(line)
@@ -120,7 +120,7 @@ def read_json_lines(name: str) -> RawTable:
     return table
 
 
-def _refuse_whole(name: str, first: bytes) -> None:
+def _reject_whole_file(name: str, first: bytes) -> None:
     """Raise one error for a file of JSON that is not JSON lines, by its first line that is not blank."""
     if first.startswith(b"["):
         found, advice = "a JSON array", f"convert it: jq -c '.[]' {name}"
@@ -179,7 +179,7 @@ def _read_parquet(name: str) -> RawTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    refuse_foreign(name)
+    require_kind_of_name(name)
     try:
         # Not pq.read_table: that one invents columns from folder names such as `fold=0/`.
         with pq.ParquetFile(name) as file:
@@ -256,9 +256,9 @@ def _from_arrow(name: str, data: Any, sha256: str) -> RawTable:
 
 
 def _unreadable(name: str, error: Exception, expected: str) -> RecordError:
-    told = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     return RecordError(
-        f"{name}: found {type(error).__name__} ({told}), expected {expected}; check the name and content"
+        f"{name}: found {type(error).__name__} ({reason}), expected {expected}; check the name and content"
     )
 
 

@@ -71,7 +71,7 @@ class RawTable:
 
 
 def usable_name(name: str) -> bool:
-    """Tell whether a field may have this name."""
+    """Return whether a field may have this name."""
     return bool(name.strip()) and not re.search("[\0\ud800-\udfff]", name)
 
 
@@ -82,8 +82,8 @@ def raw_lines(name: str) -> Iterator[tuple[int, bytes]]:
             yield line, raw.removeprefix(BOM) if line == 1 else raw
 
 
-def refuse_foreign(name: str) -> None:
-    """Look at how a file begins, so that one of the wrong kind is one error and not one for each line.
+def require_kind_of_name(name: str) -> None:
+    """Check that a file begins as its name says, so that a wrong kind is one error and not one for each line.
 
     Args:
         name: The file.

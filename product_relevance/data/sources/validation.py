@@ -156,7 +156,7 @@ def _defect(table: RawTable, row: int, field: str, found: str, expected: str, ad
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a raw value is absent, null or NaN."""
+    """Return whether a raw value is absent, null or NaN."""
     return value is ABSENT or value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -14,7 +14,7 @@ _INPUTS = """
 Args:
     predictions: Probability of relevance of each pair, 0 to 1.
     references: Label of each pair, 0 or 1.
-    threshold: A pair is called relevant when its probability is at least this. Without one, the cut with the best
+    threshold: A pair is called relevant when its probability is at least this. Without one, that with the best
         F1 on these very rows is used: fit for looking, not for reporting.
     languages: Language code of each pair.
     seen_languages: Codes the model was trained on; needs languages.
@@ -29,7 +29,7 @@ class RelevanceF1(evaluate.Metric):
     """Hand predictions and references to `product_relevance.evaluation.metrics`, the one implementation."""
 
     def _info(self) -> evaluate.MetricInfo:
-        # float64, since float32 would move a score across a cut that was chosen in float64.
+        # float64, since float32 would move a score across a threshold that was chosen in float64.
         features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
         return evaluate.MetricInfo(
             description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
