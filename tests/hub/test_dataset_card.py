@@ -74,7 +74,7 @@ def test_the_published_card_tells_the_steps_of_the_file(folder):
 def test_rows_that_were_changed_since_are_not_described_as_prepared(folder, tmp_path):
     table = pq.read_table(folder / "rows.parquet")
     pq.write_table(table.slice(0, 40), tmp_path / "cut.parquet")
-    with pytest.raises(ValueError, match="holds 40 rows and tells of .* prepare it again"):
+    with pytest.raises(ValueError, match="holds 40 rows, but its facts say .* prepare it again"):
         prepared_values(tmp_path / "cut.parquet")
     pd.read_parquet(folder / "rows.parquet").to_parquet(tmp_path / "plain.parquet")
     assert prepared_values(tmp_path / "plain.parquet") is None
