@@ -20,6 +20,7 @@ from tests.helpers.programs import module_of, scripts
 # What cannot run here: what it needs. The first words of the command.
 ELSEWHERE = {
     "make": "makes a virtual environment of its own; its targets are looked up",
+    ". .venv/bin/activate": "enters the environment that make quickstart makes",
     "pip install": "changes the environment; the extra is looked up",
     "python train_relevance.py --help": "prints and ends: tests/ensemble/test_ensemble.py",
     "curl": "needs the server of the line before: tests/serving/test_server.py asks the same",
@@ -110,7 +111,9 @@ def place(tmp_path_factory):
     columns = {"query": [*table], "language": [row["language"] for row in table.values()], "translation": [*table]}
     import pandas
 
-    pandas.DataFrame(columns).to_parquet(folder / "translations.parquet")
+    pandas.DataFrame(rows_of("train_QC.txt")[:120]).to_csv(folder / "train.csv", index=False)
+    for name in ("translations", "translations_train_QC", "translations_train_QI"):
+        pandas.DataFrame(columns).to_parquet(folder / f"{name}.parquet")
     return folder
 
 

@@ -1,0 +1,171 @@
+"""Every command of the tutorials runs in the order of its page: on a tiny base, a few rows, and a Hub on loopback."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import estimate_winner
+import pandas as pd
+import pytest
+
+import push_to_hub
+import train_relevance
+from product_relevance import RelevanceEnsemble
+from product_relevance.cli.main import main as relevance
+from product_relevance.utils.run_folder import load_run
+from tests.conftest import ROOT, rows_of, write_rows
+from tests.helpers.programs import module_of
+from tests.helpers.serving import live, post, tiny_run
+from tests.helpers.staged import BASE, base_files, base_pin
+from tests.helpers.tiny_translators import save_translator
+from tests.integration.test_documented_trainings import save_tiny
+
+pytest_plugins = ["tests.hub.loopback.fixture"]
+TINY = "--use_cpu true --bf16 false --num_folds 2 --max_steps 2 --lora_r 2 --eval_strategy no --save_strategy no"
+TINY += " --load_best_model_at_end false"
+
+
+def page(name: str) -> str:
+    return (ROOT / f"docs/tutorials/{name}.md").read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page(name), re.S)
+
+
+def commands(name: str) -> list[list[str]]:
+    return [shlex.split(line) for line in "".join(blocks(name, "sh")).splitlines()]
+
+
+def makefile_commands(target: str) -> list[list[str]]:
+    """What `make` runs for a target, but for what it prints."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.M).group(1).splitlines()
+    words = [shlex.split(line.replace("$(BIN)/", "").replace("$(RUN)", "runs/quickstart")) for line in lines]
+    return [command for command in words if command[0] in ("python", "relevance")]
+
+
+def run(words: list[str], base: Path) -> None:
+    """Run a command of a page in this process; a training takes a tiny base and two steps."""
+    if words[0] == "torchrun":
+        words = ["python", *words[3:]]  # without --nproc_per_node N
+    if words[:2] == ["make", "quickstart"]:
+        for command in makefile_commands("quickstart"):
+            run(command, base)
+    elif words[1] == "train_relevance.py":
+        train_relevance.main([*words[2:], *TINY.split(), "--model_name_or_path", str(base)])
+    elif words[0] == "python":
+        script = Path(words[1])
+        module_of(str(script.parent), script.stem).main(words[2:])
+    elif words[0] == "relevance":
+        relevance(words[1:])
+    else:
+        assert words == [".", ".venv/bin/activate"], words
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder that looks like a clone, as the current one."""
+    for name in ("sample", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    return tmp_path
+
+
+def test_the_quickstart_leads_from_training_to_scores(clone, base_of, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")  # pair is for encoders
+    for command in commands("quickstart"):
+        run(command, base_of("qwen3"))
+    assert len((clone / "runs/submit_dev_QC.txt").read_text().splitlines()) == len(rows_of("dev_QC.txt"))
+    assert (clone / "runs/submit_dev_QC.txt.scores.parquet").is_file()
+    capsys.readouterr()
+    (code,) = blocks("quickstart", "python")
+    exec(code, {})
+    scores, ranked, threshold = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert scores.startswith("[") and "score" in ranked and 0 < float(threshold) < 1
+
+
+def test_the_reference_names_every_file_and_key_of_a_run(base_of):
+    folder, text = tiny_run(base_of("qwen3")), (ROOT / "docs/reference/run-folder.md").read_text(encoding="utf-8")
+    files = {path.name for path in [*folder.iterdir(), *(folder / "fold-0").iterdir()]} - {"fold-1"}
+    for name in {*files, *load_run(folder)}:
+        assert f"`{name}`" in text or f"`{name}/`" in text, name
+    for column in pd.read_parquet(folder / "oof.parquet"):
+        assert f"`{column}`" in (ROOT / "docs/reference/file-formats.md").read_text(encoding="utf-8"), column
+
+
+def test_a_csv_of_other_columns_is_renamed_and_trained_on(clone, base_of, monkeypatch):
+    (shown,) = blocks("own-csv", "csv")
+    Path("my.csv").write_text(shown)
+    more = pd.DataFrame(rows_of("train_QC.txt")[:120])[["origin_query", "category_path", "label"]]
+    more.to_csv("my.csv", mode="a", header=False, index=False)
+    (code,) = blocks("own-csv", "python")
+    exec(code, {})
+    monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")
+    for command in commands("own-csv"):
+        run(command, base_of("qwen3"))
+    table, scores = pd.read_csv("train.csv"), pd.read_csv("runs/mine.csv")
+    assert set(table) == set(re.findall(r"\| `(\w+)`(?: or `\w+`)? \|", page("own-csv")))
+    assert len(table) == len(scores) and scores["score"].between(0, 1).all()
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("gemma"), "gemma3_text")
+
+
+def test_the_winner_is_reproduced_at_toy_size(clone, gemma, tmp_path, monkeypatch):
+    for task in ("QC", "QI"):
+        write_rows(clone / f"train_{task}.txt", rows_of(f"train_{task}.txt")[:120])
+        write_rows(clone / f"test_{task}.txt", rows_of(f"test_{task}.txt")[:30])
+    translator = save_translator(tmp_path / "madlad", "madlad")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for command in commands("reproduce-the-winner"):
+        run([str(translator) if word == "google/madlad400-10b-mt" else word for word in command], gemma)
+    for task, start in (("qc", "winner-qi-full"), ("qi", "winner-qc-full")):
+        found = load_run(Path(f"runs/winner-{task}"))
+        assert [fold["name"] for fold in found["folds"]] == ["fold-0", "fold-1"]
+        assert start in str(found["first_stage"])
+    assert Path("submit.zip").is_file()
+
+
+def test_the_recipes_of_the_page_are_there():
+    for name in re.findall(r"gemma-3-12b-q[ci]-[a-z-]+", page("reproduce-the-winner")):
+        assert (ROOT / f"recipes/{name}.yaml").is_file(), name
+
+
+def test_the_estimates_of_the_page_are_those_of_its_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["estimate_winner.py"])
+    estimate_winner.main()
+    assert capsys.readouterr().out.strip() in page("reproduce-the-winner")
+    asked = estimate_winner.make_parser().parse_args([])
+    assert f"{asked.tokens} tokens per pair, and {asked.share:.0%}" in page("reproduce-the-winner")
+    assert f"query, and {asked.decoding_share:.0%}" in page("reproduce-the-winner")
+
+
+def test_a_run_is_published_loaded_and_served(hub, base, clone, capsys):
+    pytest.importorskip("fastapi", reason="extra [serve] is not installed")
+    from product_relevance.serving.server import Settings, make_app
+
+    hub.put(BASE, base_files(base))
+    (clone / "runs").mkdir()
+    (clone / "runs/quickstart").symlink_to(tiny_run(base))
+    pin = ["--base_model_id", BASE, "--base_revision", base_pin(base)[1], "--staging_folder", str(clone / "hub")]
+    first, *others = commands("publish-and-serve")
+    push_to_hub.main([*first[2:], *pin])
+    assert hub.repos.keys() == {("model", BASE)}
+    push_to_hub.main([*others[0][2:], *pin])
+    assert hub.repo("org/name").private and hub.repo("org/name").tags.keys() == {"v1"}
+    capsys.readouterr()
+    (code,) = blocks("publish-and-serve", "python")
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("[")
+    serve, *curls = others[1:]
+    assert serve == ["relevance", "serve", "runs/quickstart", "--port", "8000"]
+    ensemble = RelevanceEnsemble.from_pretrained("runs/quickstart", device="cpu")
+    with live(make_app(ensemble, Settings(timeout=200))) as url:
+        for curl in curls:
+            path = next(word for word in curl if word.startswith("http")).removeprefix("http://127.0.0.1:8000")
+            assert post(url, curl[curl.index("-d") + 1].encode(), path)[0] == 200
