@@ -63,7 +63,7 @@ def for_task(ensemble: RelevanceEnsemble, task: str) -> RelevanceEnsemble:
     if task in names(ensemble.run["task"]):
         return ensemble.of_task(task)
     other = copy.copy(ensemble)
-    other.template = replace(ensemble.template, task=task)
+    other.encoder = replace(ensemble.encoder, template=replace(ensemble.encoder.template, task=task))
     return other
 
 

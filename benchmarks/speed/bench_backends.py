@@ -18,7 +18,8 @@ from bench_ensemble import labelled, pairs_of
 
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.evaluation import metrics
-from product_relevance.models.batching import budget_batches, encode_pairs, limits, pad
+from product_relevance.models.batching import budget_batches, limits, pad
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
 from product_relevance.serving.export import export
 from product_relevance.serving.onnx_export import NAMES
@@ -101,10 +102,12 @@ def measure(args) -> dict:
     ensemble = RelevanceEnsemble.from_pretrained(args.run, merge="weights", device="cpu", max_disagreement=1.0)
     ensemble, frame = labelled(ensemble, args)
     pairs, languages, translations, tasks = pairs_of(frame)
-    sides = ensemble.template.render(*zip(*pairs, strict=True), languages, translations, ensemble.taxonomy, tasks)
-    ids = encode_pairs(ensemble.tokenizer, *sides, ensemble.run["max_length"])
+    sides = ensemble.encoder.template.render(
+        *zip(*pairs, strict=True), languages, translations, ensemble.taxonomy, tasks
+    )
+    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
     picked = budget_batches([len(row) for row in ids], *limits("cpu"))
-    batches = [(rows, pad([ids[i] for i in rows], ensemble.tokenizer.pad_token_id)) for rows in picked]
+    batches = [(rows, pad([ids[i] for i in rows], ensemble.encoder.tokenizer.pad_token_id)) for rows in picked]
     labels = frame["label"].to_numpy(int)
     with tempfile.TemporaryDirectory() as name:
         forwards, taken, scores = ways(args.run, Path(name)), {}, {}

@@ -105,8 +105,8 @@ def negatives(path: Path, task: str) -> Work:
 
 def tokenise(path: Path, task: str) -> Work:
     """Tokenise the pairs with the tokenizer of the embedded e5-small, XLM-R's with 250,002 pieces."""
-    from product_relevance.models.batching import encode_pairs
     from product_relevance.models.modeling import load_tokenizer
+    from product_relevance.models.pair_encoder import encode_pairs
 
     frame, tokenizer = read(path, task), load_tokenizer("embedded:e5-small")
     return lambda: encode_pairs(tokenizer, frame["origin_query"].tolist(), frame["target"].tolist(), 128)

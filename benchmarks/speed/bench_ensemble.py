@@ -21,7 +21,8 @@ from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.predict_file import cuts, read_for
 from product_relevance.evaluation import metrics
 from product_relevance.models.adapters import layer_stack
-from product_relevance.models.batching import encode_pairs, limits, pad
+from product_relevance.models.batching import limits, pad
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import over_batches
 from product_relevance.utils.options import Parser
 
@@ -88,9 +89,9 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     if ensemble.run["adapter"] is None:
         raise ValueError("needs adapters")
     pairs, *extra = pairs_of(frame)
-    sides = ensemble.template.render(*zip(*pairs, strict=True), *extra[:2], ensemble.taxonomy, extra[2])
-    ids = encode_pairs(ensemble.tokenizer, *sides, ensemble.run["max_length"])
-    folds, pad_id, device = list(ensemble.folds), ensemble.tokenizer.pad_token_id, ensemble.device
+    sides = ensemble.encoder.template.render(*zip(*pairs, strict=True), *extra[:2], ensemble.taxonomy, extra[2])
+    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
+    folds, pad_id, device = list(ensemble.folds), ensemble.encoder.tokenizer.pad_token_id, ensemble.device
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
         batch = {name: value.repeat_interleave(len(folds), 0).to(device) for name, value in pad(rows, pad_id).items()}

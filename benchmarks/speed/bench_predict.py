@@ -67,7 +67,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
         export(name, str(folder), max_disagreement=1.0, overwrite=True)
         return plain(folder, device, dtype, run["max_length"]), ensemble
     model = ensemble.model if run["adapter"] is None else ensemble.model.merge_and_unload(safe_merge=True)
-    return implementations.Scorer(model.eval(), ensemble.tokenizer, run["max_length"]), ensemble
+    return implementations.Scorer(model.eval(), ensemble.encoder.tokenizer, run["max_length"]), ensemble
 
 
 def plain(folder: Path, device: str, dtype: str, max_length: int) -> implementations.Scorer:
@@ -90,7 +90,7 @@ def distinct_pairs(file: Path, pairs: int, ensemble=None) -> tuple[list[str], li
     if ensemble is None:
         return queries, targets
     languages = (frame["language"].tolist() * times)[:pairs]
-    return ensemble.template.render(queries, targets, languages, None, ensemble.taxonomy)
+    return ensemble.encoder.template.render(queries, targets, languages, None, ensemble.taxonomy)
 
 
 def measure(

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from product_relevance.evaluation.metrics import probabilities
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.modeling import evaluating
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 
 CHUNK = 5000  # rows that `relevance predict` holds as tokens at a time

@@ -183,15 +183,12 @@ def make_taxonomy(frame: pd.DataFrame) -> Taxonomy | None:
 
 
 def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:
-    """Render the pairs of a frame that has the columns; `known` as in `Template.render`."""
-    return template.render(
-        frame["origin_query"].tolist(),
-        frame["target"].tolist(),
-        languages=frame["given_language"].tolist(),
-        translations=frame["translated_query"].tolist(),
-        known=known,
-        tasks=frame["task"].tolist(),
-    )
+    """Render the pairs of a frame that has the columns of `add_all`; arguments as in `Template.render_clean`.
+
+    Where `clean_target` is left out, since the targets were written anew, they are cleaned.
+    """
+    names = ("target", "query", "translated_query", "language", "task", *({"clean_target"} & set(frame)))
+    return template.render_clean({name: frame[name].tolist() for name in names}, known)
 
 
 def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict:

@@ -9,14 +9,15 @@ from product_relevance.ensemble.manifest import config_sha256
 from product_relevance.models import checkpoints, modeling, quantization
 from product_relevance.models.base_errors import UnusableBaseError
 from product_relevance.models.heads import classifier
-from product_relevance.models.heads.prompt_tokens import use_prompt
+from product_relevance.models.pair_encoder import PairEncoder
+from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 
 logger = logging.getLogger(__name__)
 
 
 def load_base(found: Located, device: str | None, dtype: str, writes: bool = False):
-    """Load the base that the adapters were trained on, with its tokenizer.
+    """Load the base that the adapters were trained on, with what makes its tokens.
 
     Args:
         found: where the run lies.
@@ -25,7 +26,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         writes: let a language model write down its steps before it answers.
 
     Returns:
-        (tokenizer, model); the tokenizer's pairs stand in the run's prompt where it has one.
+        (PairEncoder, model)
 
     Raises:
         ValueError: another base than it was, labels of another version, a prompt with no place for steps, or another
@@ -38,7 +39,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
             "goes on with it"
         )
-    prompt = Template.from_dict(found.run["template"]).prompt
+    template = Template.from_dict(found.run["template"])
+    prompt, taxonomy = template.prompt, found.taxonomy and Taxonomy.load(found.taxonomy, template.paths)
     if writes and (prompt is None or prompt.parts["stem"] is None):
         raise ValueError(
             f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
@@ -50,8 +52,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     name, revision = base["name"], base["revision"]
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
-        answers = prompt and use_prompt(tokenizer, prompt, run["task"], run["max_length"])
-        kind = {"pooling": run["pooling"], "answers": answers, "writes": writes}
+        encoder = PairEncoder.from_tokenizer(tokenizer, template, run["max_length"], taxonomy)
+        kind = {"pooling": run["pooling"], "answers": encoder.answers, "writes": writes}
         model = modeling.load_classifier(
             name, tokenizer, revision, dtype=dtype, attn_implementation=attention.of_run(found, device, dtype), **kind
         )
@@ -69,7 +71,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             "nf4 gives those of training",
             *(found.folder, dtype),
         )
-    return tokenizer, model.to(device).eval()
+    return encoder, model.to(device).eval()
 
 
 def _require_adapters(found: Located) -> None:

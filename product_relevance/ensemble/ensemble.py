@@ -4,6 +4,7 @@ import copy
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
-from product_relevance.models.batching import encode_pairs
 from product_relevance.models.heads.classifier import base_dtype
+from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.models.predictor import predict_logits
 from product_relevance.models.quantization import is_quantized
 from product_relevance.text.taxonomy import Taxonomy
@@ -45,16 +46,13 @@ class RelevanceEnsemble:
         array([0.93])
     """
 
-    def __init__(self, model, tokenizer, run: dict, folds: dict[str, Path], taxonomy: Taxonomy | None = None):
-        self.model, self.tokenizer, self.folds, self.taxonomy = model, tokenizer, folds, taxonomy
-        self._use_run(run)
+    def __init__(self, model, encoder: PairEncoder, run: dict, folds: dict[str, Path]):
+        self.model, self.encoder, self.run, self.folds = model, encoder, run, folds
+        self.decision = thresholds.of_run(run)
+        self.thresholds = self.decision["thresholds"]
         self._whole = self  # whose model is switched from fold to fold
         self.manifest, self.disagreement, self.run_folders = None, None, []
         self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
-
-    def _use_run(self, run: dict) -> None:
-        self.run, self.template, self.decision = run, Template.from_dict(run["template"]), thresholds.of_run(run)
-        self.thresholds = self.decision["thresholds"]
 
     @classmethod
     def from_pretrained(
@@ -92,10 +90,8 @@ class RelevanceEnsemble:
         found = locate(name, revision)
         if merge == "weights":
             tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
-        paths = Template.from_dict(found.run["template"]).paths
-        taxonomy = Taxonomy.load(found.taxonomy, paths) if found.taxonomy else None
-        tokenizer, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
-        ensemble = cls(model, tokenizer, found.run, found.folds, taxonomy)
+        encoder, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
+        ensemble = cls(model, encoder, found.run, found.folds)
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
         if found.run["adapter"] is not None and merge != "weights":
             ensemble._load_adapters()
@@ -120,8 +116,15 @@ class RelevanceEnsemble:
         if run is self.run:
             return self
         one = copy.copy(self)
-        one._use_run(run)
+        one.run, one.decision = run, thresholds.of_run(run)
+        one.thresholds = one.decision["thresholds"]
+        one.encoder = replace(self.encoder, template=Template.from_dict(run["template"]))
         return one
+
+    @property
+    def taxonomy(self) -> Taxonomy | None:
+        """The tree of the training paths, None where the run has none."""
+        return self.encoder.taxonomy
 
     def predict(
         self,
@@ -201,13 +204,15 @@ class RelevanceEnsemble:
 
     def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""
-        given = read_pairs(pairs, languages, translations, self.template.task)
-        sides = self.template.render(*given, self.taxonomy, tasks)
-        ids = encode_pairs(self.tokenizer, *sides, self.run["max_length"])
-        return self._whole._score(ids, progress)
+        given = read_pairs(pairs, languages, translations, self.encoder.template.task)
+        return self._whole._score(self.encoder.encode(given, tasks), progress)
 
-    def _score(self, ids, progress: bool) -> np.ndarray:
-        pad_id, names, columns = self.tokenizer.pad_token_id, list(self.folds), []
+    def predict_tokens(self, ids: list[list[int]]) -> np.ndarray:
+        """Return the mean probability of the folds, shape (n,), for n pairs that `encoder` has tokenised."""
+        return self.combine(self._whole._score(ids, progress=False))
+
+    def _score(self, ids: list[list[int]], progress: bool) -> np.ndarray:
+        pad_id, names, columns = self.encoder.pad_id, list(self.folds), []
         if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
             # the layers below all adapters run once: the same scores, sooner
             what, bar = (self.model, ids, pad_id, names, self.select, self.shared_layers), f"{len(names)} folds"
@@ -222,10 +227,8 @@ class RelevanceEnsemble:
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
-        columns = loading.add_run_columns(frame, self.run, translation)
-        pairs = list(zip(columns["origin_query"], columns["target"], strict=True))
-        extra = columns["language"].tolist(), columns["translated_query"].tolist()
-        return self.predict_folds(pairs, *extra, tasks=columns["task"].tolist(), progress=progress)
+        ids = self.encoder.encode_frame(loading.add_run_columns(frame, self.run, translation))
+        return self._whole._score(ids, progress)
 
     @property
     def dtype(self) -> str:

@@ -1,4 +1,4 @@
-"""Tokens of pairs, and batches of them: tokenised once, sorted by length, cut by a token budget."""
+"""Batches of tokenised pairs: sorted by length, within a token budget, padded."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,64 +8,6 @@ from torch.utils.data import Dataset, Sampler
 
 MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens a forward
 MAX_ROWS = {"cpu": 128, "cuda": 1024}
-
-
-def encode_pairs(tokenizer, texts: Sequence[str], pairs: Sequence[str], max_length: int) -> list[list[int]]:
-    """Tokenise pairs through the tokenizer's own pair template, without padding.
-
-    Args:
-        tokenizer: of the base.
-        texts: first sides, n strings.
-        pairs: second sides, n strings.
-        max_length: tokens a pair at most; the longer side loses tokens first.
-
-    Returns:
-        n lists of token ids.
-    """
-    if len(texts) != len(pairs):
-        raise ValueError(f"{len(texts)} first texts but {len(pairs)} second texts")
-    if _joins_without_boundary(tokenizer):
-        _put_newline_between(tokenizer)
-    ids: list[list[int]] = []
-    for start in range(0, len(texts), 10_000):
-        part = slice(start, start + 10_000)
-        ids += tokenizer(
-            list(texts[part]),
-            list(pairs[part]),
-            truncation="longest_first",
-            max_length=max_length,
-            return_attention_mask=False,
-        )["input_ids"]
-    return ids
-
-
-def _joins_without_boundary(tokenizer) -> bool:
-    """Tell whether the pair template puts nothing between the sides (Qwen), so that two words would become one."""
-    plain = (
-        tokenizer("a", add_special_tokens=False)["input_ids"] + tokenizer("b", add_special_tokens=False)["input_ids"]
-    )
-    return tokenizer("a", "b")["input_ids"][-len(plain) :] == plain
-
-
-def _put_newline_between(tokenizer) -> None:
-    """Write a newline into the tokenizer's own pair template, so that a saved copy joins pairs alike."""
-    from tokenizers.processors import TemplateProcessing
-
-    if not tokenizer.is_fast:
-        raise ValueError(f"{tokenizer.name_or_path}: pairs have no boundary, and only fast tokenizers can get one")
-    single, pair = tokenizer("a")["input_ids"], tokenizer("a", "b")["input_ids"]
-    one, two = (len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in "ab")
-    start = pair[: len(pair) - one - two]
-    added = {"start": start, "end": single[len(start) + one :]}
-    added["newline"] = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    known = {name: ids for name, ids in added.items() if ids}
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=[part for part in ("start", "$A", "end") if part in known or part == "$A"],
-        pair=[part for part in ("start", "$A", "newline", "$B") if part in known or part[0] == "$"],
-        special_tokens=[
-            {"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)} for name, ids in known.items()
-        ],
-    )
 
 
 # What a row may have for its loss beside the label: a factor, and a teacher's probability of relevance.

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from product_relevance.data.pairs import Pairs
 from product_relevance.ensemble import canaries
 from product_relevance.ensemble.ensemble import MAX_DISAGREEMENT, RelevanceEnsemble
 from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.manifest_schema import is_repo_id
-from product_relevance.models.batching import encode_pairs
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -111,7 +112,7 @@ def export(
     temporary.mkdir()
     try:
         ensemble.model.config.save_pretrained(temporary)  # it decides which class loads the tokenizer
-        save_tokenizer(ensemble.tokenizer, ensemble.run["max_length"], temporary)
+        save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, temporary)
         made = f"fold {fold}" if fold else f"mean weights of {len(ensemble.run['folds'])} folds"
         _save_model(ensemble, fold, dtype, temporary)
         readme = _readme(ensemble, found, fold or "weights", made)
@@ -156,7 +157,7 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
         ensemble.select(fold)
     if ensemble.run["adapter"] is not None:
         ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[fold or "weights"])
-    if ensemble.template.prompt is not None:
+    if ensemble.encoder.template.prompt is not None:
         ensemble.model = ensemble.model.as_classifier()
     # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
     ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
@@ -167,9 +168,8 @@ def _save_graph(
 ) -> tuple[str, str]:
     """Write the merged model's graph; return a section of the README and a line that say what was written."""
     queries, targets, languages = map(list, zip(*found["pairs"], strict=True))
-    texts, pairs = ensemble.template.render(queries, targets, languages, None, ensemble.taxonomy)
-    ids = encode_pairs(ensemble.tokenizer, texts, pairs, ensemble.run["max_length"])
-    pad_id, file = ensemble.tokenizer.pad_token_id, f"onnx/{onnx_export.NAMES[kind]}"
+    ids = ensemble.encoder.encode(Pairs(queries, targets, languages, None))
+    pad_id, file = ensemble.encoder.pad_id, f"onnx/{onnx_export.NAMES[kind]}"
     moved = onnx_export.write(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
     logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
     section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, column))
@@ -216,7 +216,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
 def _example(ensemble, found: dict, column: str) -> dict:
     """Return the first canary, written as in training, and its score."""
     query, target, language = found["pairs"][0]
-    (text,), (second,) = ensemble.template.render([query], [target], [language], None, ensemble.taxonomy)
+    (text,), (second,) = ensemble.encoder.template.render([query], [target], [language], known=ensemble.taxonomy)
     told = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
     return told | {"score": found["folds"][column][0]}
 

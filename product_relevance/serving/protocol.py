@@ -110,7 +110,7 @@ def parse(data: object, ensemble, limits: Limits) -> Question:
         _check_keys("inputs", inputs, RANKING)
         return parse_ranking({**inputs, "parameters": data.get("parameters", {})}, ensemble, limits)
     _check_keys("body", data, ("inputs", "parameters", *OPTIONS))
-    return _question(_rows(inputs, ensemble.template.task, limits), data, ensemble, limits)
+    return _question(_rows(inputs, ensemble.encoder.template.task, limits), data, ensemble, limits)
 
 
 def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
@@ -163,7 +163,7 @@ def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False)
     common = _extras(parameters, "parameters", limits)
     extras = [common | own for _, _, own in rows]
     missing = [i for i, extra in enumerate(extras) if "language" not in extra]
-    if missing and ensemble.template.language_tag:
+    if missing and ensemble.encoder.template.language_tag:
         where = "parameters" if ranking else f"pair {missing[0]}"
         raise ValueError(f"{where}: found no language, expected its code: this model reads it")
     translations = [extra.get("translation") for extra in extras]

@@ -3,9 +3,11 @@
 import logging
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
-from product_relevance.models.batching import encode_pairs
+from product_relevance.data.pairs import Pairs
+from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.serving.protocol import Limits, Question, answer
 
 logger = logging.getLogger(__name__)
@@ -26,9 +28,12 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         RuntimeError: scoring failed. Neither it nor the log holds a text, only where it happened.
     """
     try:
-        refused = [_too_long(ensemble, question, limits) for question in questions]
-        kept = [question for question, error in zip(questions, refused, strict=True) if error is None]
-        scores = iter(_scores(ensemble, kept))
+        tokens = [_encoded(ensemble.encoder, question) for question in questions]
+        longest = ensemble.encoder.max_length
+        refused = [_too_long(ids, longest, limits) for ids in tokens]
+        kept = [ids for ids, error in zip(tokens, refused, strict=True) if error is None]
+        rows = [row for ids in kept for row in ids]
+        scores = iter(ensemble.predict_tokens(rows) if rows else ())
         return [
             error or answer(question, list(islice(scores, len(question.pairs))))
             for question, error in zip(questions, refused, strict=True)
@@ -39,31 +44,17 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         raise RuntimeError(f"scoring failed with {type(error).__name__}; the log of the server tells where") from None
 
 
-def _scores(ensemble, questions: Sequence[Question]):
-    pairs = [pair for question in questions for pair in question.pairs]
-    return ensemble.predict(pairs, _languages(ensemble, questions), _translations(questions)) if pairs else []
+def _encoded(encoder: PairEncoder, question: Question) -> list[list[int]]:
+    """Tokenise a question once; one that must not be cut may show one token more than the model reads."""
+    if not question.truncate:
+        encoder = replace(encoder, max_length=encoder.max_length + 1)
+    queries, targets = map(list, zip(*question.pairs, strict=True))
+    languages = question.languages if encoder.template.language_tag else None  # not every question has them
+    return encoder.encode(Pairs(queries, targets, languages, question.translations))
 
 
-def _languages(ensemble, questions: Sequence[Question]) -> list[str] | None:
-    if not ensemble.template.language_tag:  # nothing reads them, and not every question has them
-        return None
-    return [code for question in questions for code in question.languages]
-
-
-def _translations(questions: Sequence[Question]) -> list[str | None]:
-    return [text for question in questions for text in question.translations]
-
-
-def _too_long(ensemble, question: Question, limits: Limits) -> ValueError | None:
-    longest = ensemble.run["max_length"]
-    texts, targets = ensemble.template.render(
-        [query for query, _ in question.pairs],
-        [target for _, target in question.pairs],
-        _languages(ensemble, [question]),
-        _translations([question]),
-        ensemble.taxonomy,
-    )
-    lengths = [len(ids) for ids in encode_pairs(ensemble.tokenizer, texts, targets, longest + (not question.truncate))]
+def _too_long(ids: list[list[int]], longest: int, limits: Limits) -> ValueError | None:
+    lengths = list(map(len, ids))
     if sum(lengths) > limits.tokens:
         return ValueError(f"body: found {sum(lengths)} tokens, expected at most {limits.tokens}: send fewer at once")
     if max(lengths) > longest:

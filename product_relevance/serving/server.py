@@ -176,7 +176,9 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
-    described = openapi.describe(service.settings.limits, service.ensemble.thresholds, service.ensemble.template.task)
+    described = openapi.describe(
+        service.settings.limits, service.ensemble.thresholds, service.ensemble.encoder.template.task
+    )
 
     # `/` is where Inference Endpoints and InferenceClient post
     @app.post("/", include_in_schema=False)

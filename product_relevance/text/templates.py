@@ -1,6 +1,6 @@
 """Render records as the text pairs that the model reads, in the same way for training and for prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from product_relevance.text.cleaning import clean_target, clean_text
@@ -122,11 +122,45 @@ class Template:
             ValueError: Lengths differ, the tag has no languages, or rows are of no task of the template.
         """
         tasks = self._tasks(tasks, len(targets))
-        if known is not None:
-            rows = zip(targets, tasks, strict=True)
-            same = lambda path: join_path(split_path(path, known, self.paths), self.paths or PLAIN)  # noqa: E731
-            targets = [same(path) if path and task == "QC" else path for path, task in rows]
-        batch = self._batch(queries, targets, languages, translations, tasks)
+        targets = self._known_forms(targets, tasks, known)
+        return self._rendered(self._batch(queries, targets, languages, translations, tasks))
+
+    def render_clean(
+        self, columns: Mapping[str, Sequence], known: Taxonomy | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Render n pairs of which the queries and targets were cleaned, and the languages corrected, before.
+
+        Args:
+            columns: n values each: `query`, `target`, `clean_target` (made from it; cleaned here if left out),
+                `language`, `translated_query`, `task`; cleaned with the template's `lowercase`.
+            known: as in `render`; a path that it changes is cleaned again.
+
+        Returns:
+            As `render`.
+
+        Raises:
+            ValueError: Rows are of no task of the template.
+        """
+        raw = list(columns["target"])
+        clean, tasks = columns.get("clean_target", [None] * len(raw)), self._tasks(columns["task"], len(raw))
+        rows = zip(raw, self._known_forms(raw, tasks, known), clean, tasks, strict=True)
+        targets = [
+            text if form == path and text is not None else clean_target(form or "", task, self.lowercase)
+            for path, form, text, task in rows
+        ]
+        translations = [clean_text(text or "", self.lowercase) for text in columns["translated_query"]]
+        batch = {"query": list(columns["query"]), "clean_target": targets, "task": tasks}
+        return self._rendered(batch | {"translated_query": translations, "language": list(columns["language"])})
+
+    def _known_forms(self, targets: Sequence, tasks: Sequence[str], known: Taxonomy | None) -> Sequence:
+        """Write paths in the other rendering as the tree knows them."""
+        if known is None:
+            return targets
+        rows = zip(targets, tasks, strict=True)
+        same = lambda path: join_path(split_path(path, known, self.paths), self.paths or PLAIN)  # noqa: E731
+        return [same(path) if path and task == "QC" else path for path, task in rows]
+
+    def _rendered(self, batch: dict) -> tuple[list[str], list[str]]:
         joiner = self.prompt.joiner if self.prompt else " - "
         texts = first_text(batch, self.input_style, self.language_tag, joiner)["text"]
         pairs = second_text(batch, self.path_style, self.task_tag, self.paths)["text_pair"]

@@ -1,7 +1,7 @@
 """What a run may train on beside its rows as they stand: paths cut to their last levels, and unlabelled rows."""
 
 from product_relevance.data import loading
-from product_relevance.models.batching import encode_pairs
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import path_truncation
 from product_relevance.training.parents import unlabelled
 

@@ -75,7 +75,8 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
     forms = [[] for _ in levels]
     for count in range(1, depth.max(initial=0)):
         deeper = np.flatnonzero(depth > count)
-        part = frame.iloc[deeper].assign(target=[join_path(levels[i][-count:], form) for i in deeper])
+        paths = [join_path(levels[i][-count:], form) for i in deeper]
+        part = frame.iloc[deeper].drop(columns="clean_target", errors="ignore").assign(target=paths)
         # without the tree: the name of a last level may read like the other rendering of some path
         for i, ids in zip(deeper, encode(part, known=None), strict=True):
             forms[i].append(np.array(ids, dtype=np.int32))  # lists of Python numbers would take eight times as much

@@ -14,9 +14,10 @@ from product_relevance.data import loading
 from product_relevance.data.folds import digests
 from product_relevance.evaluation import out_of_fold as summary
 from product_relevance.models import adapters, modeling
-from product_relevance.models.batching import PairDataset, encode_pairs
+from product_relevance.models.batching import PairDataset
 from product_relevance.models.heads import classifier
 from product_relevance.models.heads.prompt_tokens import use_prompt
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed, fold_scores, resume, trainer
 from product_relevance.training.parents.parent_run import teacher_column
 from product_relevance.utils import run_folder, run_settings

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,8 +69,8 @@ def test_other_folds_are_refused(ensemble):
 )
 def test_a_changed_template_changes_a_canary(ensemble, change, monkeypatch):
     expected = canaries.measure(ensemble)
-    other = type(ensemble.template).from_dict(ensemble.template.to_dict() | change)
-    monkeypatch.setattr(ensemble, "template", other)
+    other = type(ensemble.encoder.template).from_dict(ensemble.encoder.template.to_dict() | change)
+    monkeypatch.setattr(ensemble, "encoder", replace(ensemble.encoder, template=other))
     with pytest.raises(ValueError, match="template"):
         canaries.check(ensemble, expected)
 

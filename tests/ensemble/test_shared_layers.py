@@ -14,8 +14,9 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import shared_layers
 from product_relevance.models import adapters, predictor
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
@@ -165,9 +166,9 @@ def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()
     ensemble = load(run)
     queries, targets = zip(*PAIRS, strict=True)
-    texts, targets = ensemble.template.render(queries, targets, None, None, ensemble.taxonomy)
-    ids = encode_pairs(ensemble.tokenizer, texts, targets, ensemble.run["max_length"])
-    logits = predictor.predict_logits(plain, ids, ensemble.tokenizer.pad_token_id)
+    texts, targets = ensemble.encoder.template.render(queries, targets, None, None, ensemble.taxonomy)
+    ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, ensemble.run["max_length"])
+    logits = predictor.predict_logits(plain, ids, ensemble.encoder.tokenizer.pad_token_id)
     assert np.allclose(torch.tensor(logits).softmax(-1)[:, 1], ensemble.predict_folds(PAIRS)[:, 1], atol=1e-5)
 
 

@@ -1,6 +1,6 @@
 """A prompt whose answers are single tokens of the tiny tokenizer, and pairs for it."""
 
-from product_relevance.models.batching import encode_pairs
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.text.prompt import Prompt
 from tests.conftest import rows_of
 

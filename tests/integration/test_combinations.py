@@ -7,9 +7,10 @@ from transformers import AutoModel, AutoModelForCausalLM, PrinterCallback, Train
 
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import PairDataset, encode_pairs
+from product_relevance.models.batching import PairDataset
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.text.prompt import Prompt
 from product_relevance.training.arguments import OBJECTIVES, ObjectiveArguments

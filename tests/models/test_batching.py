@@ -1,12 +1,10 @@
 """Batches: every row once, like lengths together, the same order for the same seed and epoch, exact padding."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_relevance.models.batching import LengthGroupedSampler, encode_pairs, pad
-from product_relevance.models.modeling import load_tokenizer
+from product_relevance.models.batching import LengthGroupedSampler, pad
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=300), st.integers(1, 32), st.integers(0, 5))
@@ -41,23 +39,3 @@ def test_padding_is_on_the_right_and_masked():
     batch = pad([[5, 6], [7, 8, 9]], 1)
     assert batch["input_ids"].tolist() == [[5, 6, 1], [7, 8, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
-
-
-def test_pairs_without_a_boundary_of_their_own_get_one(base_of):
-    tokenizer = load_tokenizer(str(base_of("qwen3")))  # joins both sides with nothing between
-    (apart,) = encode_pairs(tokenizer, ["case"], ["phones"], 64)
-    assert "case\nphones" in tokenizer.decode(apart).replace(" ", "")
-    encoder = load_tokenizer(str(base_of("bert")))
-    (pair,) = encode_pairs(encoder, ["case"], ["phones"], 64)
-    assert "\n" not in encoder.decode(pair)
-
-
-def test_a_pair_never_exceeds_the_maximal_length_and_keeps_both_sides(base_of):
-    tokenizer = load_tokenizer(str(base_of("bert")))
-    (ids,) = encode_pairs(tokenizer, ["red shoes " * 100], ["shoes"], 32)
-    assert len(ids) == 32 and "shoes</s>" in tokenizer.decode(ids).replace(" ", "")
-
-
-def test_unequal_sides_are_refused(base_of):
-    with pytest.raises(ValueError, match="2 first texts but 1"):
-        encode_pairs(load_tokenizer(str(base_of("bert"))), ["a", "b"], ["c"], 32)

@@ -7,11 +7,12 @@ import torch
 from product_relevance import RelevanceEnsemble
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.heads import classifier
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from tests.conftest import rows_of, save_base
 from tests.helpers.published import tiny_run

@@ -10,7 +10,7 @@ import torch
 from product_relevance.models import adapters
 from product_relevance.models.adapters import add_adapter, load_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.modeling import (
     fingerprint,
     load_classifier,
@@ -18,6 +18,7 @@ from product_relevance.models.modeling import (
     load_tokenizer,
     require_positions,
 )
+from product_relevance.models.pair_encoder import encode_pairs
 from tests.conftest import save_base, save_tokenizer, tiny_config
 
 KINDS = ["bert", "xlm-roberta", "deberta-v2", "modernbert", "qwen2", "qwen3", "gemma2", "gemma3_text"]

@@ -16,9 +16,10 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import canaries
 from product_relevance.models import adapters, modeling
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.quantization import is_quantized, quantize
 from product_relevance.serving.export import export
 from product_relevance.training.base_model import Bases
@@ -133,10 +134,10 @@ def test_merged_and_exported_models_are_in_full_precision(run, tmp_path):
     assert set(linear_kinds(plain).values()) == {nn.Linear} and plain.dtype == torch.float32
     merged = load(run, merge="weights", max_disagreement=1.0)
     queries, targets = zip(*PAIRS, strict=True)
-    texts, targets = merged.template.render(queries, targets, None, None, merged.taxonomy)
-    ids = encode_pairs(merged.tokenizer, texts, targets, merged.run["max_length"])
+    texts, targets = merged.encoder.template.render(queries, targets, None, None, merged.taxonomy)
+    ids = encode_pairs(merged.encoder.tokenizer, texts, targets, merged.run["max_length"])
     with torch.no_grad():
-        logits = plain(**pad(ids, merged.tokenizer.pad_token_id)).logits
+        logits = plain(**pad(ids, merged.encoder.tokenizer.pad_token_id)).logits
     assert np.allclose(logits.softmax(-1)[:, 1], merged.predict(PAIRS), atol=1e-5)
 
 

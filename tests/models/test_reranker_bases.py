@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.heads.classifier import LABELS
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from tests.conftest import HEADS, ROOT, rows_of, save_tokenizer, tiny_config, write_rows
 
 GTE = pytest.mark.skipif(not hasattr(transformers, "GteConfig"), reason="transformers has no GTE before 5.19")

@@ -16,9 +16,10 @@ from product_relevance.ensemble import manifest
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.serving.export import export
 from product_relevance.text.prompt import load_prompt
@@ -209,10 +210,10 @@ def test_an_adapter_fits_the_plain_causal_model(run, strong_of):
 
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(strong_of("qwen3")), run / "fold-0").eval()
-    texts, targets = ensemble.template.render(*zip(*PAIRS[:5], strict=True))
+    texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:5], strict=True))
     answers = use_prompt(load_tokenizer(str(strong_of("qwen3"))), PROMPT, "QC", 96)
     with torch.inference_mode():
-        rows = [torch.tensor([row]) for row in encode_pairs(ensemble.tokenizer, texts, targets, 96)]
+        rows = [torch.tensor([row]) for row in encode_pairs(ensemble.encoder.tokenizer, texts, targets, 96)]
         logits = torch.cat([model(input_ids=row).logits[:, -1, [answers.no, answers.yes]] for row in rows])
     assert np.allclose(ensemble.predict_folds(PAIRS[:5])[:, 0], logits.softmax(-1)[:, 1], atol=1e-5)
 
@@ -222,7 +223,7 @@ def test_an_export_is_a_classifier_with_one_label_and_the_same_scores(run, tmp_p
 
     print(export(str(run), str(tmp_path / "out"), fold="fold-1"))
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
-    texts, targets = ensemble.template.render(*zip(*PAIRS[:20], strict=True))
+    texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:20], strict=True))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     batch = tokenizer(texts, targets, truncation=True, padding=True, return_tensors="pt")
@@ -248,8 +249,8 @@ def test_a_published_run_keeps_its_prompt_to_the_letter(run):
 def test_reasoning_is_what_the_model_writes_greedily_before_the_forced_answer(run, strong_of):
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu", reasoning_tokens=3)
     ensemble.select("fold-1")
-    texts, targets = ensemble.template.render(*zip(*PAIRS[:6], strict=True))
-    ids = encode_pairs(ensemble.tokenizer, texts, targets, 96)
+    texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:6], strict=True))
+    ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, 96)
     stem = use_prompt(load_tokenizer(str(strong_of("qwen3"))), PROMPT, "QC", 96).stem
     whole = ensemble.model.get_base_model()._writer[0]
     expected = []

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
-from product_relevance.models.batching import encode_pairs
 from product_relevance.models.modeling import load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export, save_tokenizer
 from tests.conftest import rows_of, save_base, tiny_config
 from tests.helpers.published import PAIRS, tiny_run
@@ -33,7 +33,9 @@ def run_of(base_of, tmp_path_factory):
 
 
 def rendered(ensemble):
-    return ensemble.template.render([q for q, _ in PAIRS], [t for _, t in PAIRS], None, None, ensemble.taxonomy)
+    return ensemble.encoder.template.render(
+        [q for q, _ in PAIRS], [t for _, t in PAIRS], None, None, ensemble.taxonomy
+    )
 
 
 def auto_scores(folder, texts, targets):

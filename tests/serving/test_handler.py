@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from product_relevance.serving import protocol
 from product_relevance.serving.handler import EndpointHandler
 from product_relevance.serving.protocol import Limits, Question
+from product_relevance.serving.scorer import answer_together
 from tests.conftest import ROOT
 from tests.helpers.serving import PAIRS, SECRET, tiny_run
 
@@ -144,6 +146,22 @@ def test_the_translation_of_a_record_is_that_of_its_pair(handler):
     assert protocol.parse({"inputs": record}, handler.ensemble, Limits()).translations == ["c"]
 
 
+@pytest.mark.parametrize("truncate", [True, False])
+def test_each_question_is_tokenised_once(handler, monkeypatch, truncate):
+    asked, tokenizer = [], handler.ensemble.encoder.tokenizer
+
+    def counting(*sides, **options):
+        asked.append(len(sides[0]))
+        return tokenizer(*sides, **options)
+
+    monkeypatch.setattr(handler.ensemble, "encoder", replace(handler.ensemble.encoder, tokenizer=counting))
+    monkeypatch.setattr(counting, "pad_token_id", tokenizer.pad_token_id, raising=False)
+    body = {"inputs": [list(pair) for pair in PAIRS[:5]], "truncate": truncate}
+    questions = [protocol.parse(body, handler.ensemble, Limits()) for _ in range(2)]
+    first, second = answer_together(handler.ensemble, questions, Limits())
+    assert asked == [5, 5] and first == second and len(first) == 5
+
+
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 KEYS = st.sampled_from(["inputs", "text", "text_pair", "query", "texts", "parameters", "top_k"])
 JSON = st.recursive(
@@ -200,10 +218,10 @@ def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch
     handler({"inputs": [SECRET, SECRET]})
     handler({"query": SECRET, "texts": [SECRET], "parameters": {"translation": SECRET, "language": "en"}})
 
-    def fail(pairs, *_):
-        raise KeyError(pairs[0][0])  # as a library that quotes what it failed on
+    def fail(*_):
+        raise KeyError(SECRET)  # as a library that quotes what it failed on
 
-    monkeypatch.setattr(handler.ensemble, "predict", fail)
+    monkeypatch.setattr(handler.ensemble, "predict_tokens", fail)
     with pytest.raises(RuntimeError, match="KeyError") as caught:
         handler({"inputs": [SECRET, "b"]})
     assert "scoring failed" in caplog.text  # the log is captured, and says where it failed
@@ -214,7 +232,8 @@ def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch
 def test_a_model_that_reads_the_language_asks_for_it_and_gets_the_pairs_own(handler, monkeypatch):
     from product_relevance.text.templates import Template
 
-    monkeypatch.setattr(handler.ensemble, "template", Template(language_tag=True))
+    encoder = replace(handler.ensemble.encoder, template=Template(language_tag=True))
+    monkeypatch.setattr(handler.ensemble, "encoder", encoder)
     with pytest.raises(ValueError, match="pair 1: found no language"):
         handler({"inputs": [named(PAIRS[0]) | {"language": "de"}, named(PAIRS[1])]})
     own = handler(

@@ -20,7 +20,7 @@ from tests.conftest import free_port
 from tests.helpers.serving import PAIRS, SECRET, classify, get, live, post, started, tiny_run
 
 pytest.importorskip("fastapi", reason="extra [serve] is not installed")
-import product_relevance
+import product_relevance.serving
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.serving.protocol import Limits
@@ -102,15 +102,15 @@ def test_fifty_clients_lose_no_answer_and_mix_none_up(ensemble, expected):
 @pytest.fixture
 def held(ensemble, monkeypatch):
     """Hold the scoring thread at its first batch until `go_on` is set."""
-    real = ensemble.predict
+    real = ensemble.predict_tokens
     hold = SimpleNamespace(reached=threading.Event(), go_on=threading.Event())
 
-    def predict(*arguments):
+    def predict_tokens(*arguments):
         hold.reached.set()
         assert hold.go_on.wait(timeout=200)
         return real(*arguments)
 
-    monkeypatch.setattr(ensemble, "predict", predict)
+    monkeypatch.setattr(ensemble, "predict_tokens", predict_tokens)
     yield hold
     hold.go_on.set()
 
@@ -215,15 +215,15 @@ def test_unknown_paths_and_methods_have_errors_of_the_same_shape(url):
 def test_an_unforeseen_failure_is_a_500_that_names_no_text(ensemble, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
 
-    def fail(pairs, *_):
-        raise KeyError(pairs[0][0])
+    def fail(*_):
+        raise KeyError(SECRET)
 
     with live(make_app(ensemble, Settings())) as url:
         post(url, {"inputs": [SECRET, SECRET]})
         post(url, {"inputs": SECRET})
         post(url, {SECRET: SECRET})
         post(url, SECRET.encode())
-        monkeypatch.setattr(ensemble, "predict", fail)
+        monkeypatch.setattr(ensemble, "predict_tokens", fail)
         status, answer, _ = post(url, {"inputs": [SECRET, "b"]})
         assert status == 500 and answer["error_type"] == "Backend" and SECRET not in answer["error"]
     assert "scoring failed with KeyError" in caplog.text and SECRET not in caplog.text
@@ -298,7 +298,7 @@ def test_a_taken_port_and_bad_flags_are_told(run):
 
 def test_without_the_extra_serve_says_what_to_install(run, monkeypatch):
     monkeypatch.delitem(sys.modules, "product_relevance.serving.server")
-    monkeypatch.delattr(product_relevance, "server")
+    monkeypatch.delattr(product_relevance.serving, "server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[serve\]' in a clone"):
         relevance(["serve", os.fspath(run)])

@@ -123,7 +123,8 @@ def test_the_pattern_of_the_api_accepts_what_is_a_code(given):
 
 
 def test_the_server_takes_a_language_in_any_form():
-    whole = SimpleNamespace(run={"task": "QC"}, template=Template(language_tag=True), thresholds={"f1": 0.5})
+    encoder = SimpleNamespace(template=Template(language_tag=True))
+    whole = SimpleNamespace(run={"task": "QC"}, encoder=encoder, thresholds={"f1": 0.5})
     whole.of_task = lambda task: whole
     request = {"inputs": {"text": "mesa", "text_pair": "home", "language": "pt-BR"}}
     assert parse(request, whole, Limits()).languages == ["pt"]

@@ -9,8 +9,9 @@ import torch
 
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import encode_pairs, pad
+from product_relevance.models.batching import pad
 from product_relevance.models.modeling import load_classifier, load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed
 from product_relevance.training.base_model import Bases
 from product_relevance.training.recipe import parse_arguments

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_relevance.data.splits import Split
-from product_relevance.models.batching import LengthGroupedSampler, PairDataset, encode_pairs
+from product_relevance.models.batching import LengthGroupedSampler, PairDataset
 from product_relevance.models.modeling import load_tokenizer
+from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.text.taxonomy import Taxonomy, split_path
 from product_relevance.text.templates import Template
 from product_relevance.training import additions
@@ -108,7 +109,8 @@ def test_an_order_that_does_not_tell_its_epoch_is_refused():
 def test_short_forms_are_rendered_and_tokenised_as_whole_paths_are(base_of):
     tokenizer = load_tokenizer(str(base_of("bert")))
     frame = pd.DataFrame({"id": [1, 2], "task": "QC", "target": ["a,b,c, d", "e"], "origin_query": "tea"})
-    frame = frame.assign(given_language="en", translated_query="tea")
+    frame = frame.assign(language="en", query="tea", translated_query="tea")
+    frame["clean_target"] = frame["target"]
     template = Template(path_style="markers")
     encode = additions.encoder(tokenizer, template, Taxonomy.from_paths(frame["target"]), 64)
     arguments = SimpleNamespace(random_levels=1.0), SimpleNamespace(unlabelled_file=None)
