@@ -1,5 +1,7 @@
 """The documentation builds without a warning: its links, anchors and navigation lead somewhere."""
 
+import re
+
 import pytest
 
 from product_relevance.training import recipe
@@ -64,3 +66,26 @@ def test_mkdocs_fails_at_a_broken_link(site, tmp_path):
     config = load_config(str(ROOT / "mkdocs.yml"), strict=True, **options)
     with pytest.raises(Abort, match="2 warnings"):
         build(config)
+
+
+def test_every_recipe_is_in_the_table_and_every_row_of_it_there():
+    text = (ROOT / "docs/reference/recipes.md").read_text(encoding="utf-8")
+    named = {name for row in re.findall(r"^\| (`.*?`) \|", text, re.M) for name in re.findall(r"`([\w.-]+)`", row)}
+    assert named == {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}
+
+
+def test_the_readme_is_short_and_shows_a_picture():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    assert re.search(r"!\[.+\]\(docs/figures/pipeline.svg\)", text)
+
+
+def test_the_picture_is_that_of_its_program(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs/hooks"))
+    import draw_pipeline
+
+    committed = draw_pipeline.FILE.read_text(encoding="utf-8")
+    monkeypatch.setattr(draw_pipeline, "FILE", tmp_path / "pipeline.svg")
+    draw_pipeline.main()
+    drawn = re.compile("<!-- (.+) -->")  # the texts; their outlines are those of a font's version
+    assert drawn.findall((tmp_path / "pipeline.svg").read_text(encoding="utf-8")) == drawn.findall(committed)
