@@ -70,7 +70,7 @@ def train(model_args, data_args, objective, training) -> str:
     from product_relevance.models.checkpoints import resolve_revision
     from product_relevance.text.prompt import chosen_prompt
     from product_relevance.training import additions, prefix_batches, preflight, run
-    from product_relevance.training.base_model import Bases
+    from product_relevance.training.base_model import BaseModelPool
     from product_relevance.training.parents import distillation, warm_start
 
     # ---- Records and their columns ----
@@ -96,20 +96,20 @@ def train(model_args, data_args, objective, training) -> str:
     shared = run.describe(model_args, data_args, objective, training, frame, template, splits)
     shared |= {"weights": preflight.weights(frame)}
     names = [split.name for split in splits]
-    stage = warm_start.find(model_args.init_adapter, shared, names)
-    taught_by = distillation.find(objective.teacher, shared, names, data_args.translation)
-    shared |= {"first_stage": stage and stage.described(), "teacher": taught_by and taught_by.described()}
+    parent = warm_start.find_warm_start(model_args.init_adapter, shared, names)
+    teacher = distillation.find_teacher(objective.teacher, shared, names, data_args.translation)
+    shared |= {"first_stage": parent and parent.described(), "teacher": teacher and teacher.described()}
     queries = digests(query_keys(frame)[0])
     todo = run.claim(training, data_args, shared, splits, taxonomy, queries)
     encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
-    added = additions.make(frame, todo, data_args, objective, training, encode, taught_by)
-    frame = distillation.add_scores(frame, taught_by, todo, training)
+    added = additions.make(frame, todo, data_args, objective, training, encode, teacher)
+    frame = distillation.add_scores(frame, teacher, todo, training)
 
     # ---- Train each fold on the one loaded base ----
     run.clear(training, data_args, todo)
-    bases = Bases(model_args, training, tokenizer, stage, answers)
+    pool = BaseModelPool(model_args, training, tokenizer, parent, answers)
     for split in todo:
-        run.train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, added)
+        run.train_fold(split, frame, tokens, pool, tokenizer, data_args, objective, training, shared, added)
 
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:

@@ -1,4 +1,4 @@
-"""The base of a run: loaded once for all folds where that is safe, anew where training changed it."""
+"""The base models of a run: one, loaded once for all folds where that is safe, anew where training changed it."""
 
 import gc
 import logging
@@ -8,20 +8,18 @@ from transformers import set_seed
 
 from product_relevance.models import adapters, modeling, packaged_bases, quantization
 from product_relevance.training import distributed
-from product_relevance.training.parents import warm_start as first_stage
-from product_relevance.training.parents.parent_run import EarlierRun
+from product_relevance.training.parents.parent_run import ParentRun
+from product_relevance.training.parents.warm_start import continue_from
 
 logger = logging.getLogger(__name__)
 
 
-class Bases:
+class BaseModelPool:
     """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
 
-    def __init__(
-        self, model_args, training, tokenizer, first_stage: EarlierRun | None = None, answers=None, language=False
-    ):
+    def __init__(self, model_args, training, tokenizer, parent: ParentRun | None = None, answers=None, language=False):
         self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
-        self.first_stage, self.answers, self.language = first_stage, answers, language
+        self.parent, self.answers, self.language = parent, answers, language
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
         self.model = self.fingerprint = self.trunk_fingerprint = self.attention = None
@@ -30,7 +28,7 @@ class Bases:
             if distributed.zero_stage(training) == 3:
                 raise ValueError("--quantization: ZeRO-3 spreads whole weights only; use DDP, or leave it out")
 
-    def take(self):
+    def load(self):
         """Return a base with an untouched head."""
         if self.model is None:
             _free_memory()  # of the fold before, whose trainer and engine hold each other
@@ -74,21 +72,21 @@ class Bases:
         return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
 
     def with_adapter(self, split: str):
-        """Return the base with a fresh adapter, or with that of the first stage; itself for full fine-tuning."""
-        model = self.take()
+        """Return the base with a fresh adapter, or with that of the parent run; itself for full fine-tuning."""
+        model = self.load()
         set_seed(self.training.seed)
         stage = distributed.zero_stage(self.training)
-        if self.first_stage is not None:
-            folder = self.first_stage.folder(split)
+        if self.parent is not None:
+            folder = self.parent.folder(split)
             if stage == 3:
                 raise ValueError("--init_adapter loads whole weights: not under ZeRO-3; use ZeRO-2 or DDP")
-            known = self.fingerprint, self.trunk_fingerprint
-            model = first_stage.continue_from(folder, model, self.model_args, *known)
+            fingerprints = self.fingerprint, self.trunk_fingerprint
+            model = continue_from(folder, model, self.model_args, *fingerprints)
         if self.model_args.adapter == "none":
             return model
         if stage == 3 and self.model_args.init_lora_weights in ("pissa", "olora"):
             raise ValueError("--init_lora_weights pissa and olora need whole weights at the start: not under ZeRO-3")
-        if self.first_stage is None:
+        if self.parent is None:
             model = adapters.add_adapter(model, self.model_args, autocast=not (stage == 3 and self.training.bf16))
         if (self.training.bf16 or self.training.fp16) and stage < 3:
             for weight in (p for p in model.parameters() if p.requires_grad):
@@ -98,10 +96,10 @@ class Bases:
 
     def parent_of(self, split: str) -> dict[str, str] | None:
         """Return the task and the fold of the parent run that a fold starts from, None without one."""
-        stage = self.first_stage
-        return None if stage is None else {"task": stage.content["task"], "fold": stage.fold(split)}
+        parent = self.parent
+        return None if parent is None else {"task": parent.content["task"], "fold": parent.fold(split)}
 
-    def give_back(self, model) -> None:
+    def release(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""
         self.model = None if self.reload else adapters.take_off(model)
         del model

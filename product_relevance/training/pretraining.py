@@ -19,7 +19,7 @@ from product_relevance.models.checkpoints import resolve_revision
 from product_relevance.models.heads.language_model import TextCollator, encode_texts
 from product_relevance.training import distributed, resume
 from product_relevance.training import run as training_run
-from product_relevance.training.base_model import Bases
+from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.checkpoint_record import ResumableTrainer
 from product_relevance.utils import run_folder, run_settings
 
@@ -52,12 +52,12 @@ def train(model_args, data_args, objective, training) -> str:
     shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
     todo = training_run.claim(training, data_args, shared, splits)
     training_run.clear(training, data_args, todo)
-    bases = Bases(model_args, training, tokenizer, language=True)
+    pool = BaseModelPool(model_args, training, tokenizer, language=True)
     for split in todo:
         texts = distinct_texts(sides, split.train)
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
-        _train_fold(split, rows, bases, tokenizer, data_args, training, shared)
+        _train_fold(split, rows, pool, tokenizer, data_args, training, shared)
     return _finish(training.output_dir, shared) if training.process_index == 0 else ""
 
 
@@ -90,15 +90,15 @@ def _sizes(split, texts: list[str], rows: list[dict]) -> tuple:
     return split.name, len(texts), len(split.train), sum(len(row["input_ids"]) for row in rows)
 
 
-def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, training, shared: dict) -> None:
+def _train_fold(split, rows: list[dict], pool: BaseModelPool, tokenizer, data_args, training, shared: dict) -> None:
     folder, work = Path(training.output_dir), run_folder.work_folder(training.output_dir, split.name)
-    model = bases.with_adapter(split.name)
+    model = pool.with_adapter(split.name)
     args = training_run.fold_arguments(training, work, [])
     args.label_smoothing_factor = 0.0  # a recipe's smoothing is that of two labels, not of a vocabulary
     collator = TextCollator(tokenizer.pad_token_id)
     kept = {"model": model, "args": args, "processing_class": tokenizer}
     fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
-    settings = run_settings.settings(shared, split.name, bases.fingerprint)
+    settings = run_settings.settings(shared, split.name, pool.fingerprint)
     checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow)
     loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
     if not math.isfinite(loss):
@@ -107,7 +107,7 @@ def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, tra
     if training.process_index == 0:
         content = {"name": split.name, "stage": shared["stage"], "train_rows": len(split.train), "valid_rows": 0}
         content |= {"texts": len(rows), "loss": loss, "seconds": round(record.totals()["seconds"], 1)}
-        content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
+        content |= {"base": shared["base"] | {"fingerprint": pool.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "history": fitter.state.log_history}
         content |= record.described() | {"shared": run_folder.shared_part(shared)}
         save = training_run.save_fold
@@ -118,7 +118,7 @@ def _train_fold(split, rows: list[dict], bases: Bases, tokenizer, data_args, tra
             shutil.rmtree(work, ignore_errors=True)
         logger.info("%s: saved after %d steps, mean loss %.4f", split.name, fitter.state.global_step, loss)
     distributed.wait()
-    bases.give_back(fitter.accelerator.unwrap_model(fitter.model))
+    pool.release(fitter.accelerator.unwrap_model(fitter.model))
 
 
 def _finish(folder: str, shared: dict) -> str:

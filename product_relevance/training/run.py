@@ -148,14 +148,14 @@ def clear(training, data_args, splits) -> None:
     distributed.wait()
 
 
-def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, training, shared, additions=()) -> None:
+def train_fold(split, frame, tokens, pool, tokenizer, data_args, objective, training, shared, additions=()) -> None:
     """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json.
 
     Each of the additions (ShortPaths, Unlabelled) changes what the fold trains on, never what it validates on.
     """
     folder = Path(training.output_dir)
     args = fold_arguments(training, run_folder.work_folder(folder, split.name), split.valid)
-    model = bases.with_adapter(split.name)
+    model = pool.with_adapter(split.name)
     start = adapters.adapter_start(model)
     train_set = _rows(frame, tokens, split.train, split.name, data_args.task_mixing)
     for addition in additions:
@@ -170,7 +170,7 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
     fitter = trainer.make_trainer(model, tokenizer, args, train_set, valid_set, objective, patience, **split_by)
     if not training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
-    settings = run_settings.settings(shared, split.name, bases.fingerprint)
+    settings = run_settings.settings(shared, split.name, pool.fingerprint)
     checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow, fitter.counts)
     fitter.train(resume_from_checkpoint=checkpoint)
     speed = trainer.speed(record.totals())
@@ -178,12 +178,12 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
     if training.process_index == 0:
         content = {"name": split.name, "train_rows": len(split.train), "valid_rows": len(split.valid), **speed}
-        content |= {"base": shared["base"] | {"fingerprint": bases.fingerprint}, "resumed": checkpoint is not None}
+        content |= {"base": shared["base"] | {"fingerprint": pool.fingerprint}, "resumed": checkpoint is not None}
         content |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
         content |= {"engine": distributed.engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
         content |= record.described() | {
-            "attn_implementation": bases.attention,
-            "starts_from": bases.parent_of(split.name),
+            "attn_implementation": pool.attention,
+            "starts_from": pool.parent_of(split.name),
             "shared": run_folder.shared_part(shared),
             "unlabelled_rows": len(train_set) - len(split.train),
         }
@@ -196,7 +196,7 @@ def train_fold(split, frame, tokens, bases, tokenizer, data_args, objective, tra
             shutil.rmtree(run_folder.work_folder(folder, split.name), ignore_errors=True)
         logger.info("%s: saved after %d steps, %s", split.name, fitter.state.global_step, speed)
     distributed.wait()
-    bases.give_back(fitter.accelerator.unwrap_model(fitter.model))
+    pool.release(fitter.accelerator.unwrap_model(fitter.model))
 
 
 def fold_arguments(training, folder: Path, valid):

@@ -32,7 +32,7 @@ class RelevanceTrainer(ResumableTrainer):
         super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
         self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
         self.share_prefixes = share_prefixes
-        self.known = dict.fromkeys(ROW_COLUMNS)
+        self.row_inputs = dict.fromkeys(ROW_COLUMNS)
         self.real_tokens = self.padded_tokens = self.pairs = 0
 
     def counts(self) -> dict[str, int]:
@@ -42,11 +42,11 @@ class RelevanceTrainer(ResumableTrainer):
 
     def compute_loss(self, model, inputs, *args, **options):
         """Keep from the model what belongs to the loss: weights, a teacher's probabilities, a reference's logits."""
-        self.known = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
-        self.known["objective"] = self.objective.objective if model.training else "cross_entropy"
-        if self.known["objective"] == "dpo":
-            self.known["reference"] = self._reference(model, inputs)
-        if self.known["objective"] == "r_drop":
+        self.row_inputs = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
+        self.row_inputs["objective"] = self.objective.objective if model.training else "cross_entropy"
+        if self.row_inputs["objective"] == "dpo":
+            self.row_inputs["reference"] = self._reference(model, inputs)
+        if self.row_inputs["objective"] == "r_drop":
             inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
         if shared := inputs.pop("shared", None):
             inner = self.accelerator.unwrap_model(model)
@@ -66,20 +66,20 @@ class RelevanceTrainer(ResumableTrainer):
         row's loss and leaves that of the others alone.
         """
         loss = self._losses(outputs["logits"], labels)
-        if self.known["weights"] is not None:
-            loss = loss * self.known["weights"]
+        if self.row_inputs["weights"] is not None:
+            loss = loss * self.row_inputs["weights"]
         return loss.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def _losses(self, logits, labels) -> torch.Tensor:
-        known, chosen = self.known, self.objective
+        row_inputs, chosen = self.row_inputs, self.objective
         smoothing = self.args.label_smoothing_factor
-        match known["objective"]:
+        match row_inputs["objective"]:
             case "r_drop":
                 return losses.r_drop(logits, labels, chosen.r_drop_strength, smoothing)
             case "distill":
-                return losses.distill(logits, labels, known["teacher"], chosen.teacher_share, smoothing)
+                return losses.distill(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
             case "dpo":
-                return losses.dpo(logits, labels, known["reference"], chosen.dpo_beta)
+                return losses.dpo(logits, labels, row_inputs["reference"], chosen.dpo_beta)
         return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):

@@ -22,7 +22,7 @@ from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.quantization import is_quantized, quantize
 from product_relevance.serving.export import export
-from product_relevance.training.base_model import Bases
+from product_relevance.training.base_model import BaseModelPool
 from tests.conftest import rows_of
 from tests.helpers.published import PAIRS, tiny_run
 from tests.helpers.tiny_prompt import PROMPT, TEXT
@@ -187,11 +187,11 @@ class Training:
 def test_zero3_is_refused_and_so_is_a_missing_package(monkeypatch):
     arguments = ModelArguments("x", quantization="nf4")
     with pytest.raises(ValueError, match="ZeRO-3"):
-        Bases(arguments, Training(3), None)
-    assert Bases(arguments, Training(2), None).reload
+        BaseModelPool(arguments, Training(3), None)
+    assert BaseModelPool(arguments, Training(2), None).reload
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ValueError, match=r"pip install '\.\[qlora\]' in a clone"):
-        Bases(arguments, Training(), None)
+        BaseModelPool(arguments, Training(), None)
 
 
 def test_whole_models_are_not_put_into_four_bits(base_of, tmp_path):

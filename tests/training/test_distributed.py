@@ -13,7 +13,7 @@ from product_relevance.models.batching import pad
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed
-from product_relevance.training.base_model import Bases
+from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.recipe import parse_arguments
 
 QUERIES = ["red shoes", "usb", "red shoes", "hat", "lamp", "usb", "rug"]
@@ -116,12 +116,12 @@ class OnGPU:
 
 @pytest.mark.parametrize("more", [[], ["--adapter", "none"]])
 def test_each_process_reads_the_base_straight_to_its_gpu(more, arguments):
-    assert Bases(arguments(*more)[0], OnGPU, None)._straight_to() == torch.device("cuda:1")
+    assert BaseModelPool(arguments(*more)[0], OnGPU, None)._straight_to() == torch.device("cuda:1")
 
 
 def test_on_a_cpu_the_base_is_read_as_ever(arguments):
     model_args, _, _, training = arguments()
-    assert Bases(model_args, training, None)._straight_to() is None
+    assert BaseModelPool(model_args, training, None)._straight_to() is None
 
 
 def test_a_base_read_straight_to_its_device_is_the_same(base_of):

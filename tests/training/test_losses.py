@@ -17,7 +17,7 @@ from product_relevance.ensemble.stack import blend, stack_runs
 from product_relevance.training import losses as objectives
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.parents import distillation as teacher
-from product_relevance.training.parents.distillation import Teacher, check
+from product_relevance.training.parents.distillation import Teacher, check_teacher
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import rows_of, write_rows
 from tests.helpers.tiny_prompt import TEXT
@@ -274,8 +274,8 @@ def test_a_teacher_that_reads_translations_does_not_go_without(taught):
     run = SimpleNamespace(name="teacher", content={"columns": {"translation": "column"}})
     run = Teacher("teacher", [run])
     with pytest.raises(ValueError, match="trained with translations"):
-        check(run, "none")
-    check(run, "column")
+        check_teacher(run, "none")
+    check_teacher(run, "column")
 
 
 def test_a_row_without_a_label_learns_from_the_teacher_alone():

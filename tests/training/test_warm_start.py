@@ -126,7 +126,7 @@ def parent(stages):
 
 
 def find(stages, shared, *splits, name="qi"):
-    return parent_run.find("--init_adapter", str(stages / name), shared, list(splits))
+    return parent_run.find_parent("--init_adapter", str(stages / name), shared, list(splits))
 
 
 def other_rows(run: dict) -> dict:
@@ -141,13 +141,13 @@ def other_rows(run: dict) -> dict:
 def test_the_log_says_which_fold_each_fold_starts_from(name, told, stages, parent, caplog):
     caplog.set_level("INFO")
     ours = parent | {"task": "QC", "folds_by": parent["folds_by"] | {"valid_sha256": {"fold-0": {}, "fold-1": {}}}}
-    warm_start.find(str(stages / name), ours, ["fold-0", "fold-1"])
+    warm_start.find_warm_start(str(stages / name), ours, ["fold-0", "fold-1"])
     assert told in caplog.text
 
 
 def test_a_parent_run_that_knows_a_held_out_language_is_reported(stages, parent, caplog):
     by = parent["folds_by"] | {"held_out_languages": ["ja"], "valid_sha256": {"held-out-ja": {"QC": "ja"}}}
-    parent_run.find(
+    parent_run.find_parent(
         "--init_adapter", str(stages / "qi/fold-0"), parent | {"task": "QC", "folds_by": by}, ["held-out-ja"]
     )
     assert "trained on ja too, which this run holds out" in caplog.text

@@ -1,4 +1,4 @@
-"""A teacher: an earlier run, or a stack of them, whose probabilities of the training rows a new one learns from."""
+"""A teacher: a finished run, or a stack of them, whose probabilities of the training rows a new one learns from."""
 
 import gc
 import hashlib
@@ -14,8 +14,7 @@ from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.predict_file import score_records
 from product_relevance.ensemble.stack import RelevanceStack, is_stack
 from product_relevance.training import distributed
-from product_relevance.training.parents import parent_run
-from product_relevance.training.parents.parent_run import EarlierRun, teacher_column
+from product_relevance.training.parents.parent_run import ParentRun, find_parent, teacher_column
 from product_relevance.utils.files import write_table
 
 logger = logging.getLogger(__name__)
@@ -23,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Teacher:
-    """One earlier run, or the runs of a stack with what joins them.
+    """One finished run, or the runs of a stack with what joins them.
 
     The coefficients of a stack, a number a run and one more, were fitted on the out-of-fold scores of all rows, so
     they know a little of the labels that a student's fold validates on; its runs do not.
 
     Attributes:
         name: as it was given.
-        runs: checked by `earlier.find`.
+        runs: checked by `find_parent`.
         stack: None for one run.
     """
 
     name: str
-    runs: list[EarlierRun]
+    runs: list[ParentRun]
     stack: RelevanceStack | None = None
 
     def described(self) -> dict:
@@ -50,8 +49,8 @@ class Teacher:
         return found if self.stack is None else [*found, self.stack.run["finished"]]
 
 
-def find(name: str | None, shared: dict, splits: list[str], translation: str) -> Teacher | None:
-    """Find a teacher; `earlier.find` says what of `shared` and `splits` is checked, for each run of a stack.
+def find_teacher(name: str | None, shared: dict, splits: list[str], translation: str) -> Teacher | None:
+    """Find a teacher; `find_parent` says what of `shared` and `splits` is checked, for each run of a stack.
 
     Args:
         name: `--teacher` of the new run, None without.
@@ -61,18 +60,18 @@ def find(name: str | None, shared: dict, splits: list[str], translation: str) ->
 
     Raises:
         ValueError: nothing of that name, runs that have changed since they were stacked, a fold that saw rows that
-            the student's fold of its name validates on, or a teacher that `check` refuses.
+            the student's fold of its name validates on, or a teacher that `check_teacher` refuses.
     """
     if name is None:
         return None
     stack = RelevanceStack.from_pretrained(name) if is_stack(name) else None
     names = [name] if stack is None else map(str, stack.folds.values())
-    found = Teacher(name, [parent_run.find("--teacher", each, shared, splits) for each in names], stack)
-    check(found, translation)
+    found = Teacher(name, [find_parent("--teacher", each, shared, splits) for each in names], stack)
+    check_teacher(found, translation)
     return found
 
 
-def check(teacher: Teacher, translation: str) -> None:
+def check_teacher(teacher: Teacher, translation: str) -> None:
     """Refuse a teacher that reads translations where the new run has none: it would score what it never saw.
 
     Raises:
@@ -95,7 +94,7 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
 
     Args:
         frame: records with their columns.
-        teacher: of `find`; None adds nothing.
+        teacher: of `find_teacher`; None adds nothing.
         splits: of `make_splits`.
         training: TrainingArguments; `output_dir` says where the run is.
         name: of the files, one a split, begins with it.
@@ -146,7 +145,7 @@ def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarra
     )
 
 
-def _of_run(frame: pd.DataFrame, teacher: EarlierRun, splits, device: str | None) -> dict[str, np.ndarray]:
+def _of_run(frame: pd.DataFrame, teacher: ParentRun, splits, device: str | None) -> dict[str, np.ndarray]:
     """Return one run's probabilities of the training rows of each split."""
     ensemble, found = RelevanceEnsemble.from_pretrained(teacher.home, device=device), {}
     folds = ensemble.folds

@@ -1,4 +1,4 @@
-"""An earlier run that a training builds on, as its first stage or its teacher, without a look at validation rows."""
+"""A parent run that a training builds on, as its warm start or its teacher, without a look at validation rows."""
 
 import logging
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EarlierRun:
+class ParentRun:
     """A finished run whose folds the folds of a new one build on.
 
     Attributes:
@@ -94,8 +94,8 @@ def teacher_column(split: str) -> str:
     return f"teacher:{split}"
 
 
-def find(flag: str, name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None:
-    """Find an earlier run, and check that none of its folds has seen validation rows of the fold that builds on it.
+def find_parent(flag: str, name: str | None, shared: dict, splits: list[str]) -> ParentRun | None:
+    """Find a parent run, and check that none of its folds has seen validation rows of the fold that builds on it.
 
     Args:
         flag: the argument that names it.
@@ -112,24 +112,24 @@ def find(flag: str, name: str | None, shared: dict, splits: list[str]) -> Earlie
     home = str(alone.parent) if alone else name
     found = locate(home)
     folds = {alone.name: found.folds[alone.name]} if alone else found.folds
-    earlier = EarlierRun(flag, name, home, found.run, folds)
+    parent = ParentRun(flag, name, home, found.run, folds)
     for split in splits:
-        _refuse_seen_rows(earlier, shared, split)
+        _refuse_seen_rows(parent, shared, split)
     if known := set(shared["folds_by"]["held_out_languages"]) & set(found.run["data"]["languages"]):
         logger.warning(
             "%s %s: it was trained on %s too, which this run holds out: its figures are not those of unseen languages",
             *(flag, name, " ".join(sorted(known))),
         )
-    return earlier
+    return parent
 
 
-def _refuse_seen_rows(earlier: EarlierRun, shared: dict, split: str) -> None:
-    """Refuse an earlier run that has seen what a split validates on, itself or through the runs it was built on."""
+def _refuse_seen_rows(run: ParentRun, shared: dict, split: str) -> None:
+    """Refuse a parent run that has seen what a split validates on, itself or through the runs it was built on."""
     if split == "full":
         return
-    told = f"{earlier.flag} {earlier.name}"
-    known = earlier.described() | {"columns": earlier.content.get("columns")}
-    lines = [(told, known, earlier.teaching(split))]
+    told = f"{run.flag} {run.name}"
+    known = run.described() | {"columns": run.content.get("columns")}
+    lines = [(told, known, run.teaching(split))]
     while lines:
         told, known, folds = lines.pop()
         _compare(told, known, folds, shared, split)
@@ -143,7 +143,7 @@ def _compare(told: str, known: dict, folds: list[str], shared: dict, split: str)
 
     Args:
         told: how messages call it.
-        known: from `EarlierRun.described`.
+        known: from `ParentRun.described`.
         folds: the folds of it that were taken.
         shared: as in `find`.
         split: name of the model to train.

@@ -40,7 +40,7 @@ class Unlabelled:
             [*rows.ids, *(self.tokens[i] for i in kept)],
             np.concatenate([rows.labels, np.full(len(kept), UNLABELLED)]),
             weights=None if rows.weights is None else np.concatenate([rows.weights, np.ones(len(kept))]),
-            distillation=np.concatenate([rows.teacher, scores]),
+            teacher=np.concatenate([rows.teacher, scores]),
             short=rows.short,
         )
 

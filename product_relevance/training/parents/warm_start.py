@@ -1,4 +1,4 @@
-"""The first stage of a training in two stages: its adapter and head, put on the base again and trained further.
+"""The warm start of a training in two stages: a parent run's adapter and head, put on the base and trained further.
 
 The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428). The parent run
 may be one model on all rows of the other task or a run of folds: docs/how-to/train.md, "Two stages", says when.
@@ -10,8 +10,7 @@ from pathlib import Path
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.adapter_schema import read_config
-from product_relevance.training.parents import parent_run
-from product_relevance.training.parents.parent_run import EarlierRun
+from product_relevance.training.parents.parent_run import ParentRun, find_parent
 from product_relevance.utils import run_folder
 
 logger = logging.getLogger(__name__)
@@ -20,39 +19,39 @@ logger = logging.getLogger(__name__)
 ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
 
 
-def find(name: str | None, shared: dict, splits: list[str]) -> EarlierRun | None:
-    """Find the first stage of a run and check that its weights will mean the same there.
+def find_warm_start(name: str | None, shared: dict, splits: list[str]) -> ParentRun | None:
+    """Find the run that a new one starts from, and check that its weights mean the same there.
 
     Args:
-        name: as in `earlier.find`.
-        shared: as in `earlier.find`.
-        splits: as in `earlier.find`.
+        name: as in `find_parent`.
+        shared: as in `find_parent`.
+        splits: as in `find_parent`.
 
     Raises:
-        ValueError: as in `earlier.find`; no one fold for a split; another pooling or kind of training.
+        ValueError: as in `find_parent`; no one fold for a split; another pooling or kind of training.
     """
-    stage = parent_run.find("--init_adapter", name, shared, splits)
-    if stage is None:
+    parent = find_parent("--init_adapter", name, shared, splits)
+    if parent is None:
         return None
-    starts = {split: stage.fold(split) for split in splits}
-    for (key, theirs), ours in zip(_kind(stage.content).items(), _kind(shared).values(), strict=True):
-        if theirs != ours and (key == "adapter" or not _headless(stage.content)):
-            raise ValueError(f"--init_adapter {stage.name}: its {key} is {theirs}, this run's {ours}; expected alike")
-    _say_starts(stage, starts)
-    return stage
+    starts = {split: parent.fold(split) for split in splits}
+    for (key, theirs), ours in zip(_kind(parent.content).items(), _kind(shared).values(), strict=True):
+        if theirs != ours and (key == "adapter" or not _headless(parent.content)):
+            raise ValueError(f"--init_adapter {parent.name}: its {key} is {theirs}, this run's {ours}; expected alike")
+    _log_starts(parent, starts)
+    return parent
 
 
-def _say_starts(stage: EarlierRun, starts: dict[str, str]) -> None:
+def _log_starts(parent: ParentRun, starts: dict[str, str]) -> None:
     """Say in the log which fold of the parent run each fold starts from."""
     for split, fold in starts.items():
-        logger.info("%s starts from %s of the %s run %s", split, fold, stage.content["task"], stage.home)
+        logger.info("%s starts from %s of the %s run %s", split, fold, parent.content["task"], parent.home)
     if len(starts) > 1 and len(set(starts.values())) == 1:
         fold = next(iter(starts.values()))
         told = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
         logger.warning(
             "--init_adapter %s: %s all start from %s (%s): they share one start, and their mean gains less than that "
             "of folds with a start each",
-            *(stage.name, " and ".join(starts), fold, told),
+            *(parent.name, " and ".join(starts), fold, told),
         )
 
 
@@ -68,13 +67,13 @@ def _headless(content: dict) -> bool:
 
 
 def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk_fingerprint: str | None):
-    """Put a first stage's adapter on a bare base, with its head where it has one, to be trained further.
+    """Put a parent run's adapter on a bare base, with its head where it has one, to be trained further.
 
     Loading replaces the fresh adapter and the fresh head; nothing is wrapped a second time, which would start both
-    anew while the first stage's weights seem to be loaded.
+    anew while the parent run's weights seem to be loaded.
 
     Args:
-        folder: of the first stage's fold.
+        folder: of the parent run's fold.
         model: the bare base with its head.
         arguments: ModelArguments of the second stage.
         fingerprint: of the bare base.
