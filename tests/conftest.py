@@ -160,7 +160,7 @@ def one_picture(request, first_picture):
         Path(path).write_bytes(first_picture[0])
 
     with pytest.MonkeyPatch.context() as patch:
-        if request.module.__name__ != "test_figures":
+        if not request.module.__name__.endswith("test_figures"):
             patch.setattr(figures, "save", save)
         yield
 

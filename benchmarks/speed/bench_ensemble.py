@@ -18,7 +18,7 @@ import torch
 
 from product_relevance.data import loading
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.predict_file import cuts, read_for
+from product_relevance.ensemble.predict_file import read_for
 from product_relevance.evaluation import metrics
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import limits, pad
@@ -129,7 +129,7 @@ class Table:
 
     def add(self, way: str, ensemble, folds: np.ndarray, cost: dict, passes: float, vote: str = "mean") -> None:
         """Add a way from the probabilities of its folds, shape (n, K), and from what they cost."""
-        scores, limits = ensemble.combine(folds, vote), cuts(ensemble, "f1", vote, self.languages)
+        scores, limits = ensemble.combine(folds, vote), ensemble.rule.row_thresholds(self.languages, "f1", vote)
         calls = scores >= limits
         if self.scores is None:
             self.scores, self.calls = scores, calls

@@ -3,7 +3,7 @@
 import copy
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble import canaries, shared_layers, weight_averaging
 from product_relevance.ensemble.base_model import load_base
 from product_relevance.ensemble.locate import locate
-from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
@@ -48,8 +48,7 @@ class RelevanceEnsemble:
 
     def __init__(self, model, encoder: PairEncoder, run: dict, folds: dict[str, Path]):
         self.model, self.encoder, self.run, self.folds = model, encoder, run, folds
-        self.decision = thresholds.of_run(run)
-        self.thresholds = self.decision["thresholds"]
+        self.rule = DecisionRule.from_run(run)
         self._whole = self  # whose model is switched from fold to fold
         self.manifest, self.disagreement, self.run_folders = None, None, []
         self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
@@ -102,6 +101,11 @@ class RelevanceEnsemble:
         return ensemble
 
     @property
+    def thresholds(self) -> Mapping[str, float]:
+        """The thresholds by kind: f1, macro_f1, after `relevance decide` also expected_f1."""
+        return self.rule.thresholds
+
+    @property
     def threshold(self) -> float:
         """The cut with the best positive F1 on the run's out-of-fold scores."""
         return self.of_task(None).thresholds["f1"]
@@ -116,8 +120,7 @@ class RelevanceEnsemble:
         if run is self.run:
             return self
         one = copy.copy(self)
-        one.run, one.decision = run, thresholds.of_run(run)
-        one.thresholds = one.decision["thresholds"]
+        one.run, one.rule = run, DecisionRule.from_run(run)
         one.encoder = replace(self.encoder, template=Template.from_dict(run["template"]))
         return one
 
@@ -171,9 +174,9 @@ class RelevanceEnsemble:
         if vote == "mean":
             return scores.mean(axis=1)
         weights = np.ones(len(self.folds)) if vote == "majority" else self._fold_f1()
-        return (scores >= self.fold_cuts("f1")) @ (weights / weights.sum())
+        return (scores >= self.fold_thresholds("f1")) @ (weights / weights.sum())
 
-    def fold_cuts(self, kind: str) -> np.ndarray:
+    def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the cut of each single fold model, shape (folds,), chosen on such models' out-of-fold scores."""
         one = self.of_task(None)
         return np.full(len(one.folds), one.run["thresholds"].get(kind, one.thresholds[kind]))
@@ -187,7 +190,7 @@ class RelevanceEnsemble:
         Returns:
             Shape (n,); the scores themselves until `relevance decide` has chosen a calibration.
         """
-        return thresholds.calibrated(self.of_task(None).decision, scores)
+        return self.of_task(None).rule.calibrate(scores)
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
         """Call pairs relevant (1) or not (0) by the run's cuts.
@@ -200,7 +203,7 @@ class RelevanceEnsemble:
         Returns:
             Integers of shape (n,).
         """
-        return thresholds.called(self.of_task(None).decision, scores, languages, kind)
+        return self.of_task(None).rule.decide(scores, languages, kind)
 
     def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""

@@ -8,8 +8,8 @@ from product_relevance.data import loading
 from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.data.folds import digests, query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.predict_file import cut, cuts, read_for, score_records
-from product_relevance.evaluation import metrics, thresholds
+from product_relevance.ensemble.predict_file import read_for, score_records
+from product_relevance.evaluation import metrics
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
 from product_relevance.utils.run_folder import read_queries
 
@@ -43,11 +43,11 @@ def evaluate_file(
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
     loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
-    labels, limit = frame["label"].to_numpy(int), cut(ensemble, threshold, vote)
+    labels, limit = frame["label"].to_numpy(int), ensemble.rule.threshold(threshold, vote)
     scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
     seen = ensemble.run["data"]["languages"]
     codes = frame["language"].tolist()
-    own, macro = (cuts(ensemble, kind, vote, codes) for kind in (threshold, "macro_f1"))
+    own, macro = (ensemble.rule.row_thresholds(codes, kind, vote) for kind in (threshold, "macro_f1"))
     queries = query_keys(frame)[0]
     groups = {
         "languages": codes,
@@ -57,8 +57,8 @@ def evaluate_file(
     }
     found = metrics.final_report(labels, scores, limit, **groups)
     found["macro_f1_at_macro_threshold"] = metrics.scores_report(labels, scores, 0.5, row_thresholds=macro)["macro_f1"]
-    if vote == "mean" and "decision" in ensemble.run:
-        after = metrics.scores_report(labels, thresholds.calibrated(ensemble.decision, scores), 0.5)
+    if vote == "mean" and ensemble.rule.chosen:
+        after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
     known = _known_queries(ensemble, frame, queries)
     for name, rows in (("known_queries", known), ("new_queries", ~known)):
@@ -66,7 +66,7 @@ def evaluate_file(
             part = labels[rows], scores[rows], limit
             found[name] = metrics.scores_report(*part, row_thresholds=own[rows], queries=queries[rows])
     stored = threshold in ensemble.thresholds
-    singles = ensemble.fold_cuts(threshold) if stored else [limit] * len(ensemble.folds)
+    singles = ensemble.fold_thresholds(threshold) if stored else [limit] * len(ensemble.folds)
     by_fold = {
         name: metrics.scores_report(labels, folds[:, i], singles[i], queries=queries)
         for i, name in enumerate(ensemble.folds)

@@ -4,7 +4,7 @@ import math
 import re
 from pathlib import PurePath
 
-from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.decision_rule import check_decision, is_threshold
 from product_relevance.models.arguments import MAX_LENGTH
 from product_relevance.models.packaged_bases import is_embedded
 from product_relevance.text.templates import Template
@@ -143,10 +143,10 @@ def _check_loaded(run: dict) -> None:
         good = isinstance(chosen, dict) and {"f1", "macro_f1"} <= chosen.keys()
         _need(good, "run.thresholds", chosen, "f1 and macro_f1")
         for kind, value in chosen.items():
-            good = thresholds.is_threshold(kind, value)
+            good = is_threshold(kind, value)
             _need(good, f"run.thresholds.{kind}", value, "a number from 0 to 1, without the two")
     if "decision" in run:
-        thresholds.check(run["decision"])
+        check_decision(run["decision"])
     tree = run.get("taxonomy_sha256")
     _need(tree is None or _matches(_SHA256, tree), "run.taxonomy_sha256", tree, "64 hexadecimal digits")
     template = Template.from_dict(run["template"])

@@ -13,7 +13,6 @@ from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
-from product_relevance.evaluation import thresholds
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
@@ -55,32 +54,6 @@ def score_records(
     unusable = (frame["defect"] != "").to_numpy()
     prior = ensemble.run["data"]["positive"]
     return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
-
-
-def cut(ensemble, threshold: str, vote: str) -> float:
-    """Return the probability from which a pair counts as relevant.
-
-    Raises:
-        ValueError: neither a threshold that the run has, such as f1, nor a number from 0 to 1.
-    """
-    if threshold in ensemble.thresholds:
-        return 0.5 if vote != "mean" else ensemble.thresholds[threshold]
-    try:
-        value = float(threshold)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        names = ", ".join(ensemble.thresholds)
-        raise ValueError(f"--threshold {threshold}: expected {names}, or a number from 0 to 1")
-    return value
-
-
-def cuts(ensemble, threshold: str, vote: str, languages) -> np.ndarray:
-    """Return the cut of each row, shape (n,): of its language, where the run has cuts by language; else of all."""
-    limit = cut(ensemble, threshold, vote)
-    if vote != "mean" or threshold not in ensemble.thresholds:
-        return np.full(len(languages), limit)
-    return thresholds.row_cuts(ensemble.decision, languages, threshold)
 
 
 def score_unlabelled(
@@ -149,7 +122,7 @@ def predict_file(
     outputs.require_format(output)
     ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
     loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
-    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
+    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), threshold, vote)
     key = _score_key(ensemble, file, frame, vote, translation)
     asked = key | {"threshold": threshold}
     if target.exists() and not overwrite:
@@ -183,7 +156,7 @@ def predict_frame(
         The table that `predict_file` writes beside a submission: id, language, score, a column a fold, prediction.
     """
     vote = ensemble.checked_vote(vote)
-    limits = cuts(ensemble, threshold, vote, frame["language"].tolist())
+    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), threshold, vote)
     chunks = [frame.iloc[start : start + chunk_rows] for start in range(0, len(frame), chunk_rows)]
     tables = [_score_chunk(ensemble, chunk, vote, translation) for chunk in chunks]
     scores = pd.concat(tables, ignore_index=True)
@@ -199,8 +172,8 @@ def _score_chunk(ensemble, chunk: pd.DataFrame, vote: str, translation: str | No
 
 def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd.DataFrame:
     scores["prediction"] = (scores["score"] >= limits).astype(int)
-    if vote == "mean" and "decision" in ensemble.run:
-        scores["probability"] = thresholds.calibrated(ensemble.decision, scores["score"])
+    if vote == "mean" and ensemble.rule.chosen:
+        scores["probability"] = ensemble.rule.calibrate(scores["score"])
     return scores
 
 

@@ -15,6 +15,7 @@ from product_relevance.data.pairs import read_pairs
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.calibration import to_logit
+from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.evaluation.report import metrics_table
 from product_relevance.utils import run_folder as run
 from product_relevance.utils.tasks import of_task
@@ -103,7 +104,7 @@ def stack_runs(
     decision = thresholds.fit_decision(labels, scores, oof["given_language"].tolist(), "none", by, shrinkage)
     decision |= {"spread": None, "from": source, "figures": figures}
     if unlabelled is not None:
-        decision = thresholds.moved(decision, blended(unlabelled, coefficients, intercept), scores, match)
+        decision = thresholds.move_thresholds(decision, blended(unlabelled, coefficients, intercept), scores, match)
     content = {"format": run.FORMAT, "kind": KIND, "task": runs[0]["task"], "data": runs[0]["data"]}
     content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
     content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
@@ -213,8 +214,7 @@ class RelevanceStack:
 
     def __init__(self, folder: str, run: dict[str, Any], options: dict[str, Any]):
         self.folder, self.run, self.options = Path(folder), run, options
-        self.decision = thresholds.of_run(run)
-        self.thresholds = self.decision["thresholds"]
+        self.rule = DecisionRule.from_run(run)
         self.folds = {f"member-{i}": self.folder / m["path"] for i, m in enumerate(run["members"])}
         self.run_folders = list(self.folds.values())
         self.dtype = options.get("dtype", "auto")
@@ -238,7 +238,7 @@ class RelevanceStack:
             key for key in ("task", "members", "intercept", "thresholds", "decision") if key not in content
         ]:
             raise ValueError(f"{folder}/{NAME}: no {missing[0]}; it was changed, or not written whole: stack anew")
-        thresholds.check(content["decision"])
+        check_decision(content["decision"])
         stack = cls(folder, content, options)
         for path, member in zip(stack.folds.values(), content["members"], strict=True):
             if (found := run.load_run(path)["finished"]) != member["finished"]:
@@ -246,6 +246,11 @@ class RelevanceStack:
                     f"{path}: finished {found}, but it was stacked as of {member['finished']}: stack the runs again"
                 )
         return stack
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds by kind, as of a RelevanceEnsemble."""
+        return self.rule.thresholds
 
     @property
     def threshold(self) -> float:
@@ -295,10 +300,10 @@ class RelevanceStack:
         """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
         return blend(scores, [member["coefficient"] for member in self.run["members"]], self.run["intercept"])
 
-    def fold_cuts(self, kind: str) -> np.ndarray:
+    def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the cut of each run alone, shape (members,)."""
         return np.array([m["thresholds"].get(kind, self.thresholds[kind]) for m in self.run["members"]])
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
         """Call pairs relevant (1) or not (0), as `RelevanceEnsemble.decide`."""
-        return thresholds.called(self.decision, scores, languages, kind)
+        return self.rule.decide(scores, languages, kind)

@@ -82,7 +82,7 @@ def inverse(calibration: dict[str, Any], probability: float) -> float:
     return high
 
 
-def check(calibration: Any) -> None:
+def check_calibration(calibration: Any) -> None:
     """Raise ValueError if a calibration is not valid, such as one from a file that was edited.
 
     Raises:

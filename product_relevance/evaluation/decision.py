@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.calibration import METHODS
 from product_relevance.evaluation.confusion import rates
+from product_relevance.evaluation.decision_rule import KINDS, DecisionRule, check_decision
 from product_relevance.evaluation.reliability import reliability
 from product_relevance.evaluation.report import decision_table, write_report
 from product_relevance.utils import run_folder
@@ -100,13 +101,14 @@ def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
 
     def use(decision: dict[str, Any], rows: pd.DataFrame):
         scores, codes = rows["score"].to_numpy(float), rows["given_language"].tolist()
-        called = {kind: scores >= thresholds.row_cuts(decision, codes, kind) for kind in thresholds.KINDS}
-        return thresholds.calibrated(decision, scores), called
+        rule = DecisionRule.from_json(decision)
+        called = {kind: scores >= rule.row_thresholds(codes, kind) for kind in KINDS}
+        return rule.calibrate(scores), called
 
     return fit, use
 
 
-def compare(oof: pd.DataFrame, method: str, shrinkage: float) -> list[dict[str, Any]]:
+def compare_calibrations(oof: pd.DataFrame, method: str, shrinkage: float) -> list[dict[str, Any]]:
     """Measure every calibration with global cuts, and the given one with cuts by language."""
     ways = [(name, "global") for name in METHODS] + [(method, "language")]
     return [
@@ -153,10 +155,10 @@ def decide_run(
         )
     chosen = oof["label"], oof["score"], oof["given_language"].tolist()
     decision = thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
-    decision |= {"from": content["thresholds_from"], "figures": compare(oof, method, shrinkage)}
+    decision |= {"from": content["thresholds_from"], "figures": compare_calibrations(oof, method, shrinkage)}
     if unlabelled is not None:
-        decision = thresholds.moved(decision, unlabelled, oof["score"], match)
-    thresholds.check(decision)
+        decision = thresholds.move_thresholds(decision, unlabelled, oof["score"], match)
+    check_decision(decision)
     if not dry_run:
         run_folder.write_json(Path(folder) / "run.json", content | {"decision": decision})
         honest, _ = judge(oof, *way(method, by, shrinkage))

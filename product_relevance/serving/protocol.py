@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from product_relevance.data.pairs import sides_of
+from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.text.language_codes import code_pattern, normal_code
 
 LANGUAGE = re.compile(code_pattern())
@@ -72,7 +73,7 @@ class Question:
         pairs: n pairs (query, target).
         languages: n codes; None where the client gave none.
         translations: n English translations; None where the client gave none.
-        threshold: probability from which a pair counts as relevant.
+        thresholds: n probabilities from which each pair counts as relevant.
         top_k: labels a pair, or places of a ranking (all if None).
         ranking: order the targets of one query.
         return_text: put the target into each place of a ranking.
@@ -82,7 +83,7 @@ class Question:
     pairs: list[tuple[str, str]]
     languages: list[str | None]
     translations: list[str | None]
-    threshold: float
+    thresholds: list[float]
     top_k: int | None
     ranking: bool
     return_text: bool
@@ -141,9 +142,10 @@ def answer(question: Question, scores: Sequence[float]) -> list:
         raise RuntimeError("the model gave a score that is not finite")
     scores = [float(score) for score in scores]
     if not question.ranking:
-        return [_labels(score, question.threshold)[: question.top_k or 1] for score in scores]
+        rows = zip(scores, question.thresholds, strict=True)
+        return [_labels(score, threshold)[: question.top_k or 1] for score, threshold in rows]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])[: question.top_k]
-    places = [{"index": i, "score": scores[i], "relevant": scores[i] >= question.threshold} for i in order]
+    places = [{"index": i, "score": scores[i], "relevant": scores[i] >= question.thresholds[i]} for i in order]
     if question.return_text:
         places = [place | {"text": question.pairs[place["index"]][1]} for place in places]
     return places
@@ -173,11 +175,12 @@ def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False)
         raise ValueError(f"body: found {size} bytes of text, expected at most {limits.body}: send fewer at once")
     if _flag(data, "raw_scores", False):
         raise ValueError("raw_scores: found true, expected false: scores are means of probabilities, with no logits")
+    languages = [extra.get("language") for extra in extras]
     return Question(
         pairs=[(query, target) for query, target, _ in rows],
-        languages=[extra.get("language") for extra in extras],
+        languages=languages,
         translations=translations,
-        threshold=_threshold(parameters, ensemble.thresholds),
+        thresholds=_thresholds(parameters, ensemble.rule, languages),
         top_k=_top_k(parameters),
         ranking=ranking,
         return_text=_flag(data, "return_text", False),
@@ -241,14 +244,14 @@ def _list(value: object, where: str, limits: Limits) -> list:
     return value
 
 
-def _threshold(parameters: dict, thresholds: dict[str, float]) -> float:
+def _thresholds(parameters: dict, rule: DecisionRule, languages: list[str | None]) -> list[float]:
     value = parameters.get("threshold", "f1")
-    if isinstance(value, str) and value in thresholds:
-        return float(thresholds[value])
+    if isinstance(value, str) and value in rule.thresholds:
+        return rule.row_thresholds(languages, value).tolist()
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        expected = f"{', '.join(thresholds)}, or a number from 0 to 1"
+        expected = f"{', '.join(rule.thresholds)}, or a number from 0 to 1"
         raise ValueError(f"parameters.threshold: found {_kind(value)}, expected {expected}")
-    return float(value)
+    return [float(value)] * len(languages)
 
 
 def _top_k(parameters: dict) -> int | None:

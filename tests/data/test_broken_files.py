@@ -11,7 +11,7 @@ import pytest
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble import manifest
 from product_relevance.ensemble.locate import locate
-from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.models import adapters, modeling
 from product_relevance.models.adapter_fit import check_fit
 from product_relevance.models.arguments import ModelArguments
@@ -61,7 +61,7 @@ def load(folder: Path, model) -> None:
         Taxonomy.load(found.taxonomy)
     check_fit(model, found.folds[FOLD])
     Template.from_dict(found.run["template"])
-    thresholds.of_run(found.run)
+    DecisionRule.from_run(found.run)
 
 
 def broken(content: bytes, random: Random) -> bytes:

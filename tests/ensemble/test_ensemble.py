@@ -93,7 +93,7 @@ def test_votes_are_shares_of_folds(ensemble):
 
 
 def test_a_vote_is_asked_for_when_it_predicts(run, ensemble, capsys):
-    assert predict_file.cut(ensemble, "f1", ensemble.checked_vote("majority")) == 0.5
+    assert ensemble.rule.threshold("f1", ensemble.checked_vote("majority")) == 0.5
     with pytest.raises(ValueError, match="give vote='majority' to `predict`"):
         RelevanceEnsemble.from_pretrained(run, merge="vote")
     with pytest.raises(ValueError, match="merge 'mean': expected one of probabilities, weights"):

@@ -88,7 +88,7 @@ def test_inverse_is_the_lowest_score_that_reaches_the_probability(rows, method, 
 def test_a_calibration_is_plain_json_that_passes_its_check(rows, method):
     fitted = calibration.fit(method, *zip(*rows, strict=True))
     again = json.loads(json.dumps(fitted, allow_nan=False))
-    calibration.check(again)
+    calibration.check_calibration(again)
     assert again == fitted
 
 
@@ -108,7 +108,7 @@ def test_a_calibration_is_plain_json_that_passes_its_check(rows, method):
 )  # fmt: skip
 def test_a_calibration_with_a_defect_is_refused(bad):
     with pytest.raises(ValueError, match="calibration: "):
-        calibration.check(bad)
+        calibration.check_calibration(bad)
 
 
 def test_an_unknown_method_and_bad_scores_are_refused():

@@ -11,7 +11,8 @@ from scipy.special import expit
 
 from product_relevance.cli.main import main as relevance
 from product_relevance.evaluation import decision as nested
-from product_relevance.evaluation import thresholds
+from product_relevance.evaluation import decision_rule, thresholds
+from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import scores_report
 from product_relevance.evaluation.reliability import reliability
 
@@ -59,7 +60,7 @@ def test_labels_of_a_part_have_no_say_in_how_it_is_judged(seed, method, folds):
     way = nested.way(method, "language", 50)
     (scores, called), (again, recalled) = nested.judge(oof, *way), nested.judge(other, *way)
     assert (scores[judged] == again[judged]).all()
-    assert all((called[kind][judged] == recalled[kind][judged]).all() for kind in thresholds.KINDS)
+    assert all((called[kind][judged] == recalled[kind][judged]).all() for kind in decision_rule.KINDS)
     assert (scores[~judged] != again[~judged]).any()
 
 
@@ -89,7 +90,7 @@ def test_figures_on_the_same_rows_flatter():
 
 
 def test_the_comparison_has_every_calibration_and_cuts_by_language():
-    rows = nested.compare(made(300), "temperature", 100)
+    rows = nested.compare_calibrations(made(300), "temperature", 100)
     assert len(rows) == 2 * 4 and {row["calibration"] for row in rows} == {"none", "temperature", "isotonic"}
     assert [row["cuts"] for row in rows[-2:]] == ["by language"] * 2
     before, after = rows[0], rows[2]
@@ -101,7 +102,7 @@ def test_the_choice_is_written_into_run_json_and_the_report(run, capsys):
     relevance(["decide", str(run), "--calibration", "temperature", "--threshold_by", "language", "--shrinkage", "50"])
     told, content = capsys.readouterr().out, json.loads((run / "run.json").read_text())
     decision = content.pop("decision")
-    thresholds.check(decision)
+    decision_rule.check_decision(decision)
     assert content == before  # a reader that knows no decision reads what it read before
     assert decision["calibration"]["temperature"] == pytest.approx(2, rel=0.2)
     assert set(decision["languages"]) == {"en", "es", "pl"} and decision["shrinkage"] == 50
@@ -147,3 +148,18 @@ def test_calibration_out_of_part_lowers_the_error_of_scores_that_are_too_sharp()
     oof = made(3000)
     scores, _ = nested.judge(oof, *nested.way("isotonic", "global", 0))
     assert reliability(oof["label"], scores)["ece"] < 0.5 * reliability(oof["label"], oof["score"])["ece"]
+
+
+def test_a_rule_is_read_alike_wherever_it_is_applied():
+    cuts = {"f1": 0.4, "macro_f1": 0.5, "expected_f1": 0.6}
+    spread = {"slope": 2.0, "offset": 0.1}
+    run = {"thresholds": {"f1": 0.3, "macro_f1": 0.5}, "decision": None}
+    assert not (plain := DecisionRule.from_run(run)).chosen and plain.threshold() == 0.3
+    made = {"thresholds": cuts, "languages": {"pl": dict.fromkeys(cuts, 0.9)}, "calibration": {"method": "none"}}
+    rule = DecisionRule.from_run(run | {"decision": made | {"spread": spread}})
+    assert rule.chosen and rule.row_thresholds(["pl", "PL", "de", None]).tolist() == [0.9, 0.9, 0.4, 0.4]
+    assert rule.decide([0.5, 0.5], ["pl", "de"]).tolist() == [0, 1] == rule.decide([0.3, 0.5]).tolist()
+    assert rule.row_thresholds(["pl"], "0.25") == 0.25 and rule.row_thresholds(["pl"], vote="majority") == 0.5
+    assert rule.calibrate([0.2, 0.7]).tolist() == decision_rule.stretched(spread, [0.2, 0.7]).tolist()
+    with pytest.raises(ValueError, match="--threshold f2: expected f1, macro_f1, expected_f1, or a number"):
+        rule.threshold("f2")

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from product_relevance.evaluation import calibration, thresholds
+from product_relevance.evaluation import calibration, decision_rule, thresholds
 from product_relevance.evaluation.confusion import rates
+from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
 
 CUT = st.floats(0.001, 0.999)
@@ -60,7 +61,7 @@ def test_with_endless_shrinkage_every_language_has_the_global_cut(rows):
 def test_languages_without_rows_or_with_one_class_get_the_global_cut(rows):
     found = thresholds.fit_decision(*rows, "none", "language", 10)
     assert set(found["languages"]) == {"en", "es", "de"}
-    cuts = thresholds.row_cuts(found, ["pl", "id", None, "en"])
+    cuts = DecisionRule.from_json(found).row_thresholds(["pl", "id", None, "en"])
     assert (cuts[:3] == found["thresholds"]["f1"]).all() and cuts[3] != cuts[0]
 
 
@@ -69,7 +70,7 @@ def test_cuts_by_language_undo_what_is_off_by_language(rows):
     called = {}
     for by in thresholds.BY:
         decision = thresholds.fit_decision(labels, scores, codes, "none", by, 100)
-        called[by] = (scores >= thresholds.row_cuts(decision, codes, "macro_f1")).astype(float)
+        called[by] = (scores >= DecisionRule.from_json(decision).row_thresholds(codes, "macro_f1")).astype(float)
     one, own = (rates(labels, called[by], [0.5])["macro_f1"][0] for by in thresholds.BY)
     assert own > one + 0.01
 
@@ -97,9 +98,9 @@ def test_the_expected_cut_of_calibrated_scores_is_about_the_searched_one():
 @given(slope=st.floats(0.2, 5), offset=st.floats(-2, 2), cut=st.floats(0.02, 0.98))
 def test_a_cut_moved_to_the_mean_stretches_back_to_itself(slope, offset, cut):
     spread = {"slope": slope, "offset": offset}
-    moved = thresholds.narrowed(spread, cut)
+    moved = decision_rule.narrowed(spread, cut)
     if 1e-8 < moved < 1 - 1e-8:
-        assert thresholds.stretched(spread, [moved])[0] == pytest.approx(cut, abs=1e-6)
+        assert decision_rule.stretched(spread, [moved])[0] == pytest.approx(cut, abs=1e-6)
 
 
 def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
@@ -108,7 +109,7 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
     folds = expit(common + rng.normal(0, 0.8, (5000, 3)))
     spread = thresholds.fit_spread(folds.mean(axis=1), folds)
     assert spread["slope"] > 1.1
-    wide = calibration.to_logit(thresholds.stretched(spread, folds.mean(axis=1)))
+    wide = calibration.to_logit(decision_rule.stretched(spread, folds.mean(axis=1)))
     assert wide.std() == pytest.approx(calibration.to_logit(folds).std(), rel=1e-6)
     assert wide.mean() == pytest.approx(calibration.to_logit(folds).mean(), abs=1e-6)
 
@@ -116,7 +117,7 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
 def test_a_spread_may_give_the_mean_the_place_of_other_scores():
     rng = np.random.default_rng(0)
     mean, reference = expit(rng.normal(-1, 0.5, 400)), expit(rng.normal(1, 2, 900))
-    wide = calibration.to_logit(thresholds.stretched(thresholds.fit_spread(mean, reference), mean))
+    wide = calibration.to_logit(decision_rule.stretched(thresholds.fit_spread(mean, reference), mean))
     known = calibration.to_logit(reference)
     assert (wide.mean(), wide.std()) == (pytest.approx(known.mean()), pytest.approx(known.std()))
 
@@ -134,16 +135,18 @@ def test_a_moved_decision_calls_relevant_on_the_mean_what_it_would_on_stretched_
     spread = {"slope": 1.3, "offset": -0.1}
     moved, scores = thresholds.for_mean(decision, spread), np.linspace(0.05, 0.95, 200)
     for code in ("en", "de", "pl"):
-        one = scores >= thresholds.row_cuts(moved, [code] * 200)
-        other = thresholds.stretched(spread, scores) >= thresholds.row_cuts(decision, [code] * 200)
+        one = scores >= DecisionRule.from_json(moved).row_thresholds([code] * 200)
+        other = decision_rule.stretched(spread, scores) >= DecisionRule.from_json(decision).row_thresholds(
+            [code] * 200
+        )
         assert (one == other).all()
-    assert (np.diff(thresholds.calibrated(moved, scores)) > 0).all()
+    assert (np.diff(DecisionRule.from_json(moved).calibrate(scores)) > 0).all()
 
 
 def test_a_run_without_a_decision_has_its_own_cuts_and_scores():
-    found = thresholds.of_run({"thresholds": {"f1": 0.3, "macro_f1": 0.6}})
-    assert thresholds.row_cuts(found, ["en", "pl"], "macro_f1").tolist() == [0.6, 0.6]
-    assert thresholds.calibrated(found, [0.2, 0.7]).tolist() == [0.2, 0.7]
+    found = DecisionRule.from_run({"thresholds": {"f1": 0.3, "macro_f1": 0.6}})
+    assert found.row_thresholds(["en", "pl"], "macro_f1").tolist() == [0.6, 0.6]
+    assert found.calibrate([0.2, 0.7]).tolist() == [0.2, 0.7]
 
 
 CUTS = {"f1": 0.3, "macro_f1": 0.6, "expected_f1": 0.4}
@@ -165,9 +168,9 @@ GOOD |= {
     ],
 )  # fmt: skip
 def test_a_decision_with_a_defect_is_refused(change):
-    thresholds.check(GOOD)
+    decision_rule.check_decision(GOOD)
     with pytest.raises(ValueError, match="decision|calibration"):
-        thresholds.check(GOOD | change)
+        decision_rule.check_decision(GOOD | change)
 
 
 def test_bad_choices_are_refused(rows):

@@ -11,7 +11,7 @@ import pytest
 from product_relevance.data.arguments import DataArguments
 from product_relevance.data.folds import leave_languages_out
 from product_relevance.data.records import read_records, source_record
-from product_relevance.evaluation import thresholds
+from product_relevance.evaluation.decision_rule import KINDS, DecisionRule
 from product_relevance.evaluation.metrics import scores_report
 from product_relevance.preparation.augmentation.translated_rows import from_language_table, missing_languages
 from product_relevance.preparation.steps import Languages
@@ -90,8 +90,8 @@ def test_the_tag_of_a_query_is_the_code_of_training():
 
 
 def test_a_threshold_of_a_language_serves_all_its_ways_of_writing():
-    whole, own = dict.fromkeys(thresholds.KINDS, 0.5), dict.fromkeys(thresholds.KINDS, 0.2)
-    found = thresholds.row_cuts({"languages": {"de": own}, "thresholds": whole}, ["de-DE", "de", "fr"])
+    whole, own = dict.fromkeys(KINDS, 0.5), dict.fromkeys(KINDS, 0.2)
+    found = DecisionRule(whole, {"de": own}).row_thresholds(["de-DE", "de", "fr"])
     assert found.tolist() == [0.2, 0.2, 0.5]
 
 
@@ -124,7 +124,7 @@ def test_the_pattern_of_the_api_accepts_what_is_a_code(given):
 
 def test_the_server_takes_a_language_in_any_form():
     encoder = SimpleNamespace(template=Template(language_tag=True))
-    whole = SimpleNamespace(run={"task": "QC"}, encoder=encoder, thresholds={"f1": 0.5})
+    whole = SimpleNamespace(run={"task": "QC"}, encoder=encoder, rule=DecisionRule({"f1": 0.5}))
     whole.of_task = lambda task: whole
     request = {"inputs": {"text": "mesa", "text_pair": "home", "language": "pt-BR"}}
     assert parse(request, whole, Limits()).languages == ["pt"]
