@@ -97,7 +97,8 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
         )
     if arguments.dry_run:
         print(
-            f"{hub.plan(staged, **settings)}\ndry run: nothing was sent; the files are in {staged[-1].folder.parent}"
+            f"{hub.describe_plan(staged, **settings)}\n"
+            f"dry run: nothing was sent; the files are in {staged[-1].folder.parent}"
         )
         return
     commits = hub.publish(staged, **settings)

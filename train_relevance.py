@@ -1,4 +1,4 @@
-"""Fine-tune a base for query-category (QC) or query-item (QI) relevance, fold by fold, into one run folder.
+"""Fine-tune a base for query-category (QC) or query-item (QI) relevance, one fold at a time, into one run folder.
 
     python train_relevance.py recipes/quickstart.yaml
     torchrun --nproc_per_node 4 train_relevance.py recipes/gemma-3-12b-qc-reported.yaml --train_file train_QC.txt \\
@@ -77,7 +77,7 @@ def train(model_args, data_args, objective, training) -> str:
     with training.main_process_first(desc="records"):
         frame = loading.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl")
     template = loading.make_template(data_args, chosen_prompt(model_args), frame)
-    logger.info(loading.describe(frame))
+    logger.info(loading.describe_records(frame))
 
     # ---- Folds, checked for leaks ----
     splits = make_splits(frame, data_args)

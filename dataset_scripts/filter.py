@@ -66,7 +66,7 @@ def _told(table, scored) -> str:
     if table.empty:
         most = label_errors.contradiction(scored).max()
         return f"no row is listed; the most contradicted one has {most:.3f} for the other label"
-    counts = label_errors.summary(table, scored)
+    counts = label_errors.count_flagged(table, scored)
     counts["share"] = counts["share"].map("{:.2%}".format)
     return counts.to_string(index=False)
 
@@ -76,7 +76,7 @@ def _write_filtered(frame, table, step, path: str) -> None:
     from product_relevance.preparation.labels import corrections
 
     made = step.decided(table)
-    changed, counts = corrections.apply(frame, made)
+    changed, counts = corrections.apply_decisions(frame, made)
     write_rows(changed, path)
     print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
     undecided = len(table) - int(table["id"].astype(str).isin(made).sum())

@@ -25,7 +25,7 @@ QUOTA = {  # queries taken a language; in train English gets more, as the mislab
 }
 # True languages of the queries that carry the label `en`, as some rows of the competition do.
 LABELLED_EN = {"train": ["es", "fr", "it", "de"], "dev": ["es", "pt"], "test": ["fr", "it", "es"]}
-SHAPES = {  # (relevant, not relevant) targets a query, dealt in turn: about .63 of the rows are relevant
+SHAPES = {  # (relevant, not relevant) targets per query, dealt in turn: about 0.63 of the rows are relevant
     "QC": [(2, 1), (3, 1), (2, 2), (2, 1), (3, 1), (1, 1), (2, 1), (3, 1)],
     "QI": [(2, 1), (3, 1), (2, 2), (1, 1), (2, 1), (2, 1)],
 }

@@ -1,4 +1,4 @@
-"""Train the rows of a study with the same seeds and steps, and tell which differences are real.
+"""Train the rows of a study with the same seeds and steps, and report which differences are real.
 
 python benchmarks/ablation/ablate.py benchmarks/studies/quick.yaml --data sample --output runs/study-quick
 """
@@ -110,9 +110,9 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     words = ["product_relevance.cli.main", "predict", str(run), str(study.evaluate), *flags]
     _call("-m", [*words, "--output", str(scored), "--overwrite"], folder, jobs)
     content = of_task(load_run(run), study.arguments["task"])
-    told = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
-    told["languages"] = content["data"]["languages"]
-    write_json(folder / "done.json", {"key": study.key(row, seed, files), **told, "device": content["device"]})
+    finished = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
+    finished["languages"] = content["data"]["languages"]
+    write_json(folder / "done.json", {"key": study.key(row, seed, files), **finished, "device": content["device"]})
 
 
 def _job_without(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:

@@ -1,4 +1,4 @@
-"""Tell which differences between finished predictions are real: paired intervals over the queries of a labelled file.
+"""Report which differences between finished predictions are real, by paired intervals over a labelled file's queries.
 
 python benchmarks/ablation/compare_predictions.py dev_QC.txt plain.scores.parquet other.scores.parquet:fold-0
 """
@@ -19,9 +19,11 @@ def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("labelled", help="records with labels")
-    told = "what `relevance predict` wrote beside a submission; FILE:COLUMN for one fold; the first is the baseline"
-    parser.add_argument("scores", nargs="+", metavar="FILE", help=told)
-    parser.add_argument("--threshold", type=float, help="one cut for all; by default each file's own predictions")
+    what = "what `relevance predict` wrote beside a submission; FILE:COLUMN for one fold; the first is the baseline"
+    parser.add_argument("scores", nargs="+", metavar="FILE", help=what)
+    parser.add_argument(
+        "--threshold", type=float, help="one threshold for all; by default each file's own predictions"
+    )
     return parser
 
 
@@ -31,7 +33,7 @@ def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray
     Args:
         name: Parquet of scores, and after a colon the column of one fold, whose decisions are not known.
         ids: of the labelled records.
-        threshold: cut for the decisions in place of the file's own.
+        threshold: for the decisions, in place of the file's own.
 
     Returns:
         Scores, shape (n,); decisions, bool, shape (n,), or None.

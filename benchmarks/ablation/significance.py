@@ -1,4 +1,4 @@
-"""The outcome of a study: mean and deviation over seeds, paired intervals against the baseline, table and picture."""
+"""Report a study: mean and deviation over seeds, paired intervals against the baseline, table and picture."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ TITLES = {"auc": "AUC", "macro_f1": "macro-F1", "f1": "F1"}
 def measure(study, output: Path, folder_of, finished) -> dict:
     """Measure all finished rows on the study's labelled file.
 
-    Cuts come from each run's own out-of-fold scores: `macro_f1` is taken at the cut for macro-F1, `f1` at the one for
-    F1; a row whose `evaluate` names a number as threshold has both there. Rows whose seeds are not all finished are
-    left out.
+    Thresholds come from each run's own out-of-fold scores: `macro_f1` is taken at the threshold for macro-F1, `f1` at
+    the one for F1. Where the `evaluate` of a row names a number as threshold, both are taken there. Rows whose seeds
+    are not all finished are left out.
 
     Args:
         study: what was trained.
@@ -63,17 +63,17 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
     """Return each figure of each seed: on all rows, then on each draw, shape (seeds, 1 + draws)."""
     found = {name: [] for name in FIGURES}
     for folder in folders:
-        cuts = _cuts(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
+        thresholds = _thresholds(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
         scores = scores_of(folder, ids)
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
         found["auc"].append(intervals.auc(labels, scores, all_times))
-        found["macro_f1"].append(intervals.macro_f1(labels, scores >= cuts["macro_f1"], all_times))
-        found["f1"].append(intervals.f1(labels, scores >= cuts["f1"], all_times))
+        found["macro_f1"].append(intervals.macro_f1(labels, scores >= thresholds["macro_f1"], all_times))
+        found["f1"].append(intervals.f1(labels, scores >= thresholds["f1"], all_times))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _cuts(row, chosen: dict[str, float]) -> dict[str, float]:
-    """Return the cuts for F1 and macro-F1; shares of votes are cut at one half."""
+def _thresholds(row, chosen: dict[str, float]) -> dict[str, float]:
+    """Return the thresholds for F1 and macro-F1; shares of votes have the threshold one half."""
     if row.evaluate.get("vote", "mean") != "mean":
         return {"f1": 0.5, "macro_f1": 0.5}
     fixed = row.evaluate.get("threshold")
@@ -102,8 +102,8 @@ def to_markdown(study, found: dict) -> str:
             value = figures[name]
             cells += [f"{value['mean']:.4f} ± {value['deviation']:.4f}"]
             sure = "**" if value["low"] > 0 or value["high"] < 0 else ""
-            told = f"{sure}{value['difference']:+.4f}{sure} [{value['low']:+.4f}, {value['high']:+.4f}]"
-            cells += ["" if row == study.baseline else told]
+            text = f"{sure}{value['difference']:+.4f}{sure} [{value['low']:+.4f}, {value['high']:+.4f}]"
+            cells += ["" if row == study.baseline else text]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ class Row:
         name: as it stands in the table.
         train: arguments of train_relevance.py that differ from the study's; `train_file`, of the data folder.
         prepare: options of dataset_scripts/prepare.py for the training file; None where it is taken as it is.
-        evaluate: options of `relevance predict`; `threshold`: a number in place of the cuts chosen out of fold.
+        evaluate: options of `relevance predict`; `threshold`: a number in place of the thresholds chosen out of fold.
         trained: name of the row whose runs it judges; its own, or that of `same_as`.
     """
 
@@ -164,8 +164,14 @@ def _row(path: str, data: str, name: str, content: dict) -> Row:
     train, evaluate = content.get("train", {}), content.get("evaluate", {})
     if "train_file" in train:
         train = train | {"train_file": ",".join(str(_file(data, one)) for one in train["train_file"].split(","))}
-    cut = evaluate.get("threshold", 0.5)
-    _require(path, isinstance(cut, float) and 0 < cut < 1, f"rows.{name}.evaluate.threshold", cut, "0 < number < 1")
+    threshold = evaluate.get("threshold", 0.5)
+    _require(
+        path,
+        isinstance(threshold, float) and 0 < threshold < 1,
+        f"rows.{name}.evaluate.threshold",
+        threshold,
+        "0 < number < 1",
+    )
     return Row(name, train, content.get("prepare"), evaluate, content.get("same_as", name))
 
 

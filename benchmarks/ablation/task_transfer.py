@@ -3,8 +3,8 @@
 python benchmarks/ablation/task_transfer.py RUN... --files dev_QC.txt dev_QI.txt
 
 The matrix shows what a model learns from one task for the other, and whether one model of both is worth two. AUC needs
-no cut; macro-F1 is taken at the run's own cut, which for a task it was not trained on is that of the other task, and
-beside it at the best cut of these rows (optimistic).
+no threshold. macro-F1 is taken at the run's own threshold, which for a task it was not trained on is that of the other
+task, and beside it at the best threshold of these rows (optimistic).
 """
 
 import copy
@@ -26,14 +26,14 @@ from product_relevance.training.trainer import evaluation_rows
 from product_relevance.utils.options import Parser
 from product_relevance.utils.tasks import names
 
-FIGURES = {"auc": "AUC", "macro_f1": "macro-F1", "best_macro_f1": "(best cut)"}
+FIGURES = {"auc": "AUC", "macro_f1": "macro-F1", "best_macro_f1": "(best threshold)"}
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="run folders or Hub ids")
-    parser.add_argument("--files", nargs="+", required=True, help="labelled records, a file a task")
+    parser.add_argument("--files", nargs="+", required=True, help="labelled records, one file per task")
     parser.add_argument("--rows", type=int, default=10**9, help="about so many of each file, whole queries at a time")
     parser.add_argument("--device", help="cpu, cuda (default: a GPU when there is one)")
     parser.add_argument("--keep", metavar="NAME", help="write benchmarks/results/NAME.json")

@@ -64,7 +64,7 @@ def of_onnxruntime(path: Path) -> Callable:
 
 
 def of_openvino(path: Path, dtype: str) -> Callable:
-    """Return the same by OpenVINO; it must be told to compute in float32 where the CPU has bfloat16."""
+    """Return the same by OpenVINO; float32 must be asked for where the CPU has bfloat16."""
     import openvino
 
     hints = {"INFERENCE_PRECISION_HINT": dtype, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -118,17 +118,17 @@ def measure(args) -> dict:
                 scores[way], *seconds = scored(forward, batches, len(ids))
                 taken.setdefault(way, []).append(seconds)
     first, results = scores["torch float32"], []
-    cut = float(np.median(first))
+    threshold = float(np.median(first))
     for way, found in scores.items():
         seconds, cpu = (median(column) for column in zip(*taken[way], strict=True))
         moved = np.abs(found - first)
         line = {"way": way, "pairs_per_second": len(ids) / seconds, "cpu_seconds": cpu}
         line |= {"max_difference": float(moved.max()), "mean_difference": float(moved.mean())}
-        line |= {"changed": float(((found >= cut) != (first >= cut)).mean())}
-        told = metrics.scores_report(labels, found, cut)
-        results.append(line | {name: told[name] for name in ("f1", "auc")})
+        line |= {"changed": float(((found >= threshold) != (first >= threshold)).mean())}
+        report = metrics.scores_report(labels, found, threshold)
+        results.append(line | {name: report[name] for name in ("f1", "auc")})
     about = {"benchmark": "bench_backends", "model": Path(args.run).name, "threads": torch.get_num_threads()}
-    return about | {"rows": len(ids), "tokens": sum(map(len, ids)), "cut": cut, "results": results}
+    return about | {"rows": len(ids), "tokens": sum(map(len, ids)), "cut": threshold, "results": results}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -74,7 +74,7 @@ def clean(path: Path, task: str) -> Work:
     from product_relevance.text import cleaning
 
     frame = read(path, task)
-    return lambda: columns.add_columns(frame, [("clean", cleaning.clean, {"lowercase": False})])
+    return lambda: columns.add_columns(frame, [("clean", cleaning.clean_columns, {"lowercase": False})])
 
 
 def identify(path: Path, task: str) -> Work:
@@ -104,7 +104,7 @@ def negatives(path: Path, task: str) -> Work:
 
 
 def tokenise(path: Path, task: str) -> Work:
-    """Tokenise the pairs with the tokenizer of the embedded e5-small, XLM-R's with 250,002 pieces."""
+    """Tokenise the pairs with the tokenizer of the embedded e5-small, XLM-R's with 250,002 tokens."""
     from product_relevance.models.modeling import load_tokenizer
     from product_relevance.models.pair_encoder import encode_pairs
 

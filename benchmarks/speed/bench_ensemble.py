@@ -2,7 +2,8 @@
 
 python benchmarks/speed/bench_ensemble.py RUN FILE
 
-All are held against the mean of the folds' probabilities, a pass a fold; decisions are at each way's own stored cut.
+All are compared with the mean of the folds' probabilities, one pass per fold. Decisions are at the threshold that is
+stored for each way.
 """
 
 import json
@@ -98,7 +99,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
         logits = ensemble.model(**batch, adapter_names=folds * len(rows)).logits.float()
         return logits.view(len(rows), len(folds), 2)
 
-    budget = limits(device.type)[0] // len(folds)  # as many tokens a forward as the other ways have
+    budget = limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
     logits = over_batches(forward, ids, (len(folds), 2), device.type, max_tokens=budget)
     return metrics.probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 

@@ -33,7 +33,7 @@ def make_parser() -> Parser:
     parser.add_argument("--pairs", type=int, nargs="+", default=[1000], help="sizes, for a growth curve several")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3, help="rounds over the sides; medians are shown (default 3)")
-    parser.add_argument("--max_length", type=int, default=128, help="tokens a pair, of a base (a run has its own)")
+    parser.add_argument("--max_length", type=int, default=128, help="tokens per pair, of a base (a run has its own)")
     parser.add_argument("--device", help="cpu, cuda (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
     parser.add_argument("--keep", metavar="NAME", help="write benchmarks/results/NAME.json")

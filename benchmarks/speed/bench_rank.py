@@ -1,4 +1,4 @@
-"""Measure scoring of many targets a query, prefixes shared or not.
+"""Measure the scoring of many targets per query, with shared prefixes and without.
 
 python benchmarks/speed/bench_rank.py --targets 64
 """

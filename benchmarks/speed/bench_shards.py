@@ -35,7 +35,7 @@ def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--shard_rows", type=int, default=20_000, help="rows a shard")
+    parser.add_argument("--shard_rows", type=int, default=20_000, help="rows per shard")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")

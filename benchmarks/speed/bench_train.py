@@ -104,7 +104,7 @@ def load(arguments, pairs: int, device: str, dtype: str):
 
 
 def in_bfloat16(model) -> bool:
-    """Tell whether the model computes in bfloat16: on a GPU, and where its base is."""
+    """Return whether the model computes in bfloat16: on a GPU, and where its base is."""
     base = model.get_input_embeddings().weight
     return base.device.type == "cuda" or base.dtype == torch.bfloat16
 
@@ -147,7 +147,7 @@ def train(way: Way, model, ids: list[list[int]], pad_id: int, budget: int, check
     """Train one epoch over the rows; seconds, CPU seconds, tokens, peak of memory in MiB and the mean loss."""
     device = str(next(model.parameters()).device)
     data = PairDataset(ids, [i % 2 for i in range(len(ids))])
-    gc.collect()  # an earlier trainer lies in a circle of references, with its optimiser
+    gc.collect()  # the trainer before lies in a circle of references, with its optimiser
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(way, model, data, pad_id, folder, budget, checkpointing)
         before = reset_peak(device)
@@ -212,8 +212,8 @@ def require_agreement(rows: list[dict], tokens: int, tolerance: float) -> None:
     losses = [row["loss"] for row in rows]
     other = [row for row in rows if row["real"] > tokens or (row["real"] < tokens and not WAYS[row["way"]].shared)]
     if other or max(losses) - min(losses) > tolerance:
-        told = ", ".join(f"{row['way']}: {row['real']} tokens, loss {row['loss']}" for row in rows)
-        raise ValueError(f"{told}; expected {tokens} tokens and losses within {tolerance}")
+        found = ", ".join(f"{row['way']}: {row['real']} tokens, loss {row['loss']}" for row in rows)
+        raise ValueError(f"{found}; expected {tokens} tokens and losses within {tolerance}")
 
 
 def run(arguments) -> dict:

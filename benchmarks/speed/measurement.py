@@ -21,7 +21,7 @@ SIZES = {"cpu": 1024, "cuda": 8192}  # rows and columns of the square matmul: la
 
 
 def keep(name: str, figures: dict, folder: str | os.PathLike = RESULTS) -> Path:
-    """Write figures with their environment to `<folder>/<name>.json`, whole or not at all; an earlier one is replaced.
+    """Write figures with their environment to `<folder>/<name>.json`, whole or not at all; an old file is replaced.
 
     Args:
         name: Of the result, as predict-e5-small-cpu.
@@ -62,7 +62,7 @@ def report(run: Callable[..., dict], arguments, names: Sequence[str], columns: S
     Args:
         run: From the arguments to the figures, with the rows in `results`; a ValueError ends with one line.
         arguments: Of the command line, with `keep`.
-        names: Keys that tell a row, the first one a text.
+        names: Keys that name a row, the first one a text.
         columns: Keys of its figures.
     """
     try:
@@ -72,15 +72,15 @@ def report(run: Callable[..., dict], arguments, names: Sequence[str], columns: S
     first, *others = names
     print(f"{first:<14}" + "".join(f"{name:>9}" for name in others) + "".join(f"{name:>19}" for name in columns))
     for row in figures["results"]:
-        told = f"{row[first]:<14}" + "".join(f"{row[name]:>9,}" for name in others)
-        print(told + "".join(f"{row[name]:>19,.6g}" for name in columns))
+        line = f"{row[first]:<14}" + "".join(f"{row[name]:>9,}" for name in others)
+        print(line + "".join(f"{row[name]:>19,.6g}" for name in columns))
     if arguments.keep:
         print(f"kept in {keep(arguments.keep, figures).relative_to(ROOT)}")
     print(json.dumps(figures))
 
 
 def environment() -> dict:
-    """Return commit (None outside git; `changed` tells of edits since), device, cores, versions and UTC date."""
+    """Return commit (None outside git; `changed` if files were edited since), device, cores, versions and UTC date."""
     packages = {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}
     commit = _git("rev-parse", "HEAD")
     return {
@@ -107,7 +107,7 @@ def device_name() -> str:
 def largest_difference(dtype: str) -> float:
     """Return how far the probabilities of two ways to compute the same model may lie apart.
 
-    Beyond float32 two batchings of 48 layers of random weights differ by up to .03 in 400 pairs, and by more in more;
+    Beyond float32 two batchings of 48 layers of random weights differ by up to 0.03 in 400 pairs, and by more in more;
     a wrong mask or cache shows in float32 too.
     """
     return canaries.EXACT if dtype == "float32" else 0.1

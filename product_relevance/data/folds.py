@@ -12,7 +12,7 @@ from product_relevance.data.arguments import GROUPINGS
 from product_relevance.text.cleaning import clean_path, normalise
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.text.path_format import form_of
-from product_relevance.text.taxonomy import prefix
+from product_relevance.text.taxonomy import path_prefix
 
 
 def assign_folds(
@@ -135,7 +135,7 @@ def digests(texts: Iterable[str]) -> np.ndarray:
 def prefix_groups(frame: pd.DataFrame, levels: int = 2) -> np.ndarray:
     """Name each row's prefix group: the normalised first levels of its category path."""
     form = form_of(frame)
-    return _mapped(frame["target"], lambda path: normalise(prefix(clean_path(path), levels, form=form)))
+    return _mapped(frame["target"], lambda path: normalise(path_prefix(clean_path(path), levels, form=form)))
 
 
 def _check_grouping(frame: pd.DataFrame, group_by: str) -> None:

@@ -99,7 +99,7 @@ def add_all(
     source = dict(frame.attrs)
     # Shards of a large source are read once: kept columns would only fill the disk.
     cache = None if frame.attrs.get("read_once") else cache_folder() / "columns"
-    frame = columns.add_columns(frame, [("clean", cleaning.clean, {"lowercase": lowercase})], cache)
+    frame = columns.add_columns(frame, [("clean", cleaning.clean_columns, {"lowercase": lowercase})], cache)
     frame = translation.add_translation(frame, translations, max_missing)
     frame = columns.add_columns(frame, [("language", languages.fix_language, {"method": language_fix})], cache)
     frame.attrs = source
@@ -215,7 +215,7 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(value): int(n) for value, n in values.value_counts().sort_index().items()}
 
 
-def describe(frame: pd.DataFrame) -> str:
+def describe_records(frame: pd.DataFrame) -> str:
     """Return a line on what was read: rows, share of positives, languages, corrected rows, speed."""
     counts = frame["language"].value_counts()
     moved = int((frame["language"] != frame["given_language"]).sum())

@@ -11,7 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from product_relevance.data.sources.defects import EMPTY, FATAL, Defect, RecordError, fail, show, write_rejects
+from product_relevance.data.sources.defects import (
+    EMPTY,
+    FATAL,
+    Defect,
+    RecordError,
+    raise_defects,
+    show,
+    write_rejects,
+)
 from product_relevance.data.sources.readers import read_table
 from product_relevance.data.sources.tables import ABSENT, RawTable, Source
 from product_relevance.data.sources.validation import (
@@ -119,7 +127,7 @@ def _require_rows(table: RawTable) -> None:
     if table.lines:
         return
     if table.defects:
-        fail(table.name, table.defects, "No line could be read as a record: is this the right file?")
+        raise_defects(table.name, table.defects, "No line could be read as a record: is this the right file?")
     raise RecordError(f"{table.name}: found no records, expected at least one; check that the file is complete")
 
 
@@ -170,13 +178,15 @@ def _settle(name: str, defects: list[Defect], role: str, on_bad_rows: str) -> No
     """Raise, or warn about the test rows whose defects the mode lets pass."""
     if role != "test":
         if defects and on_bad_rows == "error":
-            fail(name, defects, "Correct the source, or pass --on_bad_rows skip to leave these rows out.")
+            raise_defects(name, defects, "Correct the source, or pass --on_bad_rows skip to leave these rows out.")
         return
     if fatal := [defect for defect in defects if defect.reach == FATAL]:
-        fail(name, fatal, "A test row cannot be skipped, since a submission needs every id: correct the source.")
+        raise_defects(
+            name, fatal, "A test row cannot be skipped, since a submission needs every id: correct the source."
+        )
     worse = [defect for defect in defects if defect.reach != EMPTY]
     if worse and on_bad_rows == "error":
-        fail(name, worse, "Correct the source, or pass --on_bad_rows skip to predict with what is left.")
+        raise_defects(name, worse, "Correct the source, or pass --on_bad_rows skip to predict with what is left.")
     if defects:
         count = len({defect.row for defect in defects})
         logger.warning("%s: %s test rows have a defect and are kept", name, f"{count:,}")

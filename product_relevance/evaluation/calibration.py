@@ -50,7 +50,7 @@ def fit(method: str, labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     return {"method": method} | (_steps(labels, scores) if method == "isotonic" else {})
 
 
-def apply(calibration: dict[str, Any], scores: ArrayLike) -> np.ndarray:
+def apply_calibration(calibration: dict[str, Any], scores: ArrayLike) -> np.ndarray:
     """Turn scores into calibrated probabilities.
 
     Args:
@@ -73,11 +73,11 @@ def apply(calibration: dict[str, Any], scores: ArrayLike) -> np.ndarray:
 def inverse(calibration: dict[str, Any], probability: float) -> float:
     """Return the lowest score whose calibrated probability reaches a value; 1 where none does."""
     low, high = 0.0, 1.0
-    if apply(calibration, [low])[0] >= probability:
+    if apply_calibration(calibration, [low])[0] >= probability:
         return low
     for _ in range(60):  # halving; 2**-60 is below the distance of neighbouring floats around .5
         middle = (low + high) / 2
-        reached = apply(calibration, [middle])[0] >= probability
+        reached = apply_calibration(calibration, [middle])[0] >= probability
         low, high = (low, middle) if reached else (middle, high)
     return high
 

@@ -88,7 +88,7 @@ class DecisionRule:
 
     def calibrate(self, scores: ArrayLike) -> np.ndarray:
         """Return the calibrated probabilities of scores, shape (n,), in the same order."""
-        return calibration.apply(self.calibration, stretched(self.spread, scores))
+        return calibration.apply_calibration(self.calibration, stretched(self.spread, scores))
 
 
 def stretched(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray:

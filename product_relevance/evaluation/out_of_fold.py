@@ -68,7 +68,7 @@ def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
     return part if part is not None and len(part) else None
 
 
-def outcome(shared: dict, oof: pd.DataFrame | None) -> dict:
+def choose_thresholds(shared: dict, oof: pd.DataFrame | None) -> dict:
     """Choose the thresholds of a run and measure it at them.
 
     Args:
@@ -82,7 +82,7 @@ def outcome(shared: dict, oof: pd.DataFrame | None) -> dict:
         found = {}
         for task in names(BOTH):
             alone = shared | {"task": task, "data": shared["data"]["tasks"][task]}
-            found[task] = outcome(alone, rows_of(oof, task))
+            found[task] = choose_thresholds(alone, rows_of(oof, task))
         return {key: {task: part[key] for task, part in found.items()} for key in BY_TASK}
     if oof is None:
         return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
@@ -143,6 +143,6 @@ def finish(folder: str, shared: dict) -> str:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
     else:
         oof.to_parquet(Path(folder) / "oof.parquet", index=False)
-    content |= outcome(shared, oof)
+    content |= choose_thresholds(shared, oof)
     run_folder.write_json(Path(folder) / "run.json", content)
     return write_reports(folder, content, oof, {f["name"]: f["history"] for f in folds})

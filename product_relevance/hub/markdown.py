@@ -1,4 +1,4 @@
-"""Text for Markdown: a run's strings come from files that others may write, so they are shown and never obeyed."""
+"""Escape text for Markdown, because the strings of a run may come from files that others wrote."""
 
 import re
 import unicodedata

@@ -156,7 +156,7 @@ def _collect(api, staged: list, collection: str, private: bool) -> None:
         api.add_collection_item(slug, *place, exists_ok=True)
 
 
-def plan(staged: Iterable, *, private=False, gated=None, tag=None, collection=None) -> str:
+def describe_plan(staged: Iterable, *, private=False, gated=None, tag=None, collection=None) -> str:
     """Return what `publish` would make, as a tree with sizes; reads local files only."""
     *others, ensemble = sorted(staged, key=lambda part: part.role == "ensemble")
     kind = ("private" if private else "public") + (f", gated ({gated})" if gated else "")

@@ -1,4 +1,4 @@
-"""Stage a run for the Hub: local folders that hold exactly the files of the repositories to come."""
+"""Stage a run for the Hub: write local folders with exactly the files of each repository."""
 
 import re
 import shutil

@@ -1,1 +1,1 @@
-"""The recipe of a data set and its steps."""
+"""Prepare data sets by recipes: translation, augmentation, label corrections and exploration."""

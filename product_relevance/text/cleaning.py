@@ -79,7 +79,7 @@ def clean_path(path: str, lowercase: bool = False) -> str:
     return ",".join(_clean_level(level, lowercase) for level in LEVEL_BREAK.split(path))
 
 
-def clean(batch: dict, lowercase: bool = False) -> dict:
+def clean_columns(batch: dict, lowercase: bool = False) -> dict:
     """Map function: add the columns `query` and `clean_target`; the originals stay as they are.
 
     Args:

@@ -234,7 +234,7 @@ def join_path(levels: Iterable[str], form: PathForm = PLAIN) -> str:
     return form.join(levels)
 
 
-def prefix(path: str, n: int, known: Taxonomy | None = None, form: PathForm | None = None) -> str:
+def path_prefix(path: str, n: int, known: Taxonomy | None = None, form: PathForm | None = None) -> str:
     """Return the first n levels of a path; the whole path where it has fewer."""
     if n < 1:
         raise ValueError(f"prefix: found {n} levels, expected at least 1")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from product_relevance.data.columns import add_columns, fingerprint
-from product_relevance.text.cleaning import clean
+from product_relevance.text.cleaning import clean_columns
 
 CALLS = []
 
@@ -29,7 +29,7 @@ def measure(batch, unit=1):
     return {"length": [len(text) * unit for text in batch["origin_query"]], "seen": labels}
 
 
-STEPS = [("clean", clean, {"lowercase": True}), ("measure", measure, {"unit": 2})]
+STEPS = [("clean", clean_columns, {"lowercase": True}), ("measure", measure, {"unit": 2})]
 
 
 def test_columns_are_added_and_the_rest_stays():

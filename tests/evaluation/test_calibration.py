@@ -30,7 +30,7 @@ def made(rows: int, sharper: float, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 def test_order_is_never_inverted_and_distinct_scores_stay_distinct(rows, method, scores):
     fitted = calibration.fit(method, *zip(*rows, strict=True))
     ordered = np.sort(np.array(scores))
-    found = calibration.apply(fitted, ordered)
+    found = calibration.apply_calibration(fitted, ordered)
     assert found.min() >= 0 and found.max() <= 1
     assert (np.diff(found) >= -1e-15).all()
     # every pair, not neighbours only: a chain of close scores may be as long as one likes
@@ -42,7 +42,7 @@ def test_order_is_never_inverted_and_distinct_scores_stay_distinct(rows, method,
 def test_auc_is_the_same_before_and_after(method):
     labels, scores, _ = made(2000, 2.0)
     fitted = calibration.fit(method, *made(500, 2.0, seed=1)[:2])
-    assert roc_auc_score(labels, calibration.apply(fitted, scores)) == roc_auc_score(labels, scores)
+    assert roc_auc_score(labels, calibration.apply_calibration(fitted, scores)) == roc_auc_score(labels, scores)
 
 
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 2.5])
@@ -52,7 +52,7 @@ def test_temperature_finds_by_how_much_logits_are_too_sharp(sharper):
 
 
 def test_temperature_divides_the_logit():
-    found = calibration.apply({"method": "temperature", "temperature": 2.0}, [0.9])
+    found = calibration.apply_calibration({"method": "temperature", "temperature": 2.0}, [0.9])
     assert found[0] == pytest.approx(expit(np.log(9) / 2), abs=calibration.KEPT)
 
 
@@ -60,14 +60,14 @@ def test_temperature_divides_the_logit():
 def test_new_rows_are_better_calibrated_than_before(method):
     fitted = calibration.fit(method, *made(5000, 2.5)[:2])
     labels, scores, true = made(5000, 2.5, seed=1)
-    found = calibration.apply(fitted, scores)
+    found = calibration.apply_calibration(fitted, scores)
     assert reliability(labels, found)["ece"] < 0.4 * reliability(labels, scores)["ece"]
     assert np.abs(found - true).mean() < 0.3 * np.abs(scores - true).mean()
 
 
 def test_isotonic_gives_no_probability_of_0_or_1_even_to_scores_that_divide_the_labels():
     labels, scores = np.repeat([0, 1], 20), np.linspace(0.1, 0.9, 40)
-    found = calibration.apply(calibration.fit("isotonic", labels, scores), [0.0, 0.1, 0.9, 1.0])
+    found = calibration.apply_calibration(calibration.fit("isotonic", labels, scores), [0.0, 0.1, 0.9, 1.0])
     assert found.min() > 0.01 and found.max() < 0.99
 
 
@@ -76,10 +76,10 @@ def test_isotonic_gives_no_probability_of_0_or_1_even_to_scores_that_divide_the_
 def test_inverse_is_the_lowest_score_that_reaches_the_probability(rows, method, probability):
     fitted = calibration.fit(method, *zip(*rows, strict=True))
     score = calibration.inverse(fitted, probability)
-    below, reached = calibration.apply(fitted, [max(score - 1e-7, 0), 1.0])
+    below, reached = calibration.apply_calibration(fitted, [max(score - 1e-7, 0), 1.0])
     assert 0 <= score <= 1
     if reached >= probability:
-        assert calibration.apply(fitted, [score])[0] >= probability
+        assert calibration.apply_calibration(fitted, [score])[0] >= probability
     assert score < 1e-7 or below <= probability
 
 

@@ -81,7 +81,7 @@ def test_calibration_leaves_searched_cuts_and_takes_the_expected_one_back_to_the
     found = thresholds.fit_decision(labels, scores, codes, method)
     assert found["thresholds"]["f1"] == best_threshold(labels, scores)[0]
     half = expected_f1_threshold(best_threshold(labels, scores)[1])
-    probabilities = calibration.apply(found["calibration"], scores)
+    probabilities = calibration.apply_calibration(found["calibration"], scores)
     called = scores >= found["thresholds"]["expected_f1"]
     assert (called == (probabilities >= half)).mean() > 0.999
 

@@ -215,7 +215,7 @@ def test_a_collection_holds_each_repository_once(hub, base, parts):
 
 
 def test_the_plan_names_every_file_and_asks_nothing_of_the_hub(hub, base, parts):
-    told = publishing.plan(parts, private=True, gated="auto", tag="v1", collection="Shop")
+    told = publishing.describe_plan(parts, private=True, gated="auto", tag="v1", collection="Shop")
     assert hub.requests == []
     for text in ("private, gated (auto)", "adapter_model.safetensors", "3 repositories, 3 commits", "tag v1", "Shop"):
         assert text in told

@@ -33,7 +33,8 @@ def light(tmp_path_factory):
     pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
     labels = dict(zip(frame["id"], frame["label"], strict=True))
     made = [
-        corrections.make(i, kind, labels[i], "a", 0.5) for i, kind in ((1, "flip"), (2, "drop"), (5, "down_weight"))
+        corrections.make_decision(i, kind, labels[i], "a", 0.5)
+        for i, kind in ((1, "flip"), (2, "drop"), (5, "down_weight"))
     ]
     corrections.append(folder / "decisions.jsonl", made)
     table = {"engine": "table", "model": str(folder / "table.csv"), "share": 0.5}

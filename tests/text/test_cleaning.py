@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from product_relevance.text.cleaning import clean, clean_path, clean_text, normalise
+from product_relevance.text.cleaning import clean_columns, clean_path, clean_text, normalise
 from product_relevance.text.taxonomy import split_path
 
 DEBRIS = st.lists(
@@ -98,7 +98,7 @@ def test_a_full_width_comma_inside_a_level_makes_no_new_level():
 
 def test_the_originals_stay_beside_the_clean_columns():
     batch = {"task": ["QC", "QI"], "origin_query": ["%Bag ", None], "target": ["A,b, c", "*Big* cup"]}
-    assert clean(batch, lowercase=True) == {"query": ["bag", ""], "clean_target": ["a,b, c", "big* cup"]}
+    assert clean_columns(batch, lowercase=True) == {"query": ["bag", ""], "clean_target": ["a,b, c", "big* cup"]}
     assert batch["origin_query"] == ["%Bag ", None]
 
 

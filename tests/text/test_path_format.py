@@ -13,7 +13,7 @@ from product_relevance.data.leakage import check_leakage
 from product_relevance.preparation.augmentation.negative_candidates import Catalogue
 from product_relevance.preparation.exploration import statistics
 from product_relevance.text.path_format import KNOWN_NAMES, find_form, flat_paths, form_of, learn_names, use_form
-from product_relevance.text.taxonomy import PLAIN, PathForm, Taxonomy, prefix, render_path, split_path
+from product_relevance.text.taxonomy import PLAIN, PathForm, Taxonomy, path_prefix, render_path, split_path
 from product_relevance.text.templates import Template
 from product_relevance.training import path_truncation
 
@@ -195,7 +195,7 @@ def test_the_second_rendering_is_looked_up_with_names_that_hold_a_comma(text):
 
 
 def test_prefixes_are_written_as_the_form_says():
-    assert prefix("a>b>c", 2, form=PathForm(">")) == "a > b"
+    assert path_prefix("a>b>c", 2, form=PathForm(">")) == "a > b"
 
 
 def test_a_run_keeps_the_form_and_an_older_one_splits_as_it_did(tmp_path):

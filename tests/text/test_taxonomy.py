@@ -2,7 +2,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from product_relevance.text.taxonomy import Taxonomy, join_path, prefix, render_path, split_path
+from product_relevance.text.taxonomy import Taxonomy, join_path, path_prefix, render_path, split_path
 
 PATHS = ["food,grocery,flour, baking and cooking,dry ingredients", "food,grocery,tea", "home,lamps", "toys"]
 LEVEL = st.text("ab ,&", min_size=1, max_size=6).filter(lambda s: s == s.strip(", ") and len(split_path(s)) == 1)
@@ -71,9 +71,9 @@ def test_paths_render_in_every_style(style, expected):
 
 
 def test_prefixes_stop_at_the_end_and_unknown_styles_are_told():
-    assert [prefix("a,b,c", n) for n in (1, 2, 9)] == ["a", "a,b", "a,b,c"]
+    assert [path_prefix("a,b,c", n) for n in (1, 2, 9)] == ["a", "a,b", "a,b,c"]
     with pytest.raises(ValueError, match="at least 1"):
-        prefix("a", 0)
+        path_prefix("a", 0)
     with pytest.raises(ValueError, match="found 'tree', expected one of raw"):
         render_path("a", "tree")
 

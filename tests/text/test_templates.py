@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from product_relevance.text.cleaning import clean
+from product_relevance.text.cleaning import clean_columns
 from product_relevance.text.templates import Template, first_text, second_text
 
 QUERIES, ENGLISH = ['%Bolso  rojo"', "Red Bag", "neu"], ["red bag", "red bag", None]
@@ -28,7 +28,7 @@ def test_without_translations_both_is_the_original():
 
 def test_the_map_functions_and_the_template_give_the_same_texts():
     batch = {"task": ["QC"] * 3, "origin_query": QUERIES, "target": PATHS, "language": ["es", "en", "de"]}
-    batch |= clean(batch, lowercase=True) | {"translated_query": ENGLISH}
+    batch |= clean_columns(batch, lowercase=True) | {"translated_query": ENGLISH}
     template = Template(input_style="both", language_tag=True, path_style="markers", lowercase=True)
     texts = (first_text(batch, "both", True)["text"], second_text(batch, "markers")["text_pair"])
     assert template.render(QUERIES, PATHS, batch["language"], ENGLISH) == texts

@@ -75,7 +75,7 @@ def show(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
-def fail(name: str, defects: Sequence[Defect], way_out: str) -> None:
+def raise_defects(name: str, defects: Sequence[Defect], way_out: str) -> None:
     """Raise one error for many defects.
 
     Args:

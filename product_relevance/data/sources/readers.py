@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from product_relevance.data.sources.defects import FATAL, Defect, RecordError, fail, show
+from product_relevance.data.sources.defects import FATAL, Defect, RecordError, raise_defects, show
 from product_relevance.data.sources.delimited import read_delimited
 from product_relevance.data.sources.tables import RawTable, Source, raw_lines, require_kind_of_name, usable_name
 from product_relevance.utils.files import json_line, sha256_of
@@ -75,7 +75,7 @@ def read_columns(path: str | os.PathLike) -> dict[str, list[Any]]:
     """
     table = read_table(path)
     if table.defects:
-        fail(table.name, table.defects, "Correct the table: what such a line says is lost.")
+        raise_defects(table.name, table.defects, "Correct the table: what such a line says is lost.")
     return table.columns
 
 

@@ -132,7 +132,7 @@ class Positives:
         return np.bincount(places[places >= 0], minlength=len(self.catalogue))
 
     def same_fold(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which targets each positive may get: all, or where folds keep prefixes apart those of its own fold.
+        """Return which targets each positive may get: all, or where folds keep prefixes apart those of its own fold.
 
         Returns:
             (boolean (folds, targets), the row of it that holds for each positive)

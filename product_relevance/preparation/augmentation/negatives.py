@@ -43,8 +43,8 @@ def mine_hard_negatives(
     an ancestor or descendant of one of its positives; and the nearest targets, which most often are relevant too,
     are kept out by the band, the margin and the veto.
 
-    e5 squeezes the cosines of short texts together. Medians over real rows, QC / QI: positives .816 / .871, labelled
-    negatives .805 / .845, random targets .786 / .790, the nearest target .846 / .882.
+    e5 squeezes the cosines of short texts together. Medians over real rows, QC / QI: positives 0.816 / 0.871, labelled
+    negatives 0.805 / 0.845, random targets 0.786 / 0.790, the nearest target 0.846 / 0.882.
 
     Args:
         frame: Records with `query`, `clean_target`, `label` and, where folds were assigned, `fold`.
@@ -113,7 +113,7 @@ def mine_easy_negatives(
     check_limits((max_similarity,), unit)
     positives = Positives(frame, plan or Plan())
     if encode is None and not positives.catalogue.is_paths:
-        raise ValueError("easy negatives of item titles (QI): found no encoder, expected one to tell which are far")
+        raise ValueError("easy negatives of item titles (QI): found no encoder, expected one to find which are far")
     similarity = _similarity_of(positives, encode) if encode else None
     limit = _limits(positives, encode, (max_similarity,), unit)[0] if encode else 1.0
     known, roots = positives.forbidden(relatives=False), positives.roots()
@@ -140,7 +140,7 @@ def mine_easy_negatives(
 
 
 def check_limits(limits: Sequence[float], unit: str) -> None:
-    """Refuse limits of similarity that are none, before anything is encoded.
+    """Raise ValueError if a limit of similarity is out of range, before anything is encoded.
 
     Args:
         limits: A band, or a single limit.

@@ -1,4 +1,4 @@
-"""Noisy variants of queries as people type them: slips on their keyboard, lost accents, cut and run-together words."""
+"""Noisy variants of queries as people type them: slips on their keyboard, lost accents, shortened and joined words."""
 
 import re
 import unicodedata
@@ -75,7 +75,7 @@ def add_noise(
 
 
 def check_options(rate: float, kinds: Sequence[str] | None = None) -> None:
-    """Refuse what `add_noise` cannot do.
+    """Raise ValueError for options that `add_noise` cannot use.
 
     Raises:
         ValueError: A rate or a kind that is none.
@@ -93,7 +93,7 @@ def vary(
 
     Args:
         query: Clean text.
-        language: Its code, which tells the keyboard.
+        language: Its code, which decides the keyboard.
         english: Its translation, for code-mixing.
         kinds: To draw from, among KINDS.
         seed: Of the draws.

@@ -137,7 +137,7 @@ def _write(folder: Path, keys: list[bytes], vectors: np.ndarray) -> None:
 
 def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple[Encoder, str]:
     tokenizer = modeling.load_tokenizer(name)
-    # The classifier's loader refuses partly random weights; its head is not used.
+    # The classifier's loader raises an error for partly random weights; its head is not used.
     model = modeling.load_classifier(name, tokenizer, pooling="mean").model.to(device).eval()
 
     def encode(texts: Sequence[str], side: str) -> np.ndarray:

@@ -120,7 +120,7 @@ def add_back_translations(
 
 
 def check_options(text: str, shares: Mapping[str, float], cap: int | None) -> None:
-    """Refuse what `add_languages` and `add_back_translations` cannot do.
+    """Raise ValueError for options that `add_languages` and `add_back_translations` cannot use.
 
     Raises:
         ValueError: An option out of its range.

@@ -105,7 +105,7 @@ def overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.Pat
 def rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
     """Draw the share of queries that have 1, 2, 3, ... rows, one colour a file."""
     figure, (axes,) = _panels(1, width=8)
-    shares = {name: table.set_index("rows a query")["queries"] for name, table in tables.items()}
+    shares = {name: table.set_index("rows per query")["queries"] for name, table in tables.items()}
     _side_by_side(axes, {name: counts / max(counts.sum(), 1) for name, counts in shares.items()})
     axes.set(xlabel="rows of a query", ylabel="share of queries")
     axes.set_title("How many rows a query has", loc="left")
@@ -169,8 +169,8 @@ def noise(table: pd.DataFrame, path: str | os.PathLike) -> None:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
-        told = "0" if share == 0 else f"{share:.1%}"
-        axes.text(column, row, told, ha="center", va="center", color="white" if share > 0.55 else INK)
+        label = "0" if share == 0 else f"{share:.1%}"
+        axes.text(column, row, label, ha="center", va="center", color="white" if share > 0.55 else INK)
     axes.set_xticks(range(len(kinds)), [textwrap.fill(kind, 12) for kind in kinds])
     names = [f"{_name(code)}  {rows:,}" for code, rows in zip(table["language"], table["rows"], strict=True)]
     axes.set_yticks(range(len(table)), names)

@@ -86,8 +86,8 @@ def _languages(frames: Frames) -> Section:
     tables = {name: statistics.languages(frame) for name, frame in frames.items()}
     moved = {f"corrections in {name}": statistics.moves(frame) for name, frame in frames.items()}
     count = sum(int(table["rows"].sum()) for table in moved.values())
-    told = f"{count:,} rows are given as one language and are another by identification."
-    return Section("languages", told, {**tables, **_some(moved)}, lambda path: figures.languages(tables, path))
+    text = f"{count:,} rows are given as one language and are another by identification."
+    return Section("languages", text, {**tables, **_some(moved)}, lambda path: figures.languages(tables, path))
 
 
 def _labels(frames: Frames) -> Section:
@@ -100,67 +100,69 @@ def _labels(frames: Frames) -> Section:
 def _lengths(frames: Frames) -> Section:
     tables = {name: statistics.length_shares(frame) for name, frame in frames.items()}
     first = _first(frames)
-    told = f"Half of the queries have up to {first['query_characters'].median():.0f} characters, half of the targets "
-    told += f"up to {first['target_characters'].median():.0f} (first file)."
-    return Section("lengths", told, {}, lambda path: figures.lengths(tables, path))
+    text = f"Half of the queries have up to {first['query_characters'].median():.0f} characters, half of the targets "
+    text += f"up to {first['target_characters'].median():.0f} (first file)."
+    return Section("lengths", text, {}, lambda path: figures.lengths(tables, path))
 
 
 def _lengths_by_language(frames: Frames) -> Section:
     table = statistics.lengths(_first(frames))
-    told = "Characters of queries and targets in the first file, cleaned."
+    text = "Characters of queries and targets in the first file, cleaned."
     draw = lambda path: figures.lengths_by_language(table, path)  # noqa: E731
-    return Section("lengths by language", told, {"quantiles": table}, draw)
+    return Section("lengths by language", text, {"quantiles": table}, draw)
 
 
 def _words(frames: Frames) -> Section:
-    told = "The words in most distinct queries and targets. Words end at blanks and punctuation: Thai and Japanese "
-    told += "texts without blanks count as one word."
-    return Section("top words", told, {name: statistics.top_words(frame) for name, frame in frames.items()})
+    text = "The words in most distinct queries and targets. Words end at blanks and punctuation: Thai and Japanese "
+    text += "texts without blanks count as one word."
+    return Section("top words", text, {name: statistics.top_words(frame) for name, frame in frames.items()})
 
 
 def _overlap(frames: Frames) -> Section:
     frame = _first(frames)
     shares, table = statistics.overlap_shares(frame), statistics.overlaps(frame)
     means = frame["overlap"].groupby(statistics.labels_of(frame)).mean()
-    told = "Mean Jaccard overlap of the words of query and target (first file): "
-    told += ", ".join(f"{mean:.3f} where {statistics.LABELS[int(label)]}" for label, mean in means.items()) + "."
-    return Section("overlap of words", told, {"": table}, lambda path: figures.overlaps(shares, table, path))
+    text = "Mean Jaccard overlap of the words of query and target (first file): "
+    text += ", ".join(f"{mean:.3f} where {statistics.LABELS[int(label)]}" for label, mean in means.items()) + "."
+    return Section("overlap of words", text, {"": table}, lambda path: figures.overlaps(shares, table, path))
 
 
 def _rows_per_query(frames: Frames) -> Section:
     tables = {name: statistics.rows_per_query(frame) for name, frame in frames.items()}
     means = ", ".join(f"{table['rows'].sum() / table['queries'].sum():.2f} in {n}" for n, table in tables.items())
-    told = f"Rows a query: {means}. A query with both labels teaches what a target changes."
-    return Section("rows per query", told, tables, lambda path: figures.rows_per_query(tables, path))
+    text = f"Rows per query: {means}. A query with both labels teaches what a target changes."
+    return Section("rows per query", text, tables, lambda path: figures.rows_per_query(tables, path))
 
 
 def _contradictions(frames: Frames) -> Section:
     tables = _some({name: statistics.contradictions(frame) for name, frame in frames.items()})
-    told = f"Pairs with both labels, at most {statistics.EXAMPLES} a file." if tables else "No pair has both labels."
-    return Section("contradictory labels", told, tables)
+    text = f"Pairs with both labels, at most {statistics.EXAMPLES} per file." if tables else "No pair has both labels."
+    return Section("contradictory labels", text, tables)
 
 
 def _repeats(frames: Frames) -> Section:
     tables = _some({name: statistics.repeats(frame) for name, frame in frames.items()})
-    told = (
-        f"Pairs that occur more than once, at most {statistics.EXAMPLES} a file." if tables else "No pair is repeated."
+    text = (
+        f"Pairs that occur more than once, at most {statistics.EXAMPLES} per file."
+        if tables
+        else "No pair is repeated."
     )
-    return Section("duplicates", told, tables)
+    return Section("duplicates", text, tables)
 
 
 def _noise(frames: Frames) -> Section:
     tables = {name: statistics.noise(frame) for name, frame in frames.items()}
     first = next(iter(tables.values()))
-    told = f"Cleaning changes {first['query changed by cleaning'].iloc[0]:.1%} of the queries of the first file. "
+    text = f"Cleaning changes {first['query changed by cleaning'].iloc[0]:.1%} of the queries of the first file. "
     others = dict(list(tables.items())[1:])
-    return Section("noise", told, others, lambda path: figures.noise(first, path))
+    return Section("noise", text, others, lambda path: figures.noise(first, path))
 
 
 def _taxonomy(frames: Frames) -> Section:
     table, branches = statistics.taxonomy(_first(frames)), statistics.branches(_first(frames))
-    told = f"{table['paths that end here'].sum():,} paths on {len(table)} levels in the first file."
+    text = f"{table['paths that end here'].sum():,} paths on {len(table)} levels in the first file."
     tables = {"levels": table, f"first levels (at most {statistics.EXAMPLES})": branches}
-    return Section("taxonomy", told, tables, lambda path: figures.taxonomy(table, path))
+    return Section("taxonomy", text, tables, lambda path: figures.taxonomy(table, path))
 
 
 def _unseen(frames: Frames) -> Section:
@@ -168,21 +170,21 @@ def _unseen(frames: Frames) -> Section:
     found = {name: drift.unseen_paths(frames[first], frames[name]) for name in others}
     counts = {name: table for name, (table, _) in found.items()}
     examples = _some({f"paths of {name} that {first} has not": paths for name, (_, paths) in found.items()})
-    told = "complete: the path is known as a whole; partial: only its first levels are; none: not even the first."
-    return Section("unseen paths", told, {**counts, **examples}, lambda path: figures.unseen(counts, path))
+    text = "complete: the path is known as a whole; partial: only its first levels are; none: not even the first."
+    return Section("unseen paths", text, {**counts, **examples}, lambda path: figures.unseen(counts, path))
 
 
 def _drift(frames: Frames) -> Section:
     first, second, *_ = frames
     shared = "; ".join(f"{name}: {drift.overlap(frames[first], frames[name])}" for name in list(frames)[1:])
-    told = f"Queries of {first} in the other files: {shared}. A model trained on {first} is not tested by these rows. "
-    told += f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
-    told += "Kolmogorov-Smirnov statistic, the rest by the difference."
+    text = f"Queries of {first} in the other files: {shared}. A model trained on {first} is not tested by these rows. "
+    text += f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
+    text += "Kolmogorov-Smirnov statistic, the rest by the difference."
     languages = {name: drift.language_drift(frames[first], frames[name]) for name in list(frames)[1:]}
     tables = {f"{first} and {name}": drift.drift(frames[first], frames[name]) for name in languages}
     tables |= {f"languages of {first} and {name}": table for name, table in languages.items()}
     draw = lambda path: figures.drift(languages[second], (first, second), path)  # noqa: E731
-    return Section("drift", told, tables, draw)
+    return Section("drift", text, tables, draw)
 
 
 def _first(frames: Frames) -> pd.DataFrame:
@@ -234,8 +236,8 @@ def _cell(value: object, share: bool) -> str:
     if isinstance(value, Integral):
         return f'<td class="number">{value:,}</td>'
     if isinstance(value, Real):
-        told = "–" if value != value else f"{value:.1%}" if share else f"{value:,.2f}".rstrip("0").rstrip(".")
-        return f'<td class="number">{told}</td>'
+        text = "–" if value != value else f"{value:.1%}" if share else f"{value:,.2f}".rstrip("0").rstrip(".")
+        return f'<td class="number">{text}</td>'
     text = str(value)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
     return f'<td dir="auto">{html.escape(text)}</td>'

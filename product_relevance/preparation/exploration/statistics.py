@@ -65,7 +65,7 @@ def labels_of(frame: pd.DataFrame) -> pd.Series:
 
 
 def words(text: str) -> list[str]:
-    """Split a text into case-folded words at blanks and punctuation; Thai and Japanese stay in longer pieces."""
+    """Split a text into case-folded words at blanks and punctuation; Thai and Japanese stay in longer parts."""
     return [word for word in _BETWEEN_WORDS.split(text.casefold()) if word]
 
 
@@ -169,7 +169,7 @@ def rows_per_query(frame: pd.DataFrame) -> pd.DataFrame:
     for low, high, name in ROWS_A_QUERY:
         inside = (size >= low) & (size <= high)
         rows.append((name, int(inside.sum()), int(size[inside].sum()), int((inside & both).sum())))
-    return pd.DataFrame(rows, columns=["rows a query", "queries", "rows", "queries with both labels"])
+    return pd.DataFrame(rows, columns=["rows per query", "queries", "rows", "queries with both labels"])
 
 
 def contradictions(frame: pd.DataFrame) -> pd.DataFrame:

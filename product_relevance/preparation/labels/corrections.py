@@ -25,7 +25,7 @@ MINED = "".join(tag for method, tag in METHODS.items() if method not in COPIES)
 _LOCK = threading.Lock()  # two tabs of one page append to one file
 
 
-def make(
+def make_decision(
     row_id: int | str, decision: str, label: int, by: str, weight: float | None = None, time: str | None = None
 ) -> dict[str, Any]:
     """Make one decision.
@@ -60,7 +60,7 @@ def append(path: str | os.PathLike, made: list[dict[str, Any]]) -> None:
             os.fsync(file.fileno())
 
 
-def read(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+def read_decisions(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """Read the decisions that stand.
 
     Args:
@@ -90,7 +90,7 @@ def read(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     return standing
 
 
-def apply(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tuple[pd.DataFrame, dict[str, int]]:
+def apply_decisions(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Apply decisions to records; doing it twice changes nothing more.
 
     A decision on a row also holds for its translations and noisy copies (`source_row`, `method`), not for the
@@ -98,7 +98,7 @@ def apply(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tuple[pd.Dat
 
     Args:
         frame: Records with id and label, and if any with weight, method and source_row.
-        decisions: From `read`, or str(id) to a decision from `make`.
+        decisions: From `read_decisions`, or str(id) to a decision from `make_decision`.
 
     Returns:
         (a new frame with `weight`, 1.0 where nothing was decided; counts of rows: accepted, flipped,

@@ -1,4 +1,4 @@
-"""Filtering by a run's own scores: which rows are doubtful, and what becomes of them."""
+"""Drop, flip or down-weight the rows whose labels a run's out-of-fold scores contradict."""
 
 import os
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ ACTIONS = ("drop", "flip", "down_weight")
 
 @dataclass(kw_only=True)
 class Filter:
-    """Rows whose label the out-of-fold scores of a run contradict, and what becomes of them."""
+    """Finds rows whose labels the out-of-fold scores of a run contradict, and drops, flips or down-weights them."""
 
     run: str | None = option(None, "run folder with trained folds; not needed to apply a decisions file")
     method: str = option("self", "by the confidence of the scores, or by cleanlab", ["self", "cleanlab"])
-    cut: float = option(label_errors.CUT, "self: probability of the other label")
-    cut_of: list[str] = option([], "self: KEY=CUT, another cut for 1, de or de/1")
+    cut: float = option(label_errors.THRESHOLD, "self: probability of the other label from which a row is listed")
+    cut_of: list[str] = option([], "self: KEY=THRESHOLD, another threshold for 1, de or de/1")
     filter_by: str = option(label_errors.FILTERS[0], "cleanlab: its rule", list(label_errors.FILTERS))
     by_language: bool = option(False, "cleanlab: estimate noise language by language")
     apply: str | None = option(None, "drop, flip or down_weight every listed row, or a decisions file")
@@ -28,7 +28,7 @@ class Filter:
     output: str | None = option(None, "review table to write (Parquet)")
 
     def __post_init__(self):
-        label_errors.check_cuts(self._cuts())
+        label_errors.check_thresholds(self._thresholds())
         if self.method == "cleanlab":
             label_errors.load_cleanlab()
         if not 0 <= self.weight <= 1:
@@ -36,7 +36,7 @@ class Filter:
         if self.apply and not self.by_action and not os.path.isfile(self.apply):
             raise ValueError(f"apply: found {self.apply!r}, expected {', '.join(ACTIONS)}, or a decisions file")
         if not self.run and (self.by_action or not self.apply or self.output):
-            raise ValueError("filter: found no run, expected a run folder whose scores tell which rows to list")
+            raise ValueError("filter: found no run, expected a run folder whose scores show which rows to list")
 
     @property
     def by_action(self) -> bool:
@@ -59,7 +59,7 @@ class Filter:
         table = self.listed(self.scored(frame)) if self.run else None
         if self.output:
             write_table(table, self.output)
-        changed, counts = corrections.apply(frame, self.decided(table))
+        changed, counts = corrections.apply_decisions(frame, self.decided(table))
         listed = {"listed": len(table)} if self.run else {}
         changed.attrs = frame.attrs | {"made": {"filter": listed | counts}}
         return changed
@@ -72,23 +72,23 @@ class Filter:
         """Return the review table of scored records."""
         if self.method == "cleanlab":
             return label_errors.confident_learning(scored, self.filter_by, self.by_language)
-        return label_errors.self_validation(scored, self._cuts())
+        return label_errors.self_validation(scored, self._thresholds())
 
     def decided(self, table: pd.DataFrame | None) -> Mapping[str, Mapping]:
         """Return the decisions to apply: those of the file, or the action for every row of the review table."""
         if not self.by_action:
-            return corrections.read(self.apply)
+            return corrections.read_decisions(self.apply)
         weight = self.weight if self.apply == "down_weight" else None
         by = table["reason"].iloc[0].partition(":")[0] if len(table) else self.method
         rows = zip(table["id"], table["label"], strict=True)
-        return {str(i): corrections.make(i, self.apply, label, by, weight) for i, label in rows}
+        return {str(i): corrections.make_decision(i, self.apply, label, by, weight) for i, label in rows}
 
-    def _cuts(self) -> dict[str, float]:
-        cuts = {"*": self.cut}
+    def _thresholds(self) -> dict[str, float]:
+        thresholds = {"*": self.cut}
         for item in self.cut_of:
-            key, _, cut = item.partition("=")
+            key, _, threshold = item.partition("=")
             try:
-                cuts[key] = float(cut)
+                thresholds[key] = float(threshold)
             except ValueError:
-                raise ValueError(f"cut_of: found {item!r}, expected KEY=CUT such as de/1=0.95") from None
-        return cuts
+                raise ValueError(f"cut_of: found {item!r}, expected KEY=THRESHOLD such as de/1=0.95") from None
+        return thresholds

@@ -20,8 +20,8 @@ FILTERS = (
     "prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given",
     "low_normalized_margin", "low_self_confidence",
 )  # fmt: skip
-CUT = 0.9
-MIN_ROWS_A_LABEL = 50  # a language with fewer rows of either label has too few for noise rates of its own
+THRESHOLD = 0.9
+MIN_ROWS_PER_LABEL = 50  # a language with fewer rows of either label has too few for noise rates of its own
 
 
 def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def join_scores(frame: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
         oof: From `read_scores`.
 
     Returns:
-        One row a scored record, in the frame's order: id, language (the run's), query, target, label, score, fold.
+        One row per scored record, in the frame's order: id, language (the run's), query, target, label, score, fold.
 
     Raises:
         ValueError: No id in common, an id that was scored twice, or labels other than those of the training.
@@ -77,34 +77,34 @@ def join_scores(frame: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
     return scored[["id", "language", "query", "target", "label", "score", "fold"]]
 
 
-def self_validation(scored: pd.DataFrame, cuts: Mapping[str, float] | None = None) -> pd.DataFrame:
+def self_validation(scored: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> pd.DataFrame:
     """List rows that the model confidently contradicts (Yin et al., arXiv 2510.21671).
 
     Args:
         scored: From `join_scores`.
-        cuts: The probability that the model must give to the other label. Keys: "*" all rows, "1" rows of that
-            label, "de" rows of that language, "de/1" both; the most specific one counts. Default: .9 for all.
+        thresholds: The probability that the model must give to the other label. Keys: "*" all rows, "1" rows of that
+            label, "de" rows of that language, "de/1" both; the most specific one counts. Default: 0.9 for all.
 
     Returns:
         The review table (see `TABLE_COLUMNS`), the most contradicted row first. `probability` is the score, the
         probability of relevance.
 
     Raises:
-        ValueError: A cut outside (0, 1], or a key that is no label or language of these rows.
+        ValueError: A threshold outside (0, 1], or a key that is no label or language of these rows.
     """
-    flagged = contradiction(scored) >= _cuts(scored, {"*": CUT} | dict(cuts or {}))
+    flagged = contradiction(scored) >= _row_thresholds(scored, {"*": THRESHOLD} | dict(thresholds or {}))
     return _table(scored, flagged, METHODS["self"])
 
 
-def check_cuts(cuts: Mapping[str, float]) -> None:
-    """Refuse cuts that are no probabilities.
+def check_thresholds(thresholds: Mapping[str, float]) -> None:
+    """Raise ValueError if a threshold is no probability.
 
     Raises:
-        ValueError: A cut outside (0, 1].
+        ValueError: A threshold outside (0, 1].
     """
-    for key, cut in cuts.items():
-        if not 0 < cut <= 1:
-            raise ValueError(f"cut of {key}: found {cut}, expected a probability over 0 and up to 1")
+    for key, threshold in thresholds.items():
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold of {key}: found {threshold}, expected a probability over 0 and up to 1")
 
 
 def confident_learning(
@@ -132,8 +132,10 @@ def confident_learning(
         rows = np.flatnonzero(groups == group)
         labels, scores = scored["label"].to_numpy()[rows], scored["score"].to_numpy()[rows]
         if len(np.unique(labels)) < 2:
-            told = ", ".join(sorted(set(scored["language"].iloc[rows])))
-            raise ValueError(f"confident learning: rows of {told} have one label only; without by_language it works")
+            languages = ", ".join(sorted(set(scored["language"].iloc[rows])))
+            raise ValueError(
+                f"confident learning: rows of {languages} have one label only; without by_language it works"
+            )
         flagged[rows] = load_cleanlab()(labels, np.stack([1 - scores, scores], axis=1), filter_by=filter_by, n_jobs=1)
     return _table(scored, flagged, METHODS["cleanlab"])
 
@@ -143,7 +145,7 @@ def contradiction(scored: pd.DataFrame) -> np.ndarray:
     return np.where(scored["label"] == 1, 1 - scored["score"], scored["score"])
 
 
-def summary(table: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+def count_flagged(table: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """Count flagged rows.
 
     Args:
@@ -151,7 +153,7 @@ def summary(table: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
         scored: The rows it was made of.
 
     Returns:
-        One row a language and label: rows, flagged, share (of the rows that are flagged).
+        One row per language and label: rows, flagged, share (of the rows that are flagged).
     """
     rows = scored.groupby(["language", "label"]).size().rename("rows")
     flagged = table.groupby(["language", "label"]).size().reindex(rows.index, fill_value=0).rename("flagged")
@@ -163,25 +165,27 @@ def _table(scored: pd.DataFrame, flagged: np.ndarray, method: str) -> pd.DataFra
     order = np.argsort(-contradiction(scored), kind="stable")
     table = scored.iloc[order[flagged[order]]].rename(columns={"score": "probability"}).reset_index(drop=True)
     table["suggested_label"] = 1 - table["label"]
-    told = table["label"].map({0: "labelled irrelevant", 1: "labelled relevant"})
-    table["reason"] = (f"{method}: " + told).astype("str")
+    reasons = table["label"].map({0: "labelled irrelevant", 1: "labelled relevant"})
+    table["reason"] = (f"{method}: " + reasons).astype("str")
     table["rank"] = np.arange(1, len(table) + 1)
     return table[list(TABLE_COLUMNS)]
 
 
-def _cuts(scored: pd.DataFrame, cuts: Mapping[str, float]) -> np.ndarray:
+def _row_thresholds(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> np.ndarray:
     languages, labels = scored["language"].to_numpy(dtype=object), scored["label"].to_numpy()
-    check_cuts(cuts)
-    cut_of_row = np.full(len(scored), np.nan)
+    check_thresholds(thresholds)
+    row_thresholds = np.full(len(scored), np.nan)
     # From the general to the special: all rows, a label, a language, a label of a language.
-    for key in sorted(cuts, key=lambda key: (key != "*", key not in ("0", "1"), "/" in key)):
+    for key in sorted(thresholds, key=lambda key: (key != "*", key not in ("0", "1"), "/" in key)):
         language, _, label = key.rpartition("/") if "/" in key or key in ("0", "1") else (key, "", "")
         rows = np.ones(len(scored), dtype=bool) if key == "*" else _rows_of(languages, labels, language, label)
         if not rows.any():
             found = ", ".join(sorted(set(languages)))
-            raise ValueError(f"cut of {key!r}: no such row, expected *, 0, 1, a language ({found}) or language/label")
-        cut_of_row[rows] = cuts[key]
-    return cut_of_row
+            raise ValueError(
+                f"threshold of {key!r}: no such row, expected *, 0, 1, a language ({found}) or language/label"
+            )
+        row_thresholds[rows] = thresholds[key]
+    return row_thresholds
 
 
 def _rows_of(languages: np.ndarray, labels: np.ndarray, language: str, label: str) -> np.ndarray:
@@ -190,7 +194,7 @@ def _rows_of(languages: np.ndarray, labels: np.ndarray, language: str, label: st
 
 def _groups(scored: pd.DataFrame) -> np.ndarray:
     counts = scored.groupby(["language", "label"]).size().unstack(fill_value=0).reindex(columns=[0, 1], fill_value=0)
-    large = counts.index[counts.min(axis=1) >= MIN_ROWS_A_LABEL]
+    large = counts.index[counts.min(axis=1) >= MIN_ROWS_PER_LABEL]
     return np.where(scored["language"].isin(large), scored["language"], "").astype(str)
 
 

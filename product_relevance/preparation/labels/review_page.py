@@ -77,7 +77,7 @@ def start_page(table: str | Path, made: str | Path, by: str, port: int | None = 
     Raises:
         ValueError: A table or a decisions file that cannot be used, or Streamlit is not installed.
     """
-    rows, standing = load_table(table), corrections.read(made)
+    rows, standing = load_table(table), corrections.read_decisions(made)
     print(f"{table}: {len(rows)} rows, {int(rows['id'].isin(standing).sum())} of them decided in {made}")
     try:
         from streamlit.web import cli
@@ -113,7 +113,7 @@ def review(
         on_bad_rows: What happens to records that cannot be used, see `read_records`.
 
     Raises:
-        ValueError: A run without records, or what `label_noise` and `start_page` refuse.
+        ValueError: A run without records, or as from `label_errors` and `start_page`.
     """
     if not Path(table_or_run).is_dir():
         return start_page(table_or_run, made, by, port)
@@ -136,7 +136,7 @@ def page(table_path: str, made_path: str, by: str) -> None:
     st.html(STYLE)
     if "table" not in st.session_state:
         st.session_state.table = load_table(table_path)
-    table, made = st.session_state.table, corrections.read(made_path)
+    table, made = st.session_state.table, corrections.read_decisions(made_path)
     shown = shown_rows(table, made, *_filters(st, table))
     _progress(st, table, made, shown)
     if not shown:
@@ -165,9 +165,9 @@ def _filters(st, table: pd.DataFrame) -> tuple[str, str, bool]:
 
 def _progress(st, table: pd.DataFrame, made: dict, shown: list[int]) -> None:
     own = [made[row_id]["decision"] for row_id in table["id"] if row_id in made]
-    told = ", ".join(f"{own.count(name)} {word}" for name, word in MADE.items() if name in own)
+    counts = ", ".join(f"{own.count(name)} {word}" for name, word in MADE.items() if name in own)
     st.sidebar.progress(len(own) / len(table), text=f"{len(own)} of {len(table)} rows decided")
-    st.sidebar.caption(told or "nothing decided yet")
+    st.sidebar.caption(counts or "nothing decided yet")
     if shown and not open_rows(table, made, shown):
         st.success("Every row under these filters has a decision.")
 
@@ -188,8 +188,8 @@ def _row(st, row: pd.Series, made: dict, place: str) -> None:
     model.metric("Model: probability of relevance", f"{row['probability']:.3f}")
     suggested.metric("Suggested", LABELS[row["suggested_label"]])
     decision = made.get(row["id"])
-    told = f"{MADE[decision['decision']]} by {_plain(decision.get('by'))}" if decision else "no decision yet"
-    st.caption(f"Decision: **{told}**")
+    decided = f"{MADE[decision['decision']]} by {_plain(decision.get('by'))}" if decision else "no decision yet"
+    st.caption(f"Decision: **{decided}**")
     for title, column in (("Query", "query"), ("Target", "target")):
         with st.container(border=True):
             st.caption(title)
@@ -218,7 +218,7 @@ def _button(column, title: str, shortcut: str, key: str, on_click, arguments: tu
 
 def _decide(made_path: str, by: str, seen: str, name: str, row_id: str, label: int, then: str) -> None:
     if _is_current(seen):
-        corrections.append(made_path, [corrections.make(row_id, name, label, by)])
+        corrections.append(made_path, [corrections.make_decision(row_id, name, label, by)])
         _go(seen, then)
 
 
@@ -230,7 +230,7 @@ def _go(seen: str, then: str) -> None:
 
 
 def _is_current(row_id: str) -> bool:
-    """Tell whether a press is for the row on the screen.
+    """Return whether a press is for the row on the screen.
 
     For a moment after a press the texts may be those of the next row while the buttons are still those of the last
     one. A press in that moment is left out: it must be repeated, but it never decides another row.

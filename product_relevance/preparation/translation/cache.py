@@ -81,12 +81,12 @@ class TranslationCache:
         try:
             return work(self._open())
         except sqlite3.DatabaseError as error:
-            self._refuse_unless_damaged(error)
+            self._raise_unless_damaged(error)
         self.close()
         try:
             return work(self._open())  # another process may have begun anew in the meantime
         except sqlite3.DatabaseError as error:
-            self._refuse_unless_damaged(error)
+            self._raise_unless_damaged(error)
         self._move_aside()
         return work(self._open())
 
@@ -110,7 +110,7 @@ class TranslationCache:
         if journal.exists():  # left in place it would be rolled back into the new file
             journal.rename(aside.with_name(aside.name + "-journal"))
 
-    def _refuse_unless_damaged(self, error: sqlite3.DatabaseError) -> None:
+    def _raise_unless_damaged(self, error: sqlite3.DatabaseError) -> None:
         name = getattr(error, "sqlite_errorname", None) or ""
         if not name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise ValueError(f"{self.path}: {error} ({name}); set HF_HOME to a folder that can be written") from None

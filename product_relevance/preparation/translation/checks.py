@@ -1,4 +1,4 @@
-"""Tell a bad machine translation by its text alone."""
+"""Find faults of a machine translation in its text alone."""
 
 import re
 import unicodedata
@@ -87,12 +87,12 @@ def lost_numbers(text: str, translation: str) -> list[str]:
 
 
 def has_numbers(text: str) -> bool:
-    """Tell whether a text has a number or a model code."""
+    """Return whether a text has a number or a model code."""
     return any(c.isdecimal() for c in unicodedata.normalize("NFKC", text))
 
 
 def is_repetitive(text: str) -> bool:
-    """Tell whether words or letters come again and again: one to four words, or two to ten letters, three times in
+    """Return whether words or letters repeat: one to four words, or two to ten letters, three times in
     a row (letters: four times), or fewer than half of eight or more words distinct."""
     words = text.casefold().split()
     for n in (1, 2, 3, 4):
@@ -105,7 +105,7 @@ def is_repetitive(text: str) -> bool:
 
 
 def is_copied(text: str, translation: str, marks: tuple[str, ...], answers: frozenset[str]) -> bool:
-    """Tell whether a translation repeats its prompt: a mark of it, or three words in a row of an example.
+    """Return whether a translation repeats its prompt: a mark of it, or three words in a row of an example.
 
     Words that the text itself has (brands, codes) are no evidence.
     """

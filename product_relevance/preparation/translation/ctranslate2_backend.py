@@ -41,7 +41,7 @@ class Converted:
             raise ValueError(f"{checkpoint.name}: ctranslate2 with {dtype} on {device}: {error}") from None
 
     def generate(self, ids: list[list[int]], starts: list[list[int]], limit: int) -> list[list[int]]:
-        """Continue `starts` greedily by at most `limit` tokens a row."""
+        """Continue `starts` greedily by at most `limit` tokens per row."""
         prefixes = [list(map(str, start[1:])) for start in starts]  # the start token itself is in the model's config
         found = self.model.translate_batch(
             [list(map(str, row)) for row in ids],

@@ -19,7 +19,7 @@ COLUMNS = {
 BLOCK = 2048  # rows of a similarity matrix at a time
 NOTE = (
     "left = stays as it is; translated = of the others. English = less than half of the evidence for another language "
-    "for which an output is refused; kept = no number or model code lost, of the texts that have some. Of the "
+    "for which an output is rejected; kept = no number or model code lost, of the texts that have some. Of the "
     "translated ones: length = median of characters out a character in; similarity = mean cosine of text and "
     "translation under a multilingual encoder, which needs no back-translation; (other) = the same with another "
     "text's translation: the encoder's zero; nearest = share whose own translation is the nearest of its language."
@@ -105,7 +105,7 @@ def _similarities(table: pd.DataFrame, encode, reverse: Translator | None) -> di
 
 
 def _is_nearest(texts: np.ndarray, english: np.ndarray) -> np.ndarray:
-    """Tell for each text whether no other translation is nearer than its own."""
+    """Return for each text whether no other translation is nearer than its own."""
     own = (texts * english).sum(1)
     best = [(texts[i : i + BLOCK] @ english.T).max(1) for i in range(0, len(texts), BLOCK)]
     return own >= np.concatenate(best) - 1e-6  # two texts may have the same translation
@@ -115,11 +115,11 @@ def _figures(part: pd.DataFrame, vectors: dict[str, np.ndarray], samples: int) -
     done = part[part["status"] == "translated"]
     asked = part[~part["status"].isin(LEFT)]
     pairs = list(zip(done["query"], done["translation"], strict=True))
-    # Those that were refused count too: the table holds the original in their place.
+    # Rejected ones count too: the table holds the original in their place.
     english = [evidence_against_english(translation) < MIN_EVIDENCE / 2 for _, translation in pairs]
     english += [False] * int((part["status"] == "not_english").sum())
-    refused = [False for text in part.loc[part["status"] == "lost_number", "query"] if has_numbers(text)]
-    numbers = [not lost_numbers(text, translation) for text, translation in pairs if has_numbers(text)] + refused
+    rejected = [False for text in part.loc[part["status"] == "lost_number", "query"] if has_numbers(text)]
+    numbers = [not lost_numbers(text, translation) for text, translation in pairs if has_numbers(text)] + rejected
     figures = {
         "texts": len(part),
         "left": len(part) - len(asked),

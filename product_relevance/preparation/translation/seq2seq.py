@@ -97,7 +97,7 @@ class Seq2Seq:
         return self.checkpoint.settings | {"engine": self.name, "options": options}
 
     def supports(self, source: str, target: str) -> bool:
-        """Tell whether the model knows both languages."""
+        """Return whether the model knows both languages."""
         if self.family == "madlad":  # it finds the source language by itself
             return self._find(target) is not None
         if self.family == "marian":
@@ -118,14 +118,14 @@ class Seq2Seq:
         ids = self.encode(texts, sources, targets)
         limits = [min(MAX_NEW_TOKENS, 2 * len(row) + 16) for row in ids]
         rows = self.model.generate(ids, self.starts(targets), max(limits))
-        # Each row is cut at its own limit, so that a translation does not depend on the batch it fell into.
+        # Each row ends at its own limit, so that a translation does not depend on the batch it fell into.
         return [self._decode(row[:limit]) for row, limit in zip(rows, limits, strict=True)]
 
     def encode(self, texts: list[str], sources: list[str], targets: list[str]) -> list[list[int]]:
         """Turn texts into the ids that the encoder gets: a tag, the text, the end token."""
         fronts = [self._front(code) for code in (targets if self.family in MARKS_TARGET else sources)]
         bodies = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        # In Unigram vocabularies `</s>` is a piece like others: a query that holds it would end there.
+        # In Unigram vocabularies `</s>` is a token like others: a query that holds it would end there.
         hidden = {self.config.eos_token_id, self.config.pad_token_id} - {self.tokenizer.unk_token_id}
         bodies = [[i for i in body if i not in hidden][:MAX_SOURCE_TOKENS] for body in bodies]
         return [[*front, *body, self.config.eos_token_id] for front, body in zip(fronts, bodies, strict=True)]
@@ -160,7 +160,7 @@ class Seq2Seq:
     def _marian_supports(self, source: str, target: str) -> bool:
         for side, code in (("source_lang", source), ("target_lang", target)):
             only = getattr(self.tokenizer, side, None)
-            # Two letters are one language; `mul`, `roa` or `eng+fra` are several, told apart by the tags if at all.
+            # Two letters are one language; `mul`, `roa` or `eng+fra` are several; only the tags can separate them.
             if only and len(only) == 2 and only != to_iso(code):
                 return False
         return not self.tokenizer.supported_language_codes or self._find(target) is not None
@@ -195,7 +195,7 @@ class _Generator:
         self.model, self.device = model, device
 
     def generate(self, ids: list[list[int]], starts: list[list[int]], limit: int) -> list[list[int]]:
-        """Continue `starts` greedily by at most `limit` tokens a row."""
+        """Continue `starts` greedily by at most `limit` tokens per row."""
         import torch
 
         width, pad = max(map(len, ids)), self.model.generation_config.pad_token_id
@@ -234,7 +234,7 @@ def _backend(backend: str, model_type: str) -> str:
 
 
 def _require_own_head(model, name: str) -> None:
-    """Refuse what some versions of transformers 5 make of MADLAD-400: embeddings read from the output layer.
+    """Raise ValueError if transformers read the embeddings of MADLAD-400 from the output layer, as some versions do.
 
     The translations would be noise, without an error. Source: huggingface/transformers issue 48154 (seen with 5.15.1).
     """

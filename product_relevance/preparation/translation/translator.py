@@ -1,4 +1,4 @@
-"""Translators by machine: distinct texts, long ones in parts, through the cache, and bad output told and left out."""
+"""Translate by machine: each distinct text once, long ones in parts, through a cache; bad output is left out."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 ENGINES = ("seq2seq", "llm", "table", "none")
 SKIPS = ("english", "codes")
 MAX_CHARACTERS = 256  # longer texts are translated in parts (the 1st team's, arXiv 2510.25428)
-# Where a text is best cut; the first kind that has a place in its middle half is taken.
+# Where a text is best split; the first kind that has a place in its middle half is taken.
 _BREAKS = [
     re.compile(r"(?<=[.!?…])\s+|(?<=[。！？؟])"),
     re.compile(r"(?<=[,;:])\s+|(?<=[،؛、；：，])"),
@@ -85,7 +85,7 @@ def load_translator(
 
 
 def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS) -> None:
-    """Refuse what `load_translator` cannot load, before anything is loaded.
+    """Raise ValueError for options that `load_translator` cannot use, before anything is loaded.
 
     Raises:
         ValueError: Unknown engine or option, or no model.
@@ -99,9 +99,9 @@ def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS)
 
 
 def translate_all(translator: Translator, texts: list[str], languages: list[str]) -> list[Outcome]:
-    """Run any translator and tell the status of each text; `missing` where one that is no model has no translation."""
+    """Run any translator and return each text's status; `missing` where a table has no translation."""
     if isinstance(translator, ModelTranslator):
-        return translator.outcomes(texts, languages)
+        return translator.translate(texts, languages)
     found = translator(texts, languages)
     return [Outcome(text, "translated" if text and text.strip() else "missing") for text in found]
 
@@ -134,17 +134,17 @@ class ModelTranslator:
 
     def __call__(self, texts: list[str], languages: list[str]) -> list[str | None]:
         """Translate texts; None for one without a usable translation."""
-        return [outcome.translation for outcome in self.outcomes(texts, languages)]
+        return [outcome.translation for outcome in self.translate(texts, languages)]
 
-    def outcomes(self, texts: list[str], languages: list[str]) -> list[Outcome]:
-        """Translate texts and tell the status of each.
+    def translate(self, texts: list[str], languages: list[str]) -> list[Outcome]:
+        """Translate texts and return the status of each.
 
         Args:
             texts: Any strings; each distinct one is translated once.
             languages: Their codes; or, with `from_english`, the languages to translate into.
 
         Returns:
-            One outcome a text, in order.
+            One outcome per text, in order.
         """
         pairs = list(zip(texts, languages, strict=True))
         plans = {pair: self._plan(clean_text(pair[0] or ""), pair[1]) for pair in dict.fromkeys(pairs)}
@@ -200,12 +200,12 @@ class ModelTranslator:
 def split_text(text: str, limit: int = MAX_CHARACTERS) -> list[str]:
     """Split a long text in halves, and those again, until no part is longer than the limit.
 
-    Each cut is at the sentence end nearest to the middle, else at a clause, else at a blank, each within the middle
+    Each split is at the sentence end nearest to the middle, else at a clause, else at a blank, each within the middle
     half; else in the middle, but not in front of a mark that belongs to the letter before.
 
     Args:
         text: Any text.
-        limit: Characters a part at most.
+        limit: Characters per part at most.
 
     Returns:
         The parts, without blanks at their ends; one for a short text.
@@ -224,10 +224,10 @@ def _halves(text: str) -> tuple[str, str]:
         if places:
             best = min(places, key=lambda m: abs(m.start() - middle))
             return text[: best.start()], text[best.end() :]
-    cut = int(middle)
-    while cut < len(text) - 1 and _clings(text, cut):
-        cut += 1
-    return text[:cut], text[cut:]
+    at = int(middle)
+    while at < len(text) - 1 and _clings(text, at):
+        at += 1
+    return text[:at], text[at:]
 
 
 def _clings(text: str, at: int) -> bool:

@@ -91,7 +91,7 @@ def test_queries_are_counted_by_their_rows(train):
     table = statistics.rows_per_query(train)
     sizes = Counter(train["query_key"])
     assert table["queries"].sum() == len(sizes) and table["rows"].sum() == len(train)
-    assert table.set_index("rows a query").loc["3", "queries"] == sum(size == 3 for size in sizes.values())
+    assert table.set_index("rows per query").loc["3", "queries"] == sum(size == 3 for size in sizes.values())
 
 
 def test_repeated_and_contradictory_pairs_are_found_whatever_their_spelling(hostile_file):

@@ -74,7 +74,7 @@ def test_the_table_says_which_row_what_the_model_says_and_what_is_suggested(nois
     assert (table["suggested_label"] == 1 - table["label"]).all()
     assert (table["query"].to_numpy() == rows.loc[table["id"], "origin_query"].to_numpy()).all()
     other = table["probability"].where(table["label"] == 0, 1 - table["probability"])
-    assert other.is_monotonic_decreasing and other.min() >= label_errors.CUT
+    assert other.is_monotonic_decreasing and other.min() >= label_errors.THRESHOLD
     assert set(table["reason"]) == {"self-validation: labelled relevant", "self-validation: labelled irrelevant"}
 
 
@@ -171,7 +171,7 @@ def test_a_persons_decisions_are_applied_and_undecided_rows_kept(run_folder, tmp
     program.main([*map(str, run_folder), "--output", str(review)])
     table = pd.read_parquet(review)
     first = table.iloc[0]
-    corrections.append(made, [corrections.make(first["id"], "drop", first["label"], "anna")])
+    corrections.append(made, [corrections.make_decision(first["id"], "drop", first["label"], "anna")])
     program.main([*map(str, run_folder), "--output", str(review), "--apply", str(made), "--filtered", str(filtered)])
     told = capsys.readouterr().out
     assert f"without a decision: {len(table) - 1:,}" in told and "dropped 1" in told

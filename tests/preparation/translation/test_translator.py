@@ -98,7 +98,7 @@ def test_english_and_codes_stay_as_they_are_unless_asked_for(make):
     texts = ["red shoes", "rtx4090", "12 x 30", "%led", "27インチ"]
     languages = ["en", "de", "de", "de", "ja"]
     skipping, asking = make({"27インチ": "27 inch"}), make(skip=())
-    statuses = [outcome.status for outcome in skipping.outcomes(texts, languages)]
+    statuses = [outcome.status for outcome in skipping.translate(texts, languages)]
     assert statuses == ["english", "no_words", "no_words", "translated", "translated"]
     assert skipping(texts, languages)[:3] == texts[:3]
     asking(texts, languages)
@@ -113,7 +113,7 @@ def test_a_query_labelled_english_that_clearly_is_not_is_translated_from_what_it
 
 def test_an_unknown_language_is_identified_and_one_the_model_lacks_is_left_out(make):
     translator = make()
-    done = translator.outcomes(["rote Schuhe für Damen", "áo mưa trẻ em"], ["unk", "vn"])
+    done = translator.translate(["rote Schuhe für Damen", "áo mưa trẻ em"], ["unk", "vn"])
     assert [source for _, source, _ in translator.engine.asked] == ["de"]
     assert done[1] == Outcome(None, "unsupported")
 
@@ -132,7 +132,7 @@ BAD = {
 def test_bad_output_is_told_and_the_original_kept(make, reason):
     query = "Handyhülle iphone 12"
     translator = make({query: BAD[reason], "Hut": "hat"})
-    assert translator.outcomes([query, "Hut"], ["de", "de"]) == [Outcome(None, reason), Outcome("hat", "translated")]
+    assert translator.translate([query, "Hut"], ["de", "de"]) == [Outcome(None, reason), Outcome("hat", "translated")]
     rows = add_translation(pd.DataFrame({"query": [query, "Hut", query], "language": "de"}), translator)
     assert rows["translated_query"].tolist() == [query, "hat", query]
     assert rows.attrs["translation"] == {"distinct": 2, "missing": 1, "missing_rows": 2}
@@ -140,7 +140,7 @@ def test_bad_output_is_told_and_the_original_kept(make, reason):
 
 def test_a_text_of_ten_thousand_characters_is_translated_in_parts(make):
     translator = make(english_lamps)
-    (done,) = translator.outcomes([LONG], ["es"])
+    (done,) = translator.translate([LONG], ["es"])
     parts = [text for text, *_ in translator.engine.asked]
     assert len(parts) > 39 and max(map(len, parts)) <= 256
     assert done == Outcome(english_lamps(clean_text(LONG)), "translated")
@@ -149,7 +149,7 @@ def test_a_text_of_ten_thousand_characters_is_translated_in_parts(make):
 @pytest.mark.parametrize("text", ODD)
 def test_odd_texts_reach_the_engine_whole_and_come_back(make, text):
     translator = make(lambda part: part, skip=())
-    (done,) = translator.outcomes([text], ["ja"])
+    (done,) = translator.translate([text], ["ja"])
     clean = clean_text(text)
     assert {part for part, *_ in translator.engine.asked} == set(split_text(clean))
     assert done.translation in (clean, " ".join(split_text(clean))) or done.status in ("not_english", "empty")
@@ -157,7 +157,7 @@ def test_odd_texts_reach_the_engine_whole_and_come_back(make, text):
 
 def test_empty_texts_are_not_asked_for(make):
     translator = make()
-    assert translator.outcomes(["", "   ", None], ["de"] * 3) == [Outcome(None, "no_text")] * 3
+    assert translator.translate(["", "   ", None], ["de"] * 3) == [Outcome(None, "no_text")] * 3
     assert translator([], []) == [] and translator.engine.asked == []
 
 
@@ -214,7 +214,7 @@ def test_from_english_the_languages_are_those_to_translate_into(tmp_path, madlad
     translator.cache = TranslationCache({}, tmp_path / "cache.sqlite3")
     asked = []
     translator.engine.translate = lambda *batch: asked.extend(zip(*batch, strict=True)) or ["rot"] * len(batch[0])
-    done = translator.outcomes(["red hat", "red hat", "blue hat"], ["de", "vn", "en"])
+    done = translator.translate(["red hat", "red hat", "blue hat"], ["de", "vn", "en"])
     assert sorted(asked) == [("red hat", "en", "de"), ("red hat", "en", "vn")]
     assert done[2] == Outcome("blue hat", "english")
 
