@@ -78,7 +78,7 @@ def test_rows_that_were_changed_since_are_not_described_as_prepared(folder, tmp_
         prepared_values(tmp_path / "cut.parquet")
     pd.read_parquet(folder / "rows.parquet").to_parquet(tmp_path / "plain.parquet")
     assert prepared_values(tmp_path / "plain.parquet") is None
-    with pytest.raises(ValueError, match="does not tell how it was made"):
+    with pytest.raises(ValueError, match="does not say how it was made"):
         prepared_card(tmp_path / "plain.parquet")
 
 

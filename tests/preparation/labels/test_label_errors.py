@@ -88,10 +88,10 @@ def test_the_most_specific_cut_counts(scored):
     assert len(set(table["id"])) < (contradicted >= 0.6).sum()
 
 
-@pytest.mark.parametrize("cuts", [{"*": 0}, {"xx": 0.9}, {"fr/2": 0.9}, {"*": 1.5}])
-def test_a_cut_that_means_nothing_is_refused(scored, cuts):
-    with pytest.raises(ValueError, match="cut of"):
-        label_errors.self_validation(scored, cuts)
+@pytest.mark.parametrize("thresholds", [{"*": 0}, {"xx": 0.9}, {"fr/2": 0.9}, {"*": 1.5}])
+def test_a_threshold_that_means_nothing_is_refused(scored, thresholds):
+    with pytest.raises(ValueError, match="threshold of"):
+        label_errors.self_validation(scored, thresholds)
 
 
 @needs_cleanlab

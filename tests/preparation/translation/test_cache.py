@@ -21,10 +21,10 @@ REQUESTS = [(text, "es", "en") for text in TEXTS]
 # takes seconds to load, has no part in it.
 DRIVER = """
 import sys, time
-from product_relevance import translation_checks
-translation_checks.identify_with_evidence = lambda texts: [("en", 0.0) for _ in texts]
-from product_relevance.translation_cache import TranslationCache
-from product_relevance.translators import ModelTranslator
+from product_relevance.preparation.translation import checks
+checks.identify_with_evidence = lambda texts: [("en", 0.0) for _ in texts]
+from product_relevance.preparation.translation.cache import TranslationCache
+from product_relevance.preparation.translation.translator import ModelTranslator
 
 path, log, pause, order = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 
@@ -49,7 +49,7 @@ assert made == [text.replace("zapato rojo", "red shoe") for text in texts], made
 # Writes as fast as it can, until it is killed.
 WRITER = """
 import sys
-from product_relevance.translation_cache import TranslationCache
+from product_relevance.preparation.translation.cache import TranslationCache
 
 with TranslationCache({"engine": "slow", "model": "m", "revision": "r", "options": {}}, sys.argv[1]) as cache:
     for i in range(1_000_000):
