@@ -1,7 +1,6 @@
 """The real launchers on two CPU processes: the engine that was asked for trains, and all of them agree."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,14 @@ import pytest
 import train_relevance
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import rows_of, write_rows
-from tests.helpers.launching import launch
+from tests.helpers.launching import launch, launch_in_turn
 
 pytestmark = pytest.mark.launcher
 
 
 @pytest.fixture(scope="module")
 def train(base_of, tmp_path_factory):
-    """Return a function that starts a tiny run under a launcher and gives its fold.json and run folder."""
+    """Return a function that trains tiny runs under a launcher and gives the fold.json and folder of each."""
     folder = tmp_path_factory.mktemp("launchers")
     file = write_rows(folder / "train_QC.txt", rows_of("train_QC.txt")[:160])
     flags = "--task QC --use_cpu true --num_folds 2 --max_steps 4 --eval_steps 4 --save_steps 4 --lora_r 4"
@@ -29,10 +28,12 @@ def train(base_of, tmp_path_factory):
     train_relevance.main([*flags.split(), *names, "--output_dir", str(teacher)])
     names += ["--objective", "distill", "--teacher", str(teacher)]
 
-    def start(name: str, launcher: str, *more: str):
-        output = folder / name
-        launch(launcher, *flags.split(), *names, "--output_dir", str(output), *more)
-        return json.loads((output / "fold-0/fold.json").read_text()), output
+    def start(launcher: str, runs: dict[str, list[str]]):
+        trainings = [
+            [*flags.split(), *names, "--output_dir", str(folder / name), *more] for name, more in runs.items()
+        ]
+        launch_in_turn(launcher, trainings) if len(runs) > 1 else launch(launcher, *trainings[0])
+        return [(json.loads((folder / name / "fold-0/fold.json").read_text()), folder / name) for name in runs]
 
     return start
 
@@ -43,7 +44,7 @@ def scores(output: Path, fold: str = "fold-0") -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def ddp(train):
-    return train("ddp", "torchrun")
+    return train("torchrun", {"ddp": []})[0]
 
 
 def test_torchrun_trains_with_ddp(ddp):
@@ -57,13 +58,14 @@ def test_the_batch_is_split_over_the_processes(ddp):
 
 @pytest.fixture(scope="module")
 def zero(train):
-    """Return a function that trains at a ZeRO stage, once each."""
-    return cache(lambda stage: train(f"zero{stage}", "deepspeed", "--deepspeed", f"ds_configs/zero{stage}.json"))
+    """Stage to a run at it; one job of deepspeed for both."""
+    stages = {f"zero{stage}": ["--deepspeed", f"ds_configs/zero{stage}.json"] for stage in (2, 3)}
+    return dict(zip((2, 3), train("deepspeed", stages), strict=True))
 
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_trains_at_the_stage_asked_for_and_scores_as_ddp_does(stage, zero, ddp):
-    fold, output = zero(stage)
+    fold, output = zero[stage]
     assert fold["engine"] == f"DeepSpeedEngine zero{stage}"
     ours, theirs = scores(output), scores(ddp[1])
     assert (ours["id"] == theirs["id"]).all()
@@ -81,8 +83,8 @@ def fold_scores(run: Path, ids) -> np.ndarray:
 
 
 def test_an_adapter_trained_under_zero3_scores_alike_when_loaded_on_one_process(zero):
-    oof = scores(zero(3)[1])
-    assert abs(fold_scores(zero(3)[1], oof["id"]) - oof["score"].to_numpy()).max() < 2e-4
+    oof = scores(zero[3][1])
+    assert abs(fold_scores(zero[3][1], oof["id"]) - oof["score"].to_numpy()).max() < 2e-4
 
 
 def test_two_processes_score_a_fold_as_one_does(ddp):
