@@ -6,6 +6,7 @@ import sys
 
 from product_relevance.data.records import read_records
 from tests.conftest import ROOT
+from tests.helpers import warm
 
 SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/prepare.py")]
 
@@ -13,9 +14,7 @@ SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/prepare.py")]
 def test_a_prepared_file_is_read_back_with_folds_and_columns(tmp_path):
     output = tmp_path / "prepared.parquet"
     command = [*SCRIPT, str(ROOT / "sample/train_QC.txt"), "--task", "QC", "--output", str(output)]
-    done = subprocess.run(
-        [*command, "--taxonomy_of", str(ROOT / "sample/train_QC.txt")], capture_output=True, text=True
-    )
+    done = warm.run([*command, "--taxonomy_of", str(ROOT / "sample/train_QC.txt")])
     assert done.returncode == 0, done.stderr
     assert "no leak" in done.stdout and "complete" in done.stdout
     frame, raw = read_records(output, task="QC"), read_records(ROOT / "sample/train_QC.txt", task="QC")
@@ -35,5 +34,5 @@ def test_the_same_records_give_the_same_bytes_under_another_hash_seed(tmp_path):
 def test_a_bad_file_ends_with_one_clear_line(tmp_path):
     (tmp_path / "bad.txt").write_text('{"id": 1}\n')
     command = [*SCRIPT, str(tmp_path / "bad.txt"), "--task", "QC", "--output", str(tmp_path / "o.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = warm.run(command)
     assert done.returncode == 1 and "bad.txt" in done.stderr and "Traceback" not in done.stderr

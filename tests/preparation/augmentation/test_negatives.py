@@ -18,6 +18,7 @@ from product_relevance.preparation.augmentation.negative_candidates import Catal
 from product_relevance.preparation.augmentation.negatives import mine_easy_negatives, mine_hard_negatives
 from product_relevance.text.taxonomy import split_path
 from tests.conftest import ROOT
+from tests.helpers import warm
 from tests.helpers.made_rows import encode, prepared, with_odd_queries
 
 WIDE = {"band": (-1.0, 1.0), "margin": None}
@@ -247,7 +248,7 @@ def test_bad_options_are_told():
 
 def run_script(*words) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "dataset_scripts/mine_negatives.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm.run(command)
 
 
 def test_the_script_adds_easy_negatives_to_prepared_records_and_asks_for_folds(tmp_path):

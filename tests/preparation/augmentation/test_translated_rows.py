@@ -17,6 +17,7 @@ from product_relevance.preparation.augmentation.translated_rows import (
     missing_languages,
 )
 from tests.conftest import ROOT
+from tests.helpers import warm
 from tests.helpers.made_rows import prepared, translate, with_odd_queries
 
 
@@ -189,7 +190,7 @@ def test_a_table_is_looked_up_by_clean_text_and_language(tmp_path, suffix):
 
 def run_script(*words) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "dataset_scripts/augment.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm.run(command)
 
 
 def test_the_script_makes_rows_for_the_languages_that_another_file_has(tmp_path):

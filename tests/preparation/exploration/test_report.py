@@ -1,6 +1,5 @@
 """What the report says about a file is true of it, and whatever stands in the data it stays text."""
 
-import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
@@ -16,6 +15,7 @@ from product_relevance.data import loading
 from product_relevance.data.records import read_records
 from product_relevance.preparation.exploration import drift, figures, report, statistics
 from tests.conftest import ROOT, SAMPLE, rows_of, write_rows
+from tests.helpers import warm
 
 HOSTILE = '<img src=x onerror="window.hacked=1">&lt;$\\frac{</td><script>alert(1)</script>'
 SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/explore.py")]
@@ -186,7 +186,7 @@ def test_the_report_shows_hostile_texts_as_text_and_loads_nothing(hostile_file, 
 
 def test_the_program_writes_a_page_and_pictures_of_both_tasks(tmp_path):
     files = [str(SAMPLE / name) for name in ("train_QC.txt", "dev_QC.txt", "train_QI.txt")]
-    done = subprocess.run([*SCRIPT, *files, "--output", str(tmp_path / "out")], capture_output=True, text=True)
+    done = warm.run([*SCRIPT, *files, "--output", str(tmp_path / "out")])
     assert done.returncode == 0, done.stderr
     pictures = {path.name for path in (tmp_path / "out/figures").iterdir()}
     assert {"QC_languages.png", "QC_drift.png", "QC_unseen.png", "QI_labels.png", "QI_noise.png"} <= pictures
@@ -200,13 +200,13 @@ def test_bad_rows_are_left_out_and_kept_beside_the_report(tmp_path):
     rows = rows_of("train_QC.txt")[:50]
     rows[3]["label"] = "maybe"
     source = write_rows(tmp_path / "bad.txt", rows)
-    done = subprocess.run([*SCRIPT, str(source), "--output", str(tmp_path / "out")], capture_output=True, text=True)
+    done = warm.run([*SCRIPT, str(source), "--output", str(tmp_path / "out")])
     assert done.returncode == 0 and "49 rows, 1 left out" in done.stdout, done.stderr
     assert "maybe" in (tmp_path / "out/bad.rejects.jsonl").read_text()
 
 
 def test_a_missing_file_ends_with_one_clear_line(tmp_path):
-    done = subprocess.run([*SCRIPT, "no.txt", "--output", str(tmp_path)], capture_output=True, text=True)
+    done = warm.run([*SCRIPT, "no.txt", "--output", str(tmp_path)])
     assert done.returncode == 1 and "no.txt" in done.stderr and "Traceback" not in done.stderr
 
 

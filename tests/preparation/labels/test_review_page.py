@@ -15,6 +15,7 @@ import pytest
 
 from product_relevance.preparation.labels import corrections, review_page
 from tests.conftest import ROOT, rows_of
+from tests.helpers import warm
 
 HOSTILE = '<img src=x onerror="window.hacked=1"> **bold** ![x](http://203.0.113.9/x.png) [y](javascript:hack())'
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -123,12 +124,7 @@ def test_a_table_without_rows_is_refused(table):
 
 
 def test_a_run_without_its_records_is_refused_with_the_way_out(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "product_relevance.cli.main", "review", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = warm.run(["relevance", "review", tmp_path])
     assert done.returncode == 1 and "give the records it was trained on with --records" in done.stderr
 
 
