@@ -16,7 +16,7 @@ class ObjectiveArguments:
     stage: str = option(
         "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
     )
-    objective: str = option("cross_entropy", "see docs/how-to/train.md", list(OBJECTIVES))
+    objective: str = option("cross_entropy", "see docs/how-to/objectives.md", list(OBJECTIVES))
     r_drop_strength: float = option(1.0, "r_drop, for reproduction: weight of the disagreement between two passes")
     teacher: str | None = option(None, "distill: run or stack whose folds score the training rows")
     unlabelled_file: str | None = option(None, "distill: records to learn from by the teacher alone, labels unread")

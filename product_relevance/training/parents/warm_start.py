@@ -1,7 +1,7 @@
 """The warm start of a training in two stages: a parent run's adapter and head, put on the base and trained further.
 
 The way of task-adaptive pre-training (Gururangan et al., arXiv 2004.10964; 1st team, arXiv 2510.25428). The parent run
-may be one model on all rows of the other task or a run of folds: docs/how-to/train.md, "Two stages", says when.
+may be one model on all rows of the other task or a run of folds: docs/how-to/warm-start.md says when.
 """
 
 import logging
