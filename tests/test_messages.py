@@ -51,7 +51,7 @@ ONLY = {
     },
     # The others ask for no reasoning, and for no vote.
     ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
-    ("sharding.jobs", "Score", "--reasoning_tokens"): {PREDICT},
+    ("ensemble.scoring_arguments", "ScoringArguments", "--reasoning_tokens"): {PREDICT},
     # The others decide at the thresholds of a run, by their names.
     ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},

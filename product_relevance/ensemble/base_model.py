@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-from product_relevance.ensemble import attention
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.manifest import config_sha256
 from product_relevance.models import checkpoints, modeling, quantization
@@ -12,6 +11,7 @@ from product_relevance.models.heads import classifier
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
+from product_relevance.utils.run_folder import ATTENTION
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         encoder = PairEncoder.from_tokenizer(tokenizer, template, run["max_length"], taxonomy)
         kind = {"pooling": run["pooling"], "answers": encoder.answers, "writes": writes}
         model = modeling.load_classifier(
-            name, tokenizer, revision, dtype=dtype, attn_implementation=attention.of_run(found, device, dtype), **kind
+            name, tokenizer, revision, dtype=dtype, attn_implementation=attention_of_run(found, device, dtype), **kind
         )
     except UnusableBaseError as error:
         told = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
@@ -97,3 +97,46 @@ def _check_base(folder: Path, run: dict, model) -> None:
                 f"{folder}: its adapters were trained on another base than {base['name']} as it is now ({what} "
                 f"{found[:12]}, expected {expected[:12]}): restore that base or pin its revision"
             )
+
+
+def attention_of_run(found: Located, device: str, dtype: str) -> str | None:
+    """Return the attention that a run was trained with, or what comes next to it here, with a logged reason.
+
+    Args:
+        found: where the run lies.
+        device: that the model will lie on.
+        dtype: of the base's weights.
+
+    Returns:
+        As transformers calls it; None for the default of the base.
+    """
+    run, base = found.run, found.run["base"]
+    asked = run.get("arguments", {}).get("model", {}).get("attn_implementation")
+    wanted = run.get("attn_implementation", asked)  # an older run keeps what was asked for only
+    reason = _missing_attention(wanted, device, dtype)
+    if reason is None:
+        return wanted
+    # the default leaves out the cap on the logits of attention, which flash attention has
+    config = modeling.load_config(base["name"], base["revision"])
+    chosen = "eager" if getattr(config, "attn_logit_softcapping", None) is not None else None
+    logger.warning(
+        "%s: trained with attn_implementation %s, which cannot be had here (%s): scored with %s",
+        *(found.folder, wanted, reason, chosen or "the default"),
+    )
+    return chosen
+
+
+def _missing_attention(wanted: str | None, device: str, dtype: str) -> str | None:
+    """Say why a way to compute attention cannot be had; None if it can."""
+    if wanted is None or wanted in ("eager", "sdpa", "flex_attention"):
+        return None
+    if wanted not in ATTENTION:
+        return "it is none that transformers itself has"
+    if not device.startswith("cuda"):
+        return "it needs a GPU"
+    if dtype == "float32":
+        return "it needs a dtype of 16 bits"
+    from transformers import utils
+
+    name = f"is_{wanted.replace('flash_attention', 'flash_attn')}_available"
+    return None if getattr(utils, name, lambda: False)() else "its package is not installed"

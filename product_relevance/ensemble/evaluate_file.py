@@ -5,10 +5,10 @@ import logging
 import numpy as np
 
 from product_relevance.data import loading
-from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.data.folds import digests, query_keys
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.predict_file import read_for, score_records
+from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
 from product_relevance.utils.run_folder import read_queries
@@ -16,17 +16,13 @@ from product_relevance.utils.run_folder import read_queries
 logger = logging.getLogger(__name__)
 
 
-def evaluate_file(
-    ensemble,
-    file: str | Source,
-    *,
-    vote=None,
-    threshold="f1",
-    translation=None,
-    max_missing_translations=MAX_MISSING,
-    on_bad_rows="error",
-) -> dict:
+def evaluate_file(ensemble, file: str | Source, **options) -> dict:
     """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
+
+    Args:
+        ensemble: RelevanceEnsemble or RelevanceStack.
+        file: labelled records.
+        **options: of `FileOptions`, as vote, threshold, translation.
 
     Returns:
         `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
@@ -38,11 +34,12 @@ def evaluate_file(
     Raises:
         ValueError: bad records, or records without labels.
     """
-    vote = ensemble.checked_vote(vote)
-    ensemble, frame = read_for(ensemble, file, "any", on_bad_rows)
+    options = FileOptions(**options)
+    vote, threshold, translation = ensemble.checked_vote(options.vote), options.threshold, options.translation
+    ensemble, frame = read_for(ensemble, file, "any", options.on_bad_rows)
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
-    loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
+    loading.require_translations(frame, ensemble.run, translation, options.max_missing_translations)
     labels, limit = frame["label"].to_numpy(int), ensemble.rule.threshold(threshold, vote)
     scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
     seen = ensemble.run["data"]["languages"]

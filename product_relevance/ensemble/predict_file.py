@@ -13,6 +13,7 @@ from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
+from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
@@ -83,19 +84,7 @@ def score_unlabelled(
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
-def predict_file(
-    ensemble,
-    file: str | Source,
-    output: str,
-    *,
-    vote: str | None = None,
-    threshold: str = "f1",
-    translation: str | None = None,
-    max_missing_translations: float = MAX_MISSING,
-    on_bad_rows: str = "error",
-    chunk_rows: int = 5000,
-    overwrite: bool = False,
-) -> str:
+def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool = False, **options) -> str:
     """Write `output`, in the format that its name asks for, and beside it `<output>.scores.parquet`.
 
     An output that the same file, run and options made is left as it is.
@@ -104,13 +93,8 @@ def predict_file(
         ensemble: RelevanceEnsemble or RelevanceStack.
         file: records to score.
         output: .txt or .jsonl for a submission, in the competition's JSON lines; .csv, .tsv, .parquet for a table.
-        vote: how the folds' scores are combined.
-        threshold: name of a cut of the run, or a number.
-        translation: as in `score_records`.
-        max_missing_translations: see `translation.add_translation`.
-        on_bad_rows: "error" stops at rows with a defect; "skip" predicts them as far as they can be read.
-        chunk_rows: rows between two safe points.
         overwrite: replace the output.
+        **options: of `FileOptions`, as vote, threshold, translation.
 
     Returns:
         A line that says what was written.
@@ -118,20 +102,21 @@ def predict_file(
     Raises:
         ValueError: bad records, an output of another format, or one that was made of something else.
     """
-    target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(vote)
+    options = FileOptions(**options)
+    target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(options.vote)
     outputs.require_format(output)
-    ensemble, frame = read_for(ensemble, file, "test", on_bad_rows)
-    loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
-    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), threshold, vote)
-    key = _score_key(ensemble, file, frame, vote, translation)
-    asked = key | {"threshold": threshold}
+    ensemble, frame = read_for(ensemble, file, "test", options.on_bad_rows)
+    loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
+    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
+    key = _score_key(ensemble, file, frame, vote, options.translation)
+    asked = key | {"threshold": options.threshold}
     if target.exists() and not overwrite:
         outputs.require_same(target, asked)
         shutil.rmtree(parts, ignore_errors=True)
         return f"{target}: complete, nothing to do"
     target.parent.mkdir(parents=True, exist_ok=True)
-    _claim_parts(parts, key | {"rows": chunk_rows})
-    scores = _score_parts(ensemble, frame, parts, chunk_rows, vote, translation)
+    _claim_parts(parts, key | {"rows": options.chunk_rows})
+    scores = _score_parts(ensemble, frame, parts, options)
     told = _look_up_paths(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
     outputs.write_output(frame, scores, target, asked, parts)
@@ -141,31 +126,22 @@ def predict_file(
     return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}{told}"
 
 
-def predict_frame(
-    ensemble,
-    frame: pd.DataFrame,
-    *,
-    vote: str | None = None,
-    threshold: str = "f1",
-    translation: str | None = None,
-    chunk_rows: int = 5000,
-) -> pd.DataFrame:
-    """Score records in memory; arguments as in `predict_file`.
+def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.DataFrame:
+    """Score records in memory, as `predict_file` does.
 
     Returns:
-        The table that `predict_file` writes beside a submission: id, language, score, a column a fold, prediction.
+        The table that `predict_file` writes beside a submission: id, language, score, a column per fold, prediction.
     """
-    vote = ensemble.checked_vote(vote)
-    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), threshold, vote)
-    chunks = [frame.iloc[start : start + chunk_rows] for start in range(0, len(frame), chunk_rows)]
-    tables = [_score_chunk(ensemble, chunk, vote, translation) for chunk in chunks]
-    scores = pd.concat(tables, ignore_index=True)
+    vote, size = ensemble.checked_vote(options.vote), options.chunk_rows
+    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
+    chunks = [frame.iloc[start : start + size] for start in range(0, len(frame), size)]
+    scores = pd.concat([_score_chunk(ensemble, chunk, options) for chunk in chunks], ignore_index=True)
     _look_up_paths(ensemble, frame, scores)
     return _decide(ensemble, scores, limits, vote)
 
 
-def _score_chunk(ensemble, chunk: pd.DataFrame, vote: str, translation: str | None) -> pd.DataFrame:
-    scores, folds = score_records(ensemble, chunk, vote=vote, translation=translation)
+def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.DataFrame:
+    scores, folds = score_records(ensemble, chunk, vote=options.vote, translation=options.translation)
     table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
     return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)})
 
@@ -216,13 +192,13 @@ def _claim_parts(parts: Path, key: dict) -> None:
         write_json(manifest, key)
 
 
-def _score_parts(ensemble, frame, parts: Path, chunk_rows: int, vote: str, translation) -> pd.DataFrame:
-    starts = range(0, len(frame), chunk_rows)
+def _score_parts(ensemble, frame: pd.DataFrame, parts: Path, options: FileOptions) -> pd.DataFrame:
+    starts = range(0, len(frame), options.chunk_rows)
     with console.bar(total=len(frame), desc="predict", unit="pair") as bar:
         for start in starts:
             path = parts / f"{start:09d}.parquet"
-            chunk = frame.iloc[start : start + chunk_rows]
+            chunk = frame.iloc[start : start + options.chunk_rows]
             if not path.exists():
-                write_table(_score_chunk(ensemble, chunk, vote, translation), path)
+                write_table(_score_chunk(ensemble, chunk, options), path)
             bar.update(len(chunk))
     return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)

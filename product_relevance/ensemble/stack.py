@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from product_relevance.data.pairs import read_pairs
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
-from product_relevance.evaluation.calibration import to_logit
+from product_relevance.evaluation.blending import blend, fit_blend
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.evaluation.report import metrics_table
 from product_relevance.utils import run_folder as run
@@ -22,43 +20,10 @@ from product_relevance.utils.tasks import of_task
 
 NAME, KIND = "stack.json", "relevance-stack"
 ALIKE = ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
-RIDGE = 1e-4  # on the coefficients, of the mean loss: keeps them finite where a member makes no error
 COLUMNS = {
     "scores": "scores", "fitted on": "fitted on", "auc": "AUC", "f1": "F1", "macro_f1": "macro-F1", "ece": "ECE",
     "log_loss": "log loss",
 }  # fmt: skip
-
-
-def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit label = sigmoid(logits @ coefficients + intercept) with no coefficient below 0.
-
-    A member that would count against itself is left out instead (Breiman 1996, "Stacked Regressions"), so that a stack
-    keeps every order that its members agree on.
-
-    Args:
-        scores: Out-of-fold probabilities of each member, shape (n, members).
-        labels: 0 or 1, shape (n,).
-
-    Returns:
-        Coefficients of shape (members,), and the intercept.
-    """
-    inputs = np.column_stack([to_logit(scores), np.ones(len(scores))])
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logits, ridge = inputs @ weights, RIDGE * np.append(weights[:-1], 0)
-        value = (np.logaddexp(0, logits) - labels * logits).mean() + ridge @ weights / 2
-        return value, inputs.T @ (expit(logits) - labels) / len(labels) + ridge
-
-    members = scores.shape[1]
-    start = np.append(np.full(members, 1 / members), 0.0)
-    bounds = [(0, None)] * members + [(None, None)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12}).x
-    return found[:-1], float(found[-1])
-
-
-def blend(scores: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
-    """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-    return expit(to_logit(scores) @ np.asarray(coefficients) + intercept)
 
 
 def stack_runs(

@@ -5,8 +5,7 @@ import shutil
 import pytest
 
 import train_relevance
-from product_relevance.ensemble import attention
-from product_relevance.ensemble.base_model import load_base
+from product_relevance.ensemble.base_model import attention_of_run, load_base
 from product_relevance.ensemble.locate import locate
 from product_relevance.models.modeling import attention_of
 from product_relevance.utils.run_folder import load_run, of_folds, read_json, write_json
@@ -40,7 +39,7 @@ def test_a_run_is_scored_with_the_attention_of_its_training(capped):
 
 
 def test_an_older_run_is_scored_with_what_its_arguments_asked_for(capped, tmp_path):
-    assert attention.of_run(changed(capped, tmp_path, attn_implementation=None), "cpu", "float32") == "eager"
+    assert attention_of_run(changed(capped, tmp_path, attn_implementation=None), "cpu", "float32") == "eager"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_an_older_run_is_scored_with_what_its_arguments_asked_for(capped, tmp_pa
 )
 def test_what_cannot_be_had_here_is_replaced_with_a_reason(wanted, device, dtype, reason, capped, tmp_path, caplog):
     found = changed(capped, tmp_path, attn_implementation=wanted)
-    assert attention.of_run(found, device, dtype) == "eager"  # the default would leave out the cap
+    assert attention_of_run(found, device, dtype) == "eager"  # the default would leave out the cap
     assert f"{wanted}, which cannot be had here ({reason})" in caplog.text
 
 
@@ -62,5 +61,5 @@ def test_code_on_the_hub_is_neither_kept_nor_loaded(capped, tmp_path, caplog):
     asked = {"model": {"attn_implementation": "someone/kernels"}}
     found = changed(capped, tmp_path, attn_implementation=None, arguments=asked)
     assert (
-        attention.of_run(found, "cuda", "bfloat16") == "eager" and "none that transformers itself has" in caplog.text
+        attention_of_run(found, "cuda", "bfloat16") == "eager" and "none that transformers itself has" in caplog.text
     )

@@ -18,6 +18,7 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.data.records import read_records
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import stack as stacking
+from product_relevance.evaluation.blending import blend, fit_blend
 from product_relevance.evaluation.calibration import to_logit
 from product_relevance.evaluation.decision_rule import stretched
 from tests.conftest import rows_of, write_rows
@@ -71,7 +72,7 @@ def trained(base_of, tmp_path_factory):
 
 def test_the_regression_is_scikit_learns_where_no_coefficient_would_be_negative():
     scores, labels = made()
-    coefficients, intercept = stacking.fit_blend(scores, labels)
+    coefficients, intercept = fit_blend(scores, labels)
     known = LogisticRegression(C=1e6, max_iter=1000).fit(to_logit(scores), labels)
     assert np.allclose(coefficients, known.coef_[0], atol=5e-3) and np.isclose(
         intercept, known.intercept_[0], atol=5e-3
@@ -80,18 +81,18 @@ def test_the_regression_is_scikit_learns_where_no_coefficient_would_be_negative(
 
 def test_a_member_that_counts_against_itself_is_left_out():
     scores, labels = made()
-    coefficients, _ = stacking.fit_blend(np.column_stack([scores[:, 0], 1 - scores[:, 1]]), labels)
+    coefficients, _ = fit_blend(np.column_stack([scores[:, 0], 1 - scores[:, 1]]), labels)
     assert coefficients[0] > 0 and coefficients[1] == 0
 
 
 def test_two_members_are_better_than_each_and_a_copy_adds_nothing():
     scores, labels = made(4000)
-    auc = roc_auc_score(labels, stacking.blend(scores, *stacking.fit_blend(scores, labels)))
+    auc = roc_auc_score(labels, blend(scores, *fit_blend(scores, labels)))
     assert auc > max(roc_auc_score(labels, scores[:, i]) for i in (0, 1)) + 0.005
     twice = scores[:, [0, 0]]
     assert np.allclose(
-        stacking.blend(twice, *stacking.fit_blend(twice, labels)),
-        stacking.blend(scores[:, :1], *stacking.fit_blend(scores[:, :1], labels)),
+        blend(twice, *fit_blend(twice, labels)),
+        blend(scores[:, :1], *fit_blend(scores[:, :1], labels)),
         atol=1e-3,
     )
 
@@ -100,14 +101,14 @@ def test_two_members_are_better_than_each_and_a_copy_adds_nothing():
 @given(seed=st.integers(0, 10_000))
 def test_a_stack_of_one_run_ranks_as_the_run(seed):
     scores, labels = made(60, seed, (0.7,))
-    fitted = stacking.fit_blend(scores, labels)
+    fitted = fit_blend(scores, labels)
     if fitted[0][0] > 0:  # else the run ranks worse than chance on its own rows
         order = np.argsort(scores[:, 0], kind="stable")
-        assert (np.diff(stacking.blend(scores[order], *fitted)) > 0).all()
+        assert (np.diff(blend(scores[order], *fitted)) > 0).all()
 
 
 def test_members_that_divide_the_labels_have_finite_coefficients():
-    coefficients, intercept = stacking.fit_blend(np.array([[0.1], [0.2], [0.8], [0.9]]), np.array([0, 0, 1, 1]))
+    coefficients, intercept = fit_blend(np.array([[0.1], [0.2], [0.8], [0.9]]), np.array([0, 0, 1, 1]))
     assert np.isfinite(coefficients).all() and np.isfinite(intercept) and coefficients[0] > 1
 
 

@@ -54,7 +54,9 @@ def test_the_mean_adapter_adds_the_mean_of_what_the_folds_add(kind, run_of):
 
 
 def test_the_merged_head_is_the_mean_of_the_heads(run_of):
-    folds = [load_file(path / "adapter_model.safetensors") for path in load(run_of("lora"), "vote").folds.values()]
+    folds = [
+        load_file(path / "adapter_model.safetensors") for path in load(run_of("lora"), "probabilities").folds.values()
+    ]
     merged = load(run_of("lora")).model.base_model.model.score
     mean = torch.stack([state["base_model.model.score.weight"] for state in folds]).mean(dim=0)
     assert torch.allclose(merged.modules_to_save["weights"].weight, mean, atol=1e-7)

@@ -1,0 +1,86 @@
+"""How a file is scored, and by which ensemble: the options of `relevance predict` and of a shard."""
+
+from dataclasses import dataclass
+
+from product_relevance.data.arguments import MAX_MISSING
+from product_relevance.ensemble import stack as stacking
+from product_relevance.models.checkpoints import asked_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How records are read, scored and decided.
+
+    Attributes:
+        vote: how the folds' scores are combined, see `RelevanceEnsemble.predict`.
+        threshold: kind of a threshold of the run, or a number as text.
+        translation: `none`, `column` or a table, see `loading.add_run_columns`.
+        max_missing_translations: see `translations.add_translation`.
+        on_bad_rows: "error" stops at rows with a defect; "skip" scores them as far as they can be read.
+        chunk_rows: rows between two safe points.
+    """
+
+    vote: str | None = None
+    threshold: str = "f1"
+    translation: str | None = None
+    max_missing_translations: float = MAX_MISSING
+    on_bad_rows: str = "error"
+    chunk_rows: int = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringArguments(FileOptions):
+    """How records are scored, and by what.
+
+    Attributes:
+        model: run folder, stack, downloaded folder or Hub id.
+        revision: of a Hub id.
+        merge, dtype, max_disagreement, reasoning_tokens: see `RelevanceEnsemble.from_pretrained`.
+        compile: compile the model, for all shapes at once; the first batches take minutes.
+        device: None takes a GPU where there is one.
+    """
+
+    model: str
+    revision: str | None = None
+    merge: str = "probabilities"
+    device: str | None = None
+    dtype: str = "auto"
+    max_disagreement: float = 0.02
+    reasoning_tokens: int = 0
+    compile: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
+
+    def load(self):
+        """Load the ensemble or stack.
+
+        Raises:
+            ValueError: See `RelevanceEnsemble.from_pretrained`; reasoning for a stack; what cannot be compiled.
+        """
+        from product_relevance.ensemble.ensemble import RelevanceEnsemble
+
+        options = {name: getattr(self, name) for name in ("merge", "dtype", "max_disagreement")}
+        options["device"] = self.device
+        if not stacking.is_stack(self.model):
+            options |= {"revision": self.revision, "reasoning_tokens": self.reasoning_tokens}
+            ensemble = RelevanceEnsemble.from_pretrained(self.model, **options)
+            if self.compile:
+                _compile(ensemble)
+            return ensemble
+        if self.compile:
+            raise ValueError("--compile: a stack loads one base after the other; give one of its runs")
+        if self.reasoning_tokens:
+            raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
+        return stacking.RelevanceStack.from_pretrained(self.model, **options)
+
+
+def _compile(ensemble) -> None:
+    import torch
+
+    if ensemble.shared_layers and len(ensemble.folds) > 1:
+        raise ValueError("--compile: the folds of this run share a trunk, which is forwarded by layers; leave it out")
+    # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.
+    known = torch._dynamo.config
+    known.recompile_limit = max(known.recompile_limit, 4 * len(ensemble.folds) + 4)
+    ensemble.model.compile(dynamic=True)
