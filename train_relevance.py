@@ -9,6 +9,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 logger = logging.getLogger("train_relevance")
 
@@ -64,14 +65,18 @@ def train(model_args, data_args, objective, training) -> str:
         FloatingPointError: the loss became NaN.
     """
     from product_relevance.data import loading
-    from product_relevance.data.folds import digests, query_groups, query_keys
+    from product_relevance.data.folds import query_groups
     from product_relevance.data.splits import make_splits
     from product_relevance.evaluation import out_of_fold
     from product_relevance.models.checkpoints import resolve_revision
     from product_relevance.text.prompt import chosen_prompt
-    from product_relevance.training import additions, prefix_batches, preflight, run
+    from product_relevance.training import prefix_batches, preflight, run
     from product_relevance.training.base_model import BaseModelPool
-    from product_relevance.training.parents import distillation, warm_start
+    from product_relevance.training.fold import train_fold
+    from product_relevance.training.parents.distillation import find_teacher
+    from product_relevance.training.parents.warm_start import find_warm_start
+    from product_relevance.training.run_config import RunConfig
+    from product_relevance.training.run_data import RunData, prepare_run_data
 
     # ---- Records and their columns ----
     with training.main_process_first(desc="records"):
@@ -87,34 +92,32 @@ def train(model_args, data_args, objective, training) -> str:
 
     # ---- Tokens, once for all folds; a branch may move while they train, so the base is one commit from here ----
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
-    taxonomy = loading.make_taxonomy(frame)
-    tokenizer, answers, tokens = run.tokenise(model_args, template, *loading.render(frame, template, taxonomy))
+    config = RunConfig(model_args, data_args, objective, training)
+    encoder = run.make_encoder(config, template, loading.make_taxonomy(frame))
+    data = RunData(frame, run.encode_records(encoder, frame), data_args.task_mixing, data_args.eval_rows)
     if data_args.share_prefixes:
         prefix_batches.require_shareable(model_args, objective.objective, training)
 
-    # ---- The run folder ----
-    shared = run.describe(model_args, data_args, objective, training, frame, template, splits)
-    shared |= {"weights": preflight.weights(frame)}
+    # ---- The run folder, and the runs that this one builds on ----
     names = [split.name for split in splits]
-    parent = warm_start.find_warm_start(model_args.init_adapter, shared, names)
-    teacher = distillation.find_teacher(objective.teacher, shared, names, data_args.translation)
-    shared |= {"first_stage": parent and parent.described(), "teacher": teacher and teacher.described()}
-    queries = digests(query_keys(frame)[0])
-    todo = run.claim(training, data_args, shared, splits, taxonomy, queries)
-    encode = additions.encoder(tokenizer, template, taxonomy, model_args.max_length)
-    added = additions.make(frame, todo, data_args, objective, training, encode, teacher)
-    frame = distillation.add_scores(frame, teacher, todo, training)
+    record = replace(run.describe_run(config, frame, template, splits), weights=preflight.weights(frame))
+    parent = find_warm_start(model_args.init_adapter, record.to_json(), names)
+    teacher = find_teacher(objective.teacher, record.to_json(), names, data_args.translation)
+    record = replace(record, first_stage=parent and parent.described(), teacher=teacher and teacher.described())
+    config = replace(config, record=record)
+    todo = run.claim_folder(config, splits, encoder.taxonomy, frame)
+    data = prepare_run_data(config, data, todo, encoder, teacher)
 
     # ---- Train each fold on the one loaded base ----
-    run.clear(training, data_args, todo)
-    pool = BaseModelPool(model_args, training, tokenizer, parent, answers)
+    run.clear_folds(config, todo)
+    pool = BaseModelPool(model_args, training, encoder, parent)
     for split in todo:
-        run.train_fold(split, frame, tokens, pool, tokenizer, data_args, objective, training, shared, added)
+        train_fold(config, data.fold(split), encoder, pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:
         return ""
-    summary = out_of_fold.finish(training.output_dir, shared)
+    summary = out_of_fold.finish(training.output_dir, record.to_json())
     return f"{summary}\n\nreport with pictures: {training.output_dir}/report.md"
 
 

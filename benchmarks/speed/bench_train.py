@@ -19,9 +19,9 @@ from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 
 from product_relevance.models import adapters, checkpoints, modeling, prefix_cache
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import PairCollator, PairDataset
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
+from product_relevance.training.dataset import PairCollator, PairDataset
 from product_relevance.training.trainer import RelevanceTrainer
 from product_relevance.utils.options import Parser
 

@@ -7,6 +7,7 @@ import torch
 from transformers import set_seed
 
 from product_relevance.models import adapters, modeling, packaged_bases, quantization
+from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun
 from product_relevance.training.parents.warm_start import continue_from
@@ -17,9 +18,16 @@ logger = logging.getLogger(__name__)
 class BaseModelPool:
     """Hands out the bare base for each fold: loaded once where that is safe, anew where training changed it."""
 
-    def __init__(self, model_args, training, tokenizer, parent: ParentRun | None = None, answers=None, language=False):
-        self.model_args, self.training, self.tokenizer = model_args, training, tokenizer
-        self.parent, self.answers, self.language = parent, answers, language
+    def __init__(
+        self,
+        model_args,
+        training,
+        encoder: PairEncoder | None,
+        parent: ParentRun | None = None,
+        language: bool = False,
+    ):
+        self.model_args, self.training, self.encoder = model_args, training, encoder
+        self.parent, self.language = parent, language
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
         self.model = self.fingerprint = self.trunk_fingerprint = self.attention = None
@@ -38,10 +46,10 @@ class BaseModelPool:
             set_seed(self.training.seed)  # the head starts alike in every fold
             self.model = modeling.load_classifier(
                 args.model_name_or_path,
-                self.tokenizer,
+                self.encoder.tokenizer,
                 args.model_revision,
                 pooling=args.pooling,
-                answers=self.answers,
+                answers=self.encoder.answers,
                 dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,

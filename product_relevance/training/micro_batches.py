@@ -7,7 +7,7 @@ from product_relevance.models.batching import budget_batches
 PADDED = ("input_ids", "attention_mask")
 
 
-def split(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[str, torch.Tensor]]:
+def split_by_length(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[str, torch.Tensor]]:
     """Split a batch into pieces, longest pairs first, each padded to its own longest pair only.
 
     Losses that are summed over the pairs have the same sum, and the same gradient, whatever the split.

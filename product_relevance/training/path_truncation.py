@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from product_relevance.models.batching import PairDataset
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import join_path
+from product_relevance.training.dataset import PairDataset
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
         frame: records with columns.
         share: `--random_levels`.
         training: TrainingArguments.
-        encode: from records to lists of token ids, see `additions.encoder`.
+        encode: from records to lists of token ids, without the tree of paths.
 
     Raises:
         ValueError: an order of rows that does not tell its epoch.
@@ -77,8 +77,7 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
         deeper = np.flatnonzero(depth > count)
         paths = [join_path(levels[i][-count:], form) for i in deeper]
         part = frame.iloc[deeper].drop(columns="clean_target", errors="ignore").assign(target=paths)
-        # without the tree: the name of a last level may read like the other rendering of some path
-        for i, ids in zip(deeper, encode(part, known=None), strict=True):
+        for i, ids in zip(deeper, encode(part), strict=True):
             forms[i].append(np.array(ids, dtype=np.int32))  # lists of Python numbers would take eight times as much
     keys = [f"{task}\x1f{name}" for task, name in zip(frame["task"], frame["id"], strict=True)]
     seed = training.seed if training.data_seed is None else training.data_seed

@@ -1,45 +1,16 @@
 """Training batches whose pairs share prefixes: whole groups side by side, each prefix forwarded once a piece."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from product_relevance.models import prefix_cache
-from product_relevance.models.batching import LengthGroupedSampler, distinct, pad
+from product_relevance.models.batching import distinct, pad
 from product_relevance.models.modeling import DROPOUTS, load_config
-from product_relevance.models.prefix_groups import MIN_PREFIX, Batch, batches, share, worth_sharing
+from product_relevance.models.prefix_groups import Batch, batches, worth_sharing
 from product_relevance.training import micro_batches
 
 
-class PrefixGroupedSampler(LengthGroupedSampler):
-    """Random order in which rows that share a prefix, as the pairs of a query do, follow each other.
-
-    The groups are those that save most tokens over the whole epoch (`prefixes.share`), by prefixes of at least a fifth
-    of a mean row. They are shuffled, and inside a window of `LengthGroupedSampler.WINDOW` batches they and their rows
-    are sorted by what is left beside the prefix, so that a batch pads little; then the batches are shuffled. The order
-    depends on seed and epoch alone.
-    """
-
-    def __init__(self, ids: Sequence[Sequence[int]], batch_size: int, seed: int, short=None):
-        super().__init__([len(row) for row in ids], batch_size, seed, short)
-        once, inverse = distinct(ids)
-        lengths = np.array([len(row) for row in once], dtype=int)
-        sharing = share(once, max(MIN_PREFIX, int(lengths.sum() / max(1, len(once)) / 5)))
-        alone = sharing.group < 0
-        groups = np.where(alone, sharing.group.max(initial=-1) + 1 + np.cumsum(alone), sharing.group)
-        groups = np.unique(groups, return_inverse=True)[1]
-        self.longest = np.zeros(groups.max(initial=-1) + 1)
-        np.maximum.at(self.longest, groups, lengths - sharing.length)
-        self.group, self.rest = groups[inverse], (lengths - sharing.length)[inverse]
-
-    def _shuffled(self, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
-        rows, place = rng.permutation(len(self.group)), rng.permutation(len(self.longest))
-        order = rows[np.argsort(place[self.group[rows]], kind="stable")]
-        return order, [-self.rest, place[self.group], -self.longest[self.group]]
-
-
-def split(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:
+def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:
     """Split a batch into pieces, in each of which the rows that share a prefix forward it once.
 
     Losses that are summed over the pairs have the same sum, and the same gradient, as those of the whole batch, where

@@ -7,21 +7,22 @@ they do.
 
 import logging
 import math
-import shutil
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
 from product_relevance.data import loading
-from product_relevance.data.splits import make_splits
+from product_relevance.data.splits import Split, make_splits
 from product_relevance.models import modeling
 from product_relevance.models.checkpoints import resolve_revision
 from product_relevance.models.heads.language_model import TextCollator, encode_texts
-from product_relevance.training import distributed, resume
-from product_relevance.training import run as training_run
+from product_relevance.models.pair_encoder import PairEncoder
+from product_relevance.training import distributed, fold, resume, run
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.checkpoint_record import ResumableTrainer
+from product_relevance.training.run_config import RunConfig
 from product_relevance.utils import run_folder, run_settings
+from product_relevance.utils.run_record import FoldRecord
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +49,19 @@ def train(model_args, data_args, objective, training) -> str:
     sides = loading.render(frame, template, loading.make_taxonomy(frame))
     model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
-    shared = training_run.describe(model_args, data_args, objective, training, frame, template, splits)
-    shared |= {"stage": objective.stage, "pooling": None, "first_stage": None, "teacher": None}
-    todo = training_run.claim(training, data_args, shared, splits)
-    training_run.clear(training, data_args, todo)
-    pool = BaseModelPool(model_args, training, tokenizer, language=True)
+    encoder = PairEncoder(tokenizer, template, model_args.max_length)
+    config = RunConfig(model_args, data_args, objective, training)
+    record = replace(run.describe_run(config, frame, template, splits), stage=objective.stage, pooling=None)
+    config = replace(config, record=record)
+    todo = run.claim_folder(config, splits)
+    run.clear_folds(config, todo)
+    pool = BaseModelPool(model_args, training, encoder, language=True)
     for split in todo:
         texts = distinct_texts(sides, split.train)
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
-        _train_fold(split, rows, pool, tokenizer, data_args, training, shared)
-    return _finish(training.output_dir, shared) if training.process_index == 0 else ""
+        _train_fold(config, split, rows, encoder, pool)
+    return _finish(config) if training.process_index == 0 else ""
 
 
 def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:
@@ -90,39 +93,43 @@ def _sizes(split, texts: list[str], rows: list[dict]) -> tuple:
     return split.name, len(texts), len(split.train), sum(len(row["input_ids"]) for row in rows)
 
 
-def _train_fold(split, rows: list[dict], pool: BaseModelPool, tokenizer, data_args, training, shared: dict) -> None:
-    folder, work = Path(training.output_dir), run_folder.work_folder(training.output_dir, split.name)
+def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: PairEncoder, pool: BaseModelPool) -> None:
+    training, tokenizer = config.training, encoder.tokenizer
     model = pool.with_adapter(split.name)
-    args = training_run.fold_arguments(training, work, [])
+    args = fold.fold_arguments(training, run_folder.work_folder(config.folder, split.name), [])
     args.label_smoothing_factor = 0.0  # a recipe's smoothing is that of two labels, not of a vocabulary
     collator = TextCollator(tokenizer.pad_token_id)
     kept = {"model": model, "args": args, "processing_class": tokenizer}
     fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
-    settings = run_settings.settings(shared, split.name, pool.fingerprint)
-    checkpoint, record = resume.start(fitter, settings, training, data_args.resume_allow)
+    settings = run_settings.settings(config.record.to_json(), split.name, pool.fingerprint)
+    checkpoint, kept_record = resume.start(fitter, settings, training, config.data.resume_allow)
     loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
     if not math.isfinite(loss):
         raise FloatingPointError(f"{split.name}: the loss is {loss}: lower --learning_rate, or train in float32")
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if training.deepspeed else fitter.model)
-    if training.process_index == 0:
-        content = {"name": split.name, "stage": shared["stage"], "train_rows": len(split.train), "valid_rows": 0}
-        content |= {"texts": len(rows), "loss": loss, "seconds": round(record.totals()["seconds"], 1)}
-        content |= {"base": shared["base"] | {"fingerprint": pool.fingerprint}, "resumed": checkpoint is not None}
-        content |= {"steps": fitter.state.global_step, "history": fitter.state.log_history}
-        content |= record.described() | {"shared": run_folder.shared_part(shared)}
-        save = training_run.save_fold
-        run_folder.publish_fold(
-            folder, split.name, lambda path: save(path, fitter.model, state, None, shared, content, None)
-        )
-        if not data_args.keep_checkpoints:
-            shutil.rmtree(work, ignore_errors=True)
-        logger.info("%s: saved after %d steps, mean loss %.4f", split.name, fitter.state.global_step, loss)
-    distributed.wait()
+    record = FoldRecord(
+        name=split.name,
+        stage=config.record.stage,
+        train_rows=len(split.train),
+        valid_rows=0,
+        texts=len(rows),
+        loss=loss,
+        seconds=round(kept_record.totals()["seconds"], 1),
+        base={**config.record.base, "fingerprint": pool.fingerprint},
+        resumed=checkpoint is not None,
+        steps=fitter.state.global_step,
+        history=fitter.state.log_history,
+        shared=run_folder.shared_part(config.record.to_json()),
+        **kept_record.described(),
+    )
+    trained, result = fold.TrainedModel(fitter.model, state), fold.FoldResult(record, None)
+    fold.publish_fold(config, record, lambda path: fold.save_fold(path, config, trained, result))
     pool.release(fitter.accelerator.unwrap_model(fitter.model))
 
 
-def _finish(folder: str, shared: dict) -> str:
+def _finish(config: RunConfig) -> str:
+    folder = config.folder
     folds = run_folder.read_folds(folder, run_folder.finished_folds(folder))
-    run_folder.write_json(Path(folder) / "run.json", shared | run_folder.of_folds(folds))
-    table = pd.DataFrame([{key: fold[key] for key in ("name", "texts", "steps", "loss", "seconds")} for fold in folds])
+    run_folder.write_json(folder / "run.json", config.record.to_json() | run_folder.of_folds(folds))
+    table = pd.DataFrame([{key: each[key] for key in ("name", "texts", "steps", "loss", "seconds")} for each in folds])
     return f"{table.to_string(index=False)}\n\n{folder}: a first stage without a head: --init_adapter {folder}"

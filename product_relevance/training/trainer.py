@@ -9,12 +9,19 @@ import torch
 from transformers import EarlyStoppingCallback
 
 from product_relevance.models import memory
-from product_relevance.models.batching import ROW_COLUMNS, LengthGroupedSampler, PairCollator, PairDataset
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.modeling import evaluating
 from product_relevance.training import distributed, losses, micro_batches, prefix_batches
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.checkpoint_record import ResumableTrainer
+from product_relevance.training.dataset import (
+    ROW_COLUMNS,
+    LengthGroupedSampler,
+    PairCollator,
+    PairDataset,
+    PrefixGroupedSampler,
+)
+from product_relevance.training.run_config import RunConfig
 
 
 class RelevanceTrainer(ResumableTrainer):
@@ -107,8 +114,8 @@ class RelevanceTrainer(ResumableTrainer):
 
     def _pieces(self, inputs: dict) -> list[dict]:
         if self.share_prefixes:
-            return prefix_batches.split(inputs, self._budget(), self.data_collator.pad_id)
-        return micro_batches.split(inputs, self._budget())
+            return prefix_batches.split_by_prefix(inputs, self._budget(), self.data_collator.pad_id)
+        return micro_batches.split_by_length(inputs, self._budget())
 
     def _budget(self) -> int | None:
         passes = 2 if self.objective.objective == "r_drop" else 1
@@ -128,7 +135,7 @@ class RelevanceTrainer(ResumableTrainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         step = distributed.step_pairs(self.args)
         if self.share_prefixes:
-            return prefix_batches.PrefixGroupedSampler(rows.ids, step, seed, rows.short)
+            return PrefixGroupedSampler(rows.ids, step, seed, rows.short)
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(rows)
         return LengthGroupedSampler([len(row) for row in rows.ids], step, seed, rows.short)
@@ -139,18 +146,18 @@ class RelevanceTrainer(ResumableTrainer):
 
 
 def make_trainer(
-    model,
-    tokenizer,
-    training,
-    train: PairDataset,
-    valid: PairDataset | None,
-    objective,
-    patience=None,
-    **options,
-):
+    model, tokenizer, train: PairDataset, valid: PairDataset | None, config: RunConfig
+) -> RelevanceTrainer:
     """Build the trainer of one fold; without validation rows it neither evaluates nor picks a best checkpoint.
 
-    The options are those of `RelevanceTrainer`; `prefix_batches.require_shareable` says when prefixes may be shared.
+    `prefix_batches.require_shareable` says when prefixes may be shared.
+
+    Args:
+        model: with its adapter.
+        tokenizer: that is saved with checkpoints.
+        train: rows to train on.
+        valid: rows that are scored while it trains.
+        config: of the run, with the Trainer's arguments of this fold.
 
     Raises:
         ValueError: an objective that the model cannot be trained with, or a launcher that cannot split batches.
@@ -158,22 +165,23 @@ def make_trainer(
     from product_relevance.evaluation.metrics import compute_metrics
     from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
 
-    tasks = None if valid is None else valid.tasks
-    _check_objective(model, training, objective)
-    if (tokens := options.get("tokens_per_forward")) is not None:
-        micro_batches.require_splittable(training, f"--tokens_per_forward {tokens}")
+    tasks, patience = None if valid is None else valid.tasks, config.data.early_stopping_patience
+    _check_objective(model, config.training, config.objective)
+    if (tokens := config.data.tokens_per_forward) is not None:
+        micro_batches.require_splittable(config.training, f"--tokens_per_forward {tokens}")
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
     return RelevanceTrainer(
         model=model,
-        args=training,
+        args=config.training,
         train_dataset=train,
         eval_dataset=valid,
         processing_class=tokenizer,
         pad_id=tokenizer.pad_token_id,
-        objective=objective,
+        objective=config.objective,
         compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
         callbacks=callbacks,
-        **options,
+        tokens_per_forward=tokens,
+        share_prefixes=config.data.share_prefixes,
     )
 
 

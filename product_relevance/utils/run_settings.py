@@ -79,7 +79,7 @@ def settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = No
     Files stand for their content, wherever they lie, and a batch for its pairs, however it is split.
 
     Args:
-        shared: from `training_run.describe`, with the parent run and the teacher.
+        shared: from `run.describe_run`, with the parent run and the teacher.
         split: name of the fold.
         fingerprint: of the base; None where it is not loaded yet, or its weights are spread (ZeRO-3).
 

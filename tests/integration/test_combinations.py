@@ -5,16 +5,18 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, PrinterCallback, TrainerCallback, TrainingArguments
 
+from product_relevance.data.arguments import DataArguments
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import PairDataset
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.text.prompt import Prompt
 from product_relevance.training.arguments import OBJECTIVES, ObjectiveArguments
+from product_relevance.training.dataset import PairDataset
 from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.run_config import RunConfig
 from product_relevance.training.trainer import make_trainer
 from tests.conftest import rows_of, save_tokenizer, tiny_config
 
@@ -64,6 +66,10 @@ def classifier(base: str, head: str, dropout: float = 0.0):
     return tokenizer, model, encode_pairs(tokenizer, *zip(*sides, strict=True), LENGTH)
 
 
+def config_of(objective: ObjectiveArguments, training: TrainingArguments) -> RunConfig:
+    return RunConfig(ModelArguments("base"), DataArguments(train_file="train_QC.txt", task="QC"), objective, training)
+
+
 def options(folder, **changes) -> TrainingArguments:
     fixed = {"output_dir": str(folder), "max_steps": 60, "per_device_train_batch_size": 32, "learning_rate": 1e-2}
     fixed |= {"lr_scheduler_type": "constant", "use_cpu": True, "report_to": "none", "save_strategy": "no"}
@@ -92,7 +98,7 @@ def trained(base, head, objective, folder):
     model = add_adapter(model, ModelArguments(base, lora_r=8, lora_dropout=dropout))
     teacher = np.where(LABELS == 1, 0.99, 0.01) if objective == "distill" else None
     rows = PairDataset(ids, LABELS, teacher=teacher)
-    fitter = make_trainer(model, tokenizer, options(folder), rows, None, objective_of(objective))
+    fitter = make_trainer(model, tokenizer, rows, None, config_of(objective_of(objective), options(folder)))
     fitter.pop_callback(PrinterCallback)
     fitter.add_callback(StopWhenLearnt)
     fitter.train()
@@ -195,4 +201,4 @@ def test_what_only_the_model_can_tell_is_refused_before_training(head, flags, ch
         model = add_adapter(model, ModelArguments(base, lora_r=2, lora_dropout=0.0))
     with pytest.raises(ValueError, match=told):
         chosen = ObjectiveArguments(**flags)
-        make_trainer(model, tokenizer, options(tmp_path, **changes), PairDataset(ids, LABELS), None, chosen)
+        make_trainer(model, tokenizer, PairDataset(ids, LABELS), None, config_of(chosen, options(tmp_path, **changes)))

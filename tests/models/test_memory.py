@@ -84,12 +84,12 @@ def test_adamw_on_full_weights_takes_four_times_their_memory():
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4000))
 def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
     from product_relevance.models.batching import pad
-    from product_relevance.training.micro_batches import split
+    from product_relevance.training.micro_batches import split_by_length
 
     largest = memory.largest_forward(lengths, batch, budget)
     assert largest <= memory.largest_forward(lengths, batch)
     for start in range(0, len(lengths), batch):
-        pieces = split(pad([[5] * n for n in lengths[start : start + batch]], 1), budget)
+        pieces = split_by_length(pad([[5] * n for n in lengths[start : start + batch]], 1), budget)
         assert all(piece["input_ids"].numel() <= largest for piece in pieces)
 
 

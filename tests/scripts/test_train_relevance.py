@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 import train_relevance
-from product_relevance.models.batching import PairCollator, PairDataset
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
+from product_relevance.training.dataset import PairCollator, PairDataset
 from product_relevance.training.recipe import parse_arguments
 from product_relevance.training.safe_trainer import MARKER, STATE, last_whole_checkpoint
 from product_relevance.training.trainer import RelevanceTrainer, evaluation_rows

@@ -16,7 +16,7 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.micro_batches import split
+from product_relevance.training.micro_batches import split_by_length
 from product_relevance.training.trainer import RelevanceTrainer
 from tests.conftest import rows_of, tiny_config, write_rows
 from tests.helpers.launching import launch_in_turn
@@ -35,7 +35,7 @@ WAYS = {
 @given(rows, budgets)
 def test_the_pieces_hold_each_pair_once_and_keep_within_the_budget(ids, budget):
     found = []
-    for piece in split(collated(ids), budget):
+    for piece in split_by_length(collated(ids), budget):
         n, width = piece["input_ids"].shape
         assert n * width <= max(budget, width) and width == piece["attention_mask"].sum(1).max()
         for i in range(n):
@@ -47,7 +47,7 @@ def test_the_pieces_hold_each_pair_once_and_keep_within_the_budget(ids, budget):
 @given(rows)
 def test_a_batch_without_a_budget_stays_whole(ids):
     batch = collated(ids)
-    assert split(batch, None) == [batch]
+    assert split_by_length(batch, None) == [batch]
 
 
 @cache

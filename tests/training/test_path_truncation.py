@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_relevance.data.splits import Split
-from product_relevance.models.batching import LengthGroupedSampler, PairDataset
 from product_relevance.models.modeling import load_tokenizer
-from product_relevance.models.pair_encoder import encode_pairs
+from product_relevance.models.pair_encoder import PairEncoder, encode_pairs
 from product_relevance.text.taxonomy import Taxonomy, split_path
 from product_relevance.text.templates import Template
-from product_relevance.training import additions
+from product_relevance.training.dataset import LengthGroupedSampler, PairDataset, PrefixGroupedSampler
 from product_relevance.training.path_truncation import ShortPaths, short_paths
-from product_relevance.training.prefix_batches import PrefixGroupedSampler
+from product_relevance.training.run_config import RunConfig
+from product_relevance.training.run_data import RunData, prepare_run_data
 
 PATHS = ["food,grocery,flour, baking and cooking,dry ingredients", "home,lamps", "toys", "a,b,c"] * 25
 ARGUMENTS = SimpleNamespace(train_sampling_strategy="group_by_length", seed=3, data_seed=None)
 
 
-def encode(frame, known=None) -> list[list[int]]:
+def encode(frame) -> list[list[int]]:
     """Stand in for a tokenizer: the characters of the target."""
     return [list(map(ord, target)) for target in frame["target"]]
 
@@ -112,9 +112,11 @@ def test_short_forms_are_rendered_and_tokenised_as_whole_paths_are(base_of):
     frame = frame.assign(language="en", query="tea", translated_query="tea")
     frame["clean_target"] = frame["target"]
     template = Template(path_style="markers")
-    encode = additions.encoder(tokenizer, template, Taxonomy.from_paths(frame["target"]), 64)
-    arguments = SimpleNamespace(random_levels=1.0), SimpleNamespace(unlabelled_file=None)
-    (short,) = additions.make(frame, [], *arguments, ARGUMENTS, encode, None)
+    encoder = PairEncoder(tokenizer, template, 64, Taxonomy.from_paths(frame["target"]))
+    asked = SimpleNamespace(random_levels=1.0), SimpleNamespace(unlabelled_file=None), ARGUMENTS
+    data = RunData(frame, [], "proportional", 10)
+    short = prepare_run_data(RunConfig(None, *asked), data, [], encoder, None).short
     expected = encode_pairs(tokenizer, ["tea", "tea"], ["c, d", "b > c, d"], 64)
     assert [form.tolist() for form in short.forms[0]] == expected and short.forms[1] == []
-    assert additions.make(frame, [], SimpleNamespace(random_levels=0.0), arguments[1], ARGUMENTS, encode, None) == []
+    whole = RunConfig(None, SimpleNamespace(random_levels=0.0), *asked[1:])
+    assert prepare_run_data(whole, data, [], encoder, None) == data

@@ -16,7 +16,8 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.prefix_batches import PrefixGroupedSampler, require_shareable, split
+from product_relevance.training.dataset import PrefixGroupedSampler
+from product_relevance.training.prefix_batches import require_shareable, split_by_prefix
 from product_relevance.training.trainer import RelevanceTrainer
 from product_relevance.utils.run_folder import read_json
 from tests.conftest import rows_of, tiny_config, write_rows
@@ -52,7 +53,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 @given(pairs, budgets)
 def test_the_pieces_hold_each_pair_once_with_its_label_and_weight(ids, budget):
     found = []
-    for piece in split(collated(ids), budget, PAD):
+    for piece in split_by_prefix(collated(ids), budget, PAD):
         shared = piece["shared"]
         rows = [shared.rows[place] for place in shared.places.tolist()]
         found += zip(rows, piece["labels"].tolist(), (round(w, 5) for w in piece["weights"].tolist()), strict=True)
@@ -164,7 +165,7 @@ def test_rows_under_one_instruction_are_sorted_by_what_is_left_of_them():
 
 def test_a_batch_that_shares_next_to_nothing_is_forwarded_whole():
     ids = [[2, i + 10, *[i + 60] * 38] for i in range(30)] + [[2, 5, 5, 5, 5, 5, *[8 + i] * 34] for i in range(2)]
-    (piece,) = split(collated(ids), None, PAD)
+    (piece,) = split_by_prefix(collated(ids), None, PAD)
     assert not piece["shared"].batch.prefixes
 
 

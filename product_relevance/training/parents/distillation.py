@@ -54,7 +54,7 @@ def find_teacher(name: str | None, shared: dict, splits: list[str], translation:
 
     Args:
         name: `--teacher` of the new run, None without.
-        shared: what `training_run.describe` says of the new run.
+        shared: what `run.describe_run` says of the new run.
         splits: names of its folds.
         translation: its `--translation`.
 

@@ -100,7 +100,7 @@ def find_parent(flag: str, name: str | None, shared: dict, splits: list[str]) ->
     Args:
         flag: the argument that names it.
         name: run folder, a fold's folder in it, or an ensemble on the Hub; None for none.
-        shared: description of the run to come (`training_run.describe`).
+        shared: description of the run to come (`run.describe_run`).
         splits: names of the models to train.
 
     Raises:

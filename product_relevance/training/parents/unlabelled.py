@@ -1,6 +1,7 @@
 """Records without labels that a student learns from by its teacher's probabilities alone."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ import pandas as pd
 from product_relevance.data import folds, loading
 from product_relevance.data.records import read_records
 from product_relevance.data.splits import Split
-from product_relevance.models.batching import PairDataset
+from product_relevance.training.dataset import PairDataset
 from product_relevance.training.losses import UNLABELLED
 from product_relevance.training.parents import distillation
+from product_relevance.training.parents.distillation import Teacher
 from product_relevance.training.parents.parent_run import teacher_column
+from product_relevance.training.run_config import RunConfig
 from product_relevance.utils.tasks import BOTH
 
 logger = logging.getLogger(__name__)
@@ -45,26 +48,28 @@ class Unlabelled:
         )
 
 
-def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training, encode) -> Unlabelled:
+def load_unlabelled(
+    config: RunConfig, frame: pd.DataFrame, splits: list[Split], teacher: Teacher, encode: Callable
+) -> Unlabelled:
     """Read unlabelled records and score them by the teacher, for each split without what it validates on.
 
     Left out of a split is what shares a query group or a held-out language with its validation rows. The teacher's
     fold of its name scores the others, as it does the labelled rows: the other folds know the labels of these rows.
 
     Args:
-        file: `--unlabelled_file`; labels in it are not read, records without a query or target are left out.
-        arguments: DataArguments of the run; the records get the same columns.
+        config: of the run; labels of its `--unlabelled_file` are not read, records without a query or target are left
+            out, the others get the columns of the run.
         frame: the training records, with columns.
         splits: of `make_splits`.
-        taught_by: the teacher.
-        training: TrainingArguments.
-        encode: from records to lists of token ids, see `additions.encoder`.
+        teacher: that scores them.
+        encode: from records to lists of token ids.
 
     Raises:
         ValueError: bad records, none of use, or records for two tasks.
     """
+    arguments, training = config.data, config.training
     with training.main_process_first(desc="unlabelled"):
-        found = _records(file, arguments)
+        found = _records(config.objective.unlabelled_file, arguments)
     columns = ["origin_query", "translated_query"]
     groups = folds.query_groups(pd.concat([frame[columns], found[columns]], ignore_index=True))
     ours, theirs = groups[: len(frame)], groups[len(frame) :]
@@ -78,7 +83,7 @@ def load(file: str, arguments, frame: pd.DataFrame, splits, taught_by, training,
             *(split.name, free.sum(), found.attrs["source"], (~free).sum()),
         )
         kept.append(Split(split.name, np.flatnonzero(free), np.arange(0)))
-    found = distillation.add_scores(found, taught_by, kept, training, "teacher-unlabelled")
+    found = distillation.add_scores(found, teacher, kept, training, "teacher-unlabelled")
     return Unlabelled(found, {split.name: split.train for split in kept}, encode(found))
 
 
