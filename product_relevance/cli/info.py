@@ -1,9 +1,33 @@
-"""What a run or a stack holds, in lines for a terminal."""
+"""`relevance info`: what a run or a stack holds, in lines for a terminal."""
 
+import argparse
 from typing import Any
 
+from product_relevance.cli.flags import Commands, add_command, add_model
 from product_relevance.utils import run_settings
 from product_relevance.utils.tasks import BOTH, names, of_task
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `info`."""
+    add_model(add_command(commands, "info", info, "what a run holds: base, folds, template, thresholds, figures"))
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Print what a run or a stack holds."""
+    from product_relevance.ensemble import locate
+    from product_relevance.ensemble import stack as stacking
+
+    if stacking.is_stack(arguments.model):
+        lines = stack_lines(stacking.RelevanceStack.from_pretrained(arguments.model).run)
+    else:
+        content = locate.read_run(arguments.model, arguments.revision)
+        try:
+            lines = run_lines(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{arguments.model}: its run was changed, or is of another version ({reason})") from None
+    print("\n".join(lines))
 
 
 def run_lines(run: dict[str, Any]) -> list[str]:
@@ -41,7 +65,10 @@ def _duration(seconds: float) -> str:
 
 def _measured(run: dict[str, Any], task: str) -> list[str]:
     """Describe thresholds, decision and figures, with a name in front where the run has two tasks."""
-    lines, figures = [f"thresholds  {task}{_cuts(run['thresholds'])} (from {run['thresholds_from']})"], run["metrics"]
+    lines, figures = (
+        [f"thresholds  {task}{_thresholds(run['thresholds'])} (from {run['thresholds_from']})"],
+        run["metrics"],
+    )
     if run.get("decision"):
         lines.append(_decision(run["decision"]))
     if figures:
@@ -53,16 +80,18 @@ def _measured(run: dict[str, Any], task: str) -> list[str]:
 def stack_lines(stack: dict[str, Any]) -> list[str]:
     """Describe a stack; `stack` is the content of stack.json."""
     members = [f"member      {m['path']}, coefficient {m['coefficient']:.4f}" for m in stack["members"]]
-    cuts = f"thresholds  {_cuts(stack['thresholds'])} (from {stack['thresholds_from']})"
-    return [f"task        {stack['task']}", *members, cuts, _decision(stack["decision"])]
+    thresholds = f"thresholds  {_thresholds(stack['thresholds'])} (from {stack['thresholds_from']})"
+    return [f"task        {stack['task']}", *members, thresholds, _decision(stack["decision"])]
 
 
-def _cuts(cuts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in cuts.items())
+def _thresholds(thresholds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in thresholds.items())
 
 
 def _decision(decision: dict[str, Any]) -> str:
-    own = f"languages {' '.join(decision['languages'])}" if decision["languages"] else "one cut for all languages"
+    own = (
+        f"languages {' '.join(decision['languages'])}" if decision["languages"] else "one threshold for all languages"
+    )
     spread = f", mean stretched by {decision['spread']['slope']:.3f}" if decision["spread"] else ""
     method = decision["calibration"]["method"]
-    return f"decision    calibration {method}, {own}{spread}; {_cuts(decision['thresholds'])}"
+    return f"decision    calibration {method}, {own}{spread}; {_thresholds(decision['thresholds'])}"

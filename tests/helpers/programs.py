@@ -8,8 +8,6 @@ from functools import cache
 from product_relevance.cli import main
 from tests.conftest import ROOT
 
-COMMANDS = "product_relevance.cli.commands"
-
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:
     """All flags of a parser and of its subcommands."""
@@ -55,7 +53,8 @@ def programs() -> dict[str, tuple[set[str], tuple[str, str]]]:
         "push_to_hub.py": (flags_of(HfArgumentParser(push_to_hub.PublishArguments)), ("push_to_hub", "main")),
     }
     for name, parser in subcommands().items():
-        found[f"relevance {name}"] = (flags_of(parser), (COMMANDS, parser.get_default("run").__name__))
+        run = parser.get_default("run")
+        found[f"relevance {name}"] = (flags_of(parser), (run.__module__, run.__name__))
     for folder in ("dataset_scripts", "benchmarks/speed", "benchmarks/ablation"):
         for name in scripts(folder):
             flags = flags_of(module_of(folder, name).make_parser())

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import train_relevance
-from product_relevance.cli.commands import serve
 from product_relevance.cli.info import run_lines
 from product_relevance.cli.main import make_parser
+from product_relevance.cli.serving import serve
 from product_relevance.data.arguments import DataArguments
 from product_relevance.data.folds import query_groups
 from product_relevance.data.leakage import LeakageError

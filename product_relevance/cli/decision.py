@@ -1,0 +1,98 @@
+"""`relevance decide`, `stack` and `take`: from finished runs to a threshold, a joint run, or a run of one task."""
+
+import argparse
+
+from product_relevance.cli.flags import (
+    Commands,
+    add_bad_rows,
+    add_command,
+    add_translation,
+    reading_of,
+    require_files,
+    source_of,
+)
+from product_relevance.utils.options import add_source_flags
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `decide`, `stack` and `take`."""
+    _add_decide(commands)
+    _add_stack(commands)
+    _add_take(commands)
+
+
+def _add_decide(commands: Commands) -> None:
+    parser = add_command(
+        commands, "decide", decide, "choose calibration and thresholds of a run by out-of-fold scores"
+    )
+    parser.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
+    parser.add_argument("--calibration", default="isotonic", choices=["none", "temperature", "isotonic"])
+    _add_thresholds(parser)
+    _add_match(parser)
+    parser.add_argument("--dry_run", action="store_true", help="compare and write nothing")
+
+
+def _add_stack(commands: Commands) -> None:
+    parser = add_command(commands, "stack", stack, "join runs by a logistic regression on their out-of-fold scores")
+    parser.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
+    parser.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
+    _add_thresholds(parser)
+    _add_match(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a stack")
+
+
+def _add_take(commands: Commands) -> None:
+    parser = add_command(commands, "take", take, "take one task out of a run of both, as a run of its own")
+    parser.add_argument("run_folder", help="folder of a run trained with --task QC,QI")
+    parser.add_argument("task", choices=["QC", "QI"])
+    parser.add_argument("--output", required=True, help="folder of the new run")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+
+
+def _add_thresholds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threshold_by", default="global", choices=["global", "language"], help="default global")
+    parser.add_argument("--shrinkage", type=float, default=1000, help="rows that outweigh a language's own threshold")
+
+
+def _add_match(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
+    parser.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+    add_source_flags(parser, "--unlabelled")
+    add_translation(parser)
+    add_bad_rows(parser, "of --unlabelled; error (default): stop; skip: score the others")
+
+
+def decide(arguments: argparse.Namespace) -> None:
+    """Choose calibration and thresholds of a run."""
+    from product_relevance.evaluation.decision import decide_run
+
+    run, scored = arguments.run_folder, None
+    choice = arguments.calibration, arguments.threshold_by, arguments.shrinkage
+    if arguments.unlabelled:
+        require_files(arguments.unlabelled)
+        from product_relevance.ensemble.predict_file import score_unlabelled
+
+        scored = score_unlabelled(run, source_of(arguments, arguments.unlabelled), **reading_of(arguments))
+    print(decide_run(run, *choice, scored, arguments.match, arguments.dry_run))
+
+
+def stack(arguments: argparse.Namespace) -> None:
+    """Join runs."""
+    from product_relevance.ensemble.stack import stack_runs
+
+    scored = None
+    if arguments.unlabelled:
+        require_files(arguments.unlabelled)
+        from product_relevance.ensemble.predict_file import score_unlabelled
+
+        source, read = source_of(arguments, arguments.unlabelled), reading_of(arguments)
+        scored = [score_unlabelled(run, source, **read) for run in arguments.runs]
+    choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
+    print(stack_runs(arguments.runs, arguments.output, *choice, scored, arguments.match))
+
+
+def take(arguments: argparse.Namespace) -> None:
+    """Take one task out of a run of both."""
+    from product_relevance.ensemble import extract_task
+
+    print(extract_task.take(arguments.run_folder, arguments.task, arguments.output, arguments.overwrite))

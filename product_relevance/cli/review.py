@@ -1,0 +1,28 @@
+"""`relevance review`: a local page on which people decide about doubtful labels."""
+
+import argparse
+
+from product_relevance.cli.flags import Commands, add_bad_rows, add_command, source_of
+from product_relevance.utils.options import add_source_flags
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `review`."""
+    parser = add_command(
+        commands, "review", review, "open a local page to keep, flip or drop rows with doubtful labels"
+    )
+    parser.add_argument("table", help="review table of dataset_scripts/filter.py, or a run folder")
+    parser.add_argument("--records", help="the records that the run was trained on; only for a run folder")
+    add_source_flags(parser, "--records")
+    add_bad_rows(parser, "of --records; error (default): stop; skip: put them aside as rejects")
+    parser.add_argument("--decisions", default="decisions.jsonl", help="file to append to (default decisions.jsonl)")
+    parser.add_argument("--by", default="reviewer", help="who decides; written with each decision")
+    parser.add_argument("--port", type=int, help="on 127.0.0.1 (default: the first free one from 8501 on)")
+
+
+def review(arguments: argparse.Namespace) -> None:
+    """Open the page for doubtful labels."""
+    from product_relevance.preparation.labels import review_page
+
+    where, records = (arguments.table, arguments.decisions, arguments.by), arguments.records
+    review_page.review(*where, records and source_of(arguments, records), arguments.port, arguments.on_bad_rows)

@@ -1,0 +1,129 @@
+"""`relevance predict` and `relevance evaluate`: a file of pairs through an ensemble."""
+
+import argparse
+import json
+from dataclasses import fields
+from typing import Any
+
+from product_relevance.cli.flags import (
+    Commands,
+    add_bad_rows,
+    add_command,
+    add_device,
+    add_limit,
+    add_model,
+    add_records,
+    add_translation,
+    reading_of,
+    require_files,
+    source_of,
+)
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `predict` and `evaluate`."""
+    _add_predict(commands)
+    _add_evaluate(commands)
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = add_command(commands, "predict", predict, "score a file with the ensemble and write a submission")
+    _add_scoring(parser)
+    add_records(parser, "records; labels in it are not read, each id gets a prediction")
+    written = "submission, as submit_QC.txt, or a table: .csv .tsv .parquet; probabilities go beside it"
+    parser.add_argument("--output", required=True, help=written)
+    add_bad_rows(parser, "error (default): stop; skip: predict them as far as they can be read")
+    parser.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
+    parser.add_argument("--shards", type=int, help="split the file into N parts: docs/how-to/large-files.md")
+    workers = "processes, one per GPU; split the file into as many parts where --shards is not given (default 1)"
+    parser.add_argument("--workers", type=int, default=1, help=workers)
+    parser.add_argument("--overwrite", action="store_true", help="replace the output")
+    steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
+    parser.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    parser = add_command(commands, "evaluate", evaluate, "measure folds and ensemble on a labelled file")
+    _add_scoring(parser)
+    add_records(parser, "labelled records")
+    add_bad_rows(parser, "error (default): stop; skip: put them aside as rejects, and measure on the others")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "--merge",
+        default="probabilities",
+        type=_merge_kind,
+        choices=["probabilities", "weights"],
+        help="mean of the folds' probabilities (default), or one model with the mean of their weights",
+    )
+    add_limit(parser)
+    parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
+    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number to 1")
+    add_device(parser)
+    compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
+    parser.add_argument("--compile", action="store_true", help=compiled)
+    add_translation(parser)
+
+
+def _merge_kind(value: str) -> str:
+    if value == "vote":
+        raise argparse.ArgumentTypeError("vote is no way to merge; give --vote majority instead")
+    return value
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Score a file."""
+    if arguments.shards is not None or arguments.workers > 1:
+        return _predict_shards(arguments)
+    from product_relevance.ensemble.outputs import require_format
+
+    require_format(arguments.output)
+    require_files(arguments.file, arguments.translation)
+    from product_relevance.ensemble.predict_file import predict_file
+
+    written = predict_file(
+        _score(arguments).load(),
+        source_of(arguments, arguments.file),
+        arguments.output,
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        **reading_of(arguments),
+        chunk_rows=arguments.chunk_rows,
+        overwrite=arguments.overwrite,
+    )
+    print(written)
+
+
+def _predict_shards(arguments: argparse.Namespace) -> None:
+    from product_relevance.sharding import jobs
+
+    if arguments.split or arguments.data_revision:
+        raise ValueError("--shards, --workers: only files are split; leave --split and --data_revision out")
+    number = arguments.workers if arguments.shards is None else arguments.shards
+    where = arguments.file, arguments.output, number, arguments.workers, arguments.overwrite
+    print(jobs.predict_shards(_score(arguments), *where))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Measure on a labelled file."""
+    require_files(arguments.file, arguments.translation)
+    from product_relevance.ensemble.evaluate_file import evaluate_file, evaluation_table
+
+    figures = evaluate_file(
+        _score(arguments).load(),
+        source_of(arguments, arguments.file),
+        vote=arguments.vote,
+        threshold=arguments.threshold,
+        **reading_of(arguments),
+    )
+    print(json.dumps(figures, ensure_ascii=False) if arguments.as_json else evaluation_table(figures))
+
+
+def _score(arguments: argparse.Namespace) -> Any:
+    from product_relevance.sharding.jobs import Score
+
+    given = vars(arguments)
+    return Score(**{field.name: given[field.name] for field in fields(Score) if field.name in given})

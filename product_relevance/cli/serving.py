@@ -1,0 +1,71 @@
+"""`relevance serve` and `relevance export`: a run for other programs."""
+
+import argparse
+
+from product_relevance.cli.flags import Commands, add_command, add_device, add_limit, add_model
+from product_relevance.utils.extras import how_to_install
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `serve` and `export`."""
+    _add_serve(commands)
+    _add_export(commands)
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = add_command(commands, "serve", serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
+    add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--max_pairs", type=int, help="pairs per request (default 32, or RELEVANCE_MAX_PAIRS)")
+    parser.add_argument("--max_queue", type=int, default=512, help="requests that may wait (default 512)")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds per request (default 30)")
+    parser.add_argument("--max_connections", type=int, default=512, help="open at once (default 512)")
+    waits = "seconds for a request's headers to come and for an answer to be read (default 10)"
+    parser.add_argument("--header_timeout", type=float, default=10, help=waits)
+    parser.add_argument("--keep_alive", type=float, default=5, help="seconds between two requests (default 5)")
+    parser.add_argument("--batch_window_ms", type=float, default=5, help="wait for requests to join (default 5)")
+    add_device(parser)
+
+
+def _add_export(commands: Commands) -> None:
+    parser = add_command(commands, "export", export, "write one plain transformers classifier for other programs")
+    add_model(parser)
+    parser.add_argument("--output", required=True, help="folder of the model")
+    parser.add_argument("--fold", help="this fold alone, as fold-0 (default: the mean weights of all folds)")
+    add_limit(parser)
+    parser.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
+    graph = "write an ONNX graph too: float32, or int8 (faster, scores within --max_disagreement)"
+    parser.add_argument("--onnx", choices=["float32", "int8"], help=graph)
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Answer requests over HTTP."""
+    try:
+        from product_relevance.serving import server
+    except ModuleNotFoundError as error:
+        raise ValueError(f"serve needs {error.name}: {how_to_install('serve')}") from None
+    from product_relevance.ensemble.ensemble import RelevanceEnsemble
+
+    settings = server.Settings(
+        server.limits(arguments.max_pairs),
+        max_queue=arguments.max_queue,
+        timeout=arguments.timeout,
+        window=arguments.batch_window_ms / 1000,
+        max_connections=arguments.max_connections,
+        header_timeout=arguments.header_timeout,
+        keep_alive=arguments.keep_alive,
+    )
+    options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
+    ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options).of_task(None)
+    server.serve(ensemble, settings, arguments.host, arguments.port)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write one plain classifier."""
+    from product_relevance.serving import export as exporting
+
+    names = ("fold", "revision", "dtype", "overwrite", "max_disagreement", "onnx")
+    options = {name: getattr(arguments, name) for name in names}
+    print(exporting.export(arguments.model, arguments.output, **options))
