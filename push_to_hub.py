@@ -6,18 +6,18 @@ python push_to_hub.py runs/quickstart --repo_id org/name --private --tag v1
 
 import logging
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import dataclass_parser, help_line, option
+from product_relevance.utils.options import RaisingParser, option, required
 
 
 @dataclass
 class PublishArguments:
     """What is published, where, and who may read it."""
 
-    repo_id: str = field(metadata={"help": "org/name of the ensemble; the names of its folds begin with it"})
+    repo_id: str = required("org/name of the ensemble; the names of its folds begin with it")
     layout: str = option("repos", "a repository, a branch or a folder a fold", ["repos", "branches", "one"])
     private: bool = option(False, "make the repositories private")
     gated: str | None = option(None, "readers ask for access: granted at once, or by hand", ["auto", "manual"])
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     """Publish from the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "-h" in argv or "--help" in argv:
-        print(help_text())
+        print(make_parser().format_help())
         return
     from product_relevance.utils import console
 
@@ -66,9 +66,10 @@ def parse_arguments(argv: list[str]) -> tuple[Path, PublishArguments]:
         raise ValueError("a token never goes into arguments, where others see it; set HF_TOKEN or run `hf auth login`")
     if not argv or argv[0].startswith("-"):
         raise ValueError("the run folder comes first: push_to_hub.py RUN --repo_id org/name")
-    parser = dataclass_parser((PublishArguments,), prog="push_to_hub.py RUN")
-    (arguments,) = parser.parse_args_into_dataclasses(argv[1:])
-    return Path(argv[0]), arguments
+    parser = make_parser()
+    given = vars(parser.parse_args(argv))
+    (arguments,) = parser.parse_dict(given)
+    return given["run"], arguments
 
 
 def publish(run_folder: Path, arguments: PublishArguments) -> None:
@@ -107,14 +108,13 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
     print(f'load it with RelevanceEnsemble.from_pretrained("{arguments.repo_id}"{revision})')
 
 
-def help_text() -> str:
-    """Return the help without importing transformers."""
-    lines = ["usage: push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]", "", *__doc__.split("\n")[:1], ""]
-    lines += [
-        "  RUN                       folder made by train_relevance.py",
-        *map(help_line, fields(PublishArguments)),
-    ]
-    return "\n".join(lines)
+def make_parser() -> RaisingParser:
+    """Build the command line's parser."""
+    usage = "push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]"
+    options = {"description": __doc__.split("\n")[0], "prog": "push_to_hub.py", "usage": usage}
+    parser = RaisingParser((PublishArguments,), allow_abbrev=False, **options)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder made by train_relevance.py")
+    return parser
 
 
 if __name__ == "__main__":

@@ -8,23 +8,22 @@ python dataset_scripts/augment.py languages prepared.parquet --task QC --like sa
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_flags, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-
     parser = Parser(description=__doc__.split("\n")[0])
     methods = parser.add_subparsers(dest="method", required=True)
     for name, kind in _kinds().items():
-        one = methods.add_parser(name, help=kind.__doc__)
+        one = methods.add_parser(name, kinds=(kind,), help=kind.__doc__)
+        one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
         one.add_argument("--task", required=True, choices=["QC", "QI"])
         one.add_argument("--output", required=True, help="Parquet to write: the records, then the variants")
         add_source_flags(one, "file")
         one.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")
         one.add_argument("--lowercase", action="store_true", help="as in prepare.py")
-        add_flags(one, kind)
     return parser
 
 
@@ -50,9 +49,8 @@ def augment(arguments) -> None:
     """
     from product_relevance.data.provenance import read_prepared, write_rows
     from product_relevance.data.sources.tables import Source
-    from product_relevance.utils.options import build
 
-    step = build(_kinds()[arguments.method], vars(arguments), arguments.method)
+    (step,) = arguments.parser.parse_dict(vars(arguments))
     source = Source(arguments.file, arguments.split, arguments.data_revision)
     made = step(read_prepared(source, arguments.task, arguments.on_bad_rows), arguments)
     write_rows(made, arguments.output)

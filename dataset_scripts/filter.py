@@ -8,19 +8,19 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_flags, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.preparation.labels.filter import Filter
 
-    parser = Parser(description=__doc__.split("\n")[0])
+    parser = Parser((Filter,), without=("run", "output"), description=__doc__.split("\n")[0])
+    parser.set_defaults(parser=parser)
     parser.add_argument("run", help="run folder with trained folds")
     parser.add_argument("records", help="the records that the run was trained on, raw or prepared")
     add_source_flags(parser, "records")
     parser.add_argument("--output", required=True, help="review table to write (Parquet)")
-    add_flags(parser, Filter, without=("run", "output"))
     parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"])
     parser.add_argument("--filtered", help="with --apply: records to write (Parquet), with a column weight")
     return parser
@@ -42,11 +42,9 @@ def filter_rows(arguments) -> None:
     """
     from product_relevance.data.records import read_records
     from product_relevance.data.sources.tables import Source
-    from product_relevance.preparation.labels.filter import Filter
     from product_relevance.utils.files import write_table
-    from product_relevance.utils.options import build
 
-    step = build(Filter, vars(arguments), "filter")
+    (step,) = arguments.parser.parse_dict(vars(arguments))
     if bool(step.apply) != bool(arguments.filtered):
         raise ValueError("--apply and --filtered go together: what to do, and the file for the result")
     source = Source(arguments.records, arguments.split, arguments.data_revision)

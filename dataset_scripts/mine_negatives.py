@@ -7,16 +7,16 @@ python dataset_scripts/mine_negatives.py easy with_hard.parquet --task QC --nega
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_flags, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-
     parser = Parser(description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     for name, kind in _kinds().items():
-        one = kinds.add_parser(name, help=kind.__doc__)
+        one = kinds.add_parser(name, kinds=(kind,), help=kind.__doc__)
+        one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
         one.add_argument("--task", required=True, choices=["QC", "QI"])
         one.add_argument("--output", required=True, help="Parquet to write: the records, then the negatives")
@@ -28,7 +28,6 @@ def make_parser() -> Parser:
         one.add_argument("--prefix_levels", type=int, default=2, help="as in prepare.py")
         one.add_argument("--path_separator", default="auto", help="as in prepare.py")
         one.add_argument("--level_names", help="as in prepare.py")
-        add_flags(one, kind)
     return parser
 
 
@@ -55,9 +54,8 @@ def mine(arguments) -> None:
     from product_relevance.data.provenance import read_prepared, write_rows
     from product_relevance.data.sources.tables import Source
     from product_relevance.text.path_format import use_form
-    from product_relevance.utils.options import build
 
-    step = build(_kinds()[arguments.kind], vars(arguments), arguments.kind)
+    (step,) = arguments.parser.parse_dict(vars(arguments))
     source = Source(arguments.file, arguments.split, arguments.data_revision)
     frame = read_prepared(source, arguments.task, arguments.on_bad_rows)
     use_form(frame, arguments.path_separator, arguments.level_names)

@@ -7,11 +7,12 @@ python dataset_scripts/prepare.py recipes/data/third-team-qc.yaml train_QC.txt -
 Each finished step is kept in OUTPUT.parts: after an interruption the same command goes on where it stopped.
 """
 
+import argparse
 import sys
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_flags
+from product_relevance.utils.options import Parser
 
 
 def make_parser() -> Parser:
@@ -19,12 +20,14 @@ def make_parser() -> Parser:
     from product_relevance.preparation.pipeline import Preparation
 
     parser = Parser(
+        (Preparation,),
+        without=("file",),
         description=__doc__.split("\n")[0],
         usage="prepare.py [RECIPE.yaml] [FILE] [--flag value ...]",
         epilog="RECIPE.yaml, the first argument, has these flags and a list of steps: docs/how-to/prepare-data.md",
     )
-    parser.add_argument("file", nargs="?", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
-    add_flags(parser, Preparation, without=("file",))
+    records = "records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"
+    parser.add_argument("file", nargs="?", default=argparse.SUPPRESS, help=records)
     return parser
 
 

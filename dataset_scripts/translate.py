@@ -10,17 +10,17 @@ import sys
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_flags, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.preparation.steps import Translate
 
-    parser = Parser(description=__doc__.split("\n")[0])
+    parser = Parser((Translate,), description=__doc__.split("\n")[0])
+    parser.set_defaults(parser=parser)
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
     add_source_flags(parser, "file")
-    add_flags(parser, Translate)
     parser.add_argument(
         "--output", required=True, help="Parquet: query (for targets: text), language, translation, status"
     )
@@ -52,12 +52,10 @@ def translate(arguments) -> None:
     """
     from dataclasses import replace
 
-    from product_relevance.preparation.steps import Translate
     from product_relevance.preparation.translation.translator import translate_all
     from product_relevance.utils.files import atomic_write
-    from product_relevance.utils.options import build
 
-    into_english = build(Translate, vars(arguments), "translate")
+    (into_english,) = arguments.parser.parse_dict(vars(arguments))
     translator, reverse = into_english.load(), None
     if arguments.reverse_model:  # the revision is that of the other model
         reverse = replace(into_english, model=arguments.reverse_model, revision=None).load(from_english=True)

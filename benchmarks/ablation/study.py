@@ -79,14 +79,14 @@ class Study:
 
     def flags(self, row: Row, seed: int, train_file: str | Path, output: Path, held_out=False) -> list[str]:
         """Return the command line of one training, or of the one without the held-out languages."""
-        from product_relevance.utils.recipes import as_flags
+        from product_relevance.utils.options import as_flag
 
         settings = self.arguments | row.train
         settings |= {"seed": seed, "output_dir": str(output)}
         settings["train_file"] = row.train.get("train_file", str(train_file))
         if held_out:
             settings |= {"held_out_languages": self.held_out_languages, "fold": "all"}
-        return [str(self.recipe), *as_flags(settings)]
+        return [str(self.recipe), *(word for item in settings.items() for word in as_flag(*item))]
 
     def key(self, row: Row, seed: int, files: dict[str, str], held_out=False) -> str:
         """Return what a finished job is known by: everything that decides its result, and the files' sha256."""

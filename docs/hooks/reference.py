@@ -44,8 +44,7 @@ def training_arguments() -> str:
     """Return a table for each class of arguments of a training."""
     from product_relevance.training import recipe
 
-    kinds = (recipe.ModelArguments, recipe.DataArguments, recipe.ObjectiveArguments)
-    return "\n\n".join(f"## {kind.__name__}\n\n{kind.__doc__}\n\n{dataclass_table(kind)}" for kind in kinds)
+    return "\n\n".join(f"## {kind.__name__}\n\n{kind.__doc__}\n\n{dataclass_table(kind)}" for kind in recipe.KINDS)
 
 
 def training_defaults() -> str:
@@ -63,6 +62,7 @@ def publish_arguments() -> str:
 def dataclass_table(kind: type) -> str:
     """Return a table of the fields of a dataclass that are flags: name, default, values, help."""
     flags = [field for field in fields(kind) if "help" in field.metadata]
+    flags.sort(key=lambda field: not field.default is field.default_factory is MISSING)  # what is required comes first
     return table(("flag", "default", "what it is"), [_field(field) for field in flags])
 
 

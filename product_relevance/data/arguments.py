@@ -1,10 +1,10 @@
 """Arguments of a training run: three dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.utils import tasks
-from product_relevance.utils.options import option
+from product_relevance.utils.options import option, required
 
 GROUPINGS = ("query", "prefix", "query+prefix")  # what may never cross folds
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
@@ -66,12 +66,12 @@ class FoldArguments:
 class DataArguments(ColumnArguments, FoldArguments):
     """The records, the columns made from them, and the folds."""
 
-    train_file: str = field(
-        metadata={"help": "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; QC,QI: two, by a comma"}
+    _argument_group_name = "the records, the columns made from them, and the folds"
+
+    train_file: str = required(
+        "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; QC,QI: two, by a comma"
     )
-    task: str = field(
-        metadata={"help": "QC (category path), QI (item title), or one model for both", "choices": [*tasks.CHOICES]}
-    )
+    task: str = required("QC (category path), QI (item title), or one model for both", [*tasks.CHOICES])
     split: str | None = option(None, "of records that have several: a saved data set, or one of the Hub")
     data_revision: str | None = option(None, "commit, tag or branch of records on the Hub")
     task_mixing: str = option(

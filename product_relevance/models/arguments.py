@@ -1,8 +1,8 @@
 """The base, its two-label head and the adapter on it, as flags or keys of a recipe."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from product_relevance.utils.options import option
+from product_relevance.utils.options import option, required
 
 MAX_LENGTH = 32_768  # tokens of a pair; no query, title or path comes near
 
@@ -11,7 +11,9 @@ MAX_LENGTH = 32_768  # tokens of a pair; no query, title or path comes near
 class ModelArguments:
     """The base, its two-label head, and the adapter on it."""
 
-    model_name_or_path: str = field(metadata={"help": "Hub id, folder, embedded:e5-small or embedded:gemma-3-270m"})
+    _argument_group_name = "the base, its two-label head, and the adapter on it"
+
+    model_name_or_path: str = required("Hub id, folder, embedded:e5-small or embedded:gemma-3-270m")
     model_revision: str | None = option(None, "commit, tag or branch of the base on the Hub")
     pooling: str = option(
         "auto",

@@ -19,7 +19,7 @@ from product_relevance.preparation import steps
 from product_relevance.preparation.step_cache import Parts
 from product_relevance.text.path_format import ATTRIBUTE, form_of, use_form
 from product_relevance.text.taxonomy import Taxonomy
-from product_relevance.utils.options import build, option, parse
+from product_relevance.utils.options import option, read_options, required
 from product_relevance.utils.recipes import load_recipe, split_recipe
 
 TRANSLATE = "translate"
@@ -29,9 +29,9 @@ TRANSLATE = "translate"
 class Preparation(ColumnArguments, FoldArguments):
     """What is prepared, how, and into which file."""
 
-    file: str = field(metadata={"help": "records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"})
-    task: str = field(metadata={"help": "QC (category path) or QI (item title)", "choices": ["QC", "QI"]})
-    output: str = field(metadata={"help": "Parquet to write; its card is written beside it"})
+    file: str = required("records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
+    task: str = required("QC (category path) or QI (item title)", ["QC", "QI"])
+    output: str = required("Parquet to write; its card is written beside it")
     split: str | None = option(None, "of FILE, if it has several: a saved data set, or one of the Hub")
     data_revision: str | None = option(None, "commit, tag or branch of FILE on the Hub")
     role: str = option("train", "test rows are never dropped and get no folds", ["train", "test"])
@@ -86,10 +86,11 @@ def read_arguments(argv: list[str], parser) -> Preparation:
             needed one missing. SystemExit for a malformed flag.
     """
     recipe, words = split_recipe(argv)
-    settings = load_recipe(recipe, (Preparation,)) if recipe else {}
+    settings = load_recipe(recipe) if recipe else {}
     listed = steps.read_steps(settings.pop("steps", None) or [], str(recipe))
-    given = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
-    return build(Preparation, parse(Preparation, settings, str(recipe)) | given | {"steps": listed}, "preparation")
+    given = read_options((Preparation,), settings, str(recipe), "key") | vars(parser.parse_args(words))
+    (asked,) = parser.parse_dict(given | {"steps": listed})
+    return asked
 
 
 def prepare(asked: Preparation) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The steps of a data recipe: the options of each method, checked when they are given, and the call that runs it."""
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import pandas as pd
 
@@ -14,22 +14,18 @@ from product_relevance.preparation.labels import label_errors
 from product_relevance.preparation.labels.filter import Filter
 from product_relevance.preparation.translation import translator as translators
 from product_relevance.text.language_codes import normal_code
-from product_relevance.utils import options as flags
 from product_relevance.utils.files import sha256_of
-from product_relevance.utils.options import option
+from product_relevance.utils.options import RaisingParser, option, read_options, required
+from product_relevance.utils.other_names import require_known
 
 ENGINES = ["seq2seq", "llm", "table"]
-
-
-def _needed(help: str, choices: list[str] | None = None):
-    return field(metadata={"help": help} | ({"choices": choices} if choices else {}))
 
 
 @dataclass(kw_only=True)
 class Translate:
     """English translations of the queries, by an engine."""
 
-    engine: str = _needed("llm: any causal model, by examples", [*ENGINES, "none"])
+    engine: str = required("llm: any causal model, by examples", [*ENGINES, "none"])
     model: str | None = option(None, "Hub id, folder, embedded:gemma-3-270m; for table its path")
     revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
     skip: list[str] = option(["english", "codes"], "what stays as it is")
@@ -50,8 +46,8 @@ class Translate:
 
 @dataclass(kw_only=True)
 class _FromEnglish:
-    engine: str = _needed("llm: any causal model, by examples", ENGINES)
-    model: str = _needed(
+    engine: str = required("llm: any causal model, by examples", ENGINES)
+    model: str = required(
         "Hub id, folder, embedded:gemma-3-270m; or a table: query, language (into which), translation"
     )
     revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
@@ -242,11 +238,13 @@ def _read_step(item: object, where: str) -> tuple[str, object]:
     if not isinstance(item, dict) or len(item) != 1:
         raise ValueError(f"{where}: found {item!r}, expected one name and its options, as noise: {{rate: 0.1}}")
     ((name, options),) = item.items()
-    flags.require_known(name, STEPS, where)
+    require_known(name, STEPS, where)
+    kinds = (STEPS[name],)
     try:
-        return name, flags.build(STEPS[name], flags.parse(STEPS[name], options or {}, name), name)
+        (step,) = RaisingParser(kinds, prog=name).parse_dict(read_options(kinds, options or {}, name))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    return name, step
 
 
 def contents(step: object, task: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
 class ObjectiveArguments:
     """What is minimised; label smoothing is the Trainer's own --label_smoothing_factor."""
 
+    _argument_group_name = "what is minimised; label smoothing is the Trainer's own --label_smoothing_factor"
+
     stage: str = option(
         "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
     )

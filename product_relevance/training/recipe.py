@@ -1,16 +1,15 @@
 """Recipes and flags: a YAML file, flags, or both, as the arguments of one training."""
 
+import argparse
 import sys
-from dataclasses import fields
 
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.training.arguments import ObjectiveArguments, metric_names
-from product_relevance.utils.options import (
-    dataclass_parser,
-    help_line,
-)
-from product_relevance.utils.recipes import as_flags, load_recipe, split_recipe
+from product_relevance.utils.options import Parser, RaisingParser, read_options
+from product_relevance.utils.recipes import load_recipe, split_recipe
+
+KINDS = (ModelArguments, DataArguments, ObjectiveArguments)
 
 # What this script sets unlike transformers.TrainingArguments; a recipe or a flag replaces each.
 TRAINING_DEFAULTS = {
@@ -44,19 +43,19 @@ def parse_arguments(argv: list[str] | None = None):
     """
     from transformers import TrainingArguments
 
-    argv = list(sys.argv[1:] if argv is None else argv)
-    types = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
-    recipe, flags = split_recipe(argv)
-    settings = TRAINING_DEFAULTS | (load_recipe(recipe, types) if recipe else {})
-    if _takes_bf16(settings, flags):
-        settings["bf16"] = True
-    _check_batch(settings, flags)
-    if "deepspeed" in _given(settings, flags):
+    types = (*KINDS, TrainingArguments)
+    recipe, flags = split_recipe(list(sys.argv[1:] if argv is None else argv))
+    parser = RaisingParser(types, description="Fine-tune a base for product-search relevance.", allow_abbrev=False)
+    given = read_options(types, load_recipe(recipe), str(recipe), "key") if recipe else {}
+    given |= vars(parser.parse_args(flags))
+    _check_batch(given)
+    if _takes_bf16(given):
+        given["bf16"] = True
+    if "deepspeed" in given:
         from product_relevance.training import build_locks
 
         build_locks.watch()  # before its first extension is built, as soon as there are TrainingArguments
-    parser = dataclass_parser(types, description="Fine-tune a base for product-search relevance.")
-    parsed = parser.parse_args_into_dataclasses(as_flags(settings) + flags)
+    parsed = parser.parse_dict(TRAINING_DEFAULTS | given)
     if parsed[-1].hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")
     _check_precision(parsed[0], parsed[-1])
@@ -68,12 +67,6 @@ def parse_arguments(argv: list[str] | None = None):
             "--tokens_per_forward keeps a step within memory at the same batch"
         )
     return parsed
-
-
-def _given(settings: dict, flags: list[str]) -> set[str]:
-    """Return the names that a recipe or a flag gives a value."""
-    named = {flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
-    return {name for name, value in settings.items() if value is not None} | named
 
 
 def _check_checkpointing(training) -> None:
@@ -91,8 +84,8 @@ def _check_checkpointing(training) -> None:
             setattr(training, name, options)
 
 
-def _check_batch(settings: dict, flags: list[str]) -> None:
-    if {"global_batch_size", "gradient_accumulation_steps"} <= _given(settings, flags):
+def _check_batch(given: dict) -> None:
+    if {"global_batch_size", "gradient_accumulation_steps"} <= given.keys():
         raise ValueError(
             "--global_batch_size and --gradient_accumulation_steps: found both, expected one of them: accumulation "
             "follows from --global_batch_size and the number of processes, so leave it out"
@@ -146,23 +139,23 @@ def check_reports(training) -> None:
             raise ValueError(f"--report_to {name}: {reason} Or leave --report_to out") from None
 
 
-def _takes_bf16(settings: dict, flags: list[str]) -> bool:
+def _takes_bf16(given: dict) -> bool:
     """Tell whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
     import torch
 
-    chosen = {"bf16", "fp16", "use_cpu"} & _given(settings, flags)
+    chosen = {"bf16", "fp16", "use_cpu"} & given.keys()
     return not chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def help_text() -> str:
     """Return the help of the three dataclasses here, without importing transformers."""
-    lines = [
-        "usage: train_relevance.py [RECIPE.yaml] [--flag value ...]",
-        "",
-        "Fine-tune a base for product-search relevance, fold by fold. Every flag of",
+    defaults = "\n".join(f"  --{key:<30}{value}" for key, value in TRAINING_DEFAULTS.items())
+    parser = Parser(
+        KINDS,
+        usage="train_relevance.py [RECIPE.yaml] [--flag value ...]",
+        description="Fine-tune a base for product-search relevance, fold by fold. Every flag of\n"
         "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
-    ]
-    for kind in (ModelArguments, DataArguments, ObjectiveArguments):
-        lines += ["", f"{kind.__name__}: {kind.__doc__}", *map(help_line, fields(kind))]
-    lines += ["", "TrainingArguments that differ from transformers here:"]
-    return "\n".join(lines + [f"  --{key:<26}{value}" for key, value in TRAINING_DEFAULTS.items()])
+        epilog=f"TrainingArguments that differ from transformers here:\n{defaults}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser.format_help()

@@ -1,6 +1,10 @@
 """Names of flags in other tools and in older versions: what they are called here, or why there is none."""
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
+
+CLOSE = 0.6  # likeness from which a name counts as a misspelling, as difflib has it
+OURS_FIRST = 0.1  # likeness that one of our names has ahead of one of the Trainer's
 
 # Ours: what transformers 4, LLaMA-Factory, Axolotl, Lightning, PEFT's examples, sentence-transformers and TEI call it.
 _NAMES = {
@@ -89,3 +93,30 @@ def explained(name: str, known: Collection[str], dash: str = "") -> str:
         if ours in known and name in theirs.split():
             return f"here it is {dash}{ours}{_MORE.get(name, '')}"
     return _REASONS.get(name, "")
+
+
+def require_known(
+    name: object, known: Iterable[str], where: str, what: str = "name", first: Collection[str] = ()
+) -> None:
+    """Refuse an unknown name and name the nearest known one, of those in `first` rather than of the others.
+
+    Raises:
+        ValueError: It is unknown.
+    """
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"{where}: unknown {what} {name!r}{hint(str(name), known, first)}")
+
+
+def hint(name: str, known: Collection[str], first: Collection[str] = (), dash: str = "") -> str:
+    """Say what an unknown name may mean: a name of another tool, or a misspelt one; "" where nothing is near."""
+    name = name.replace("-", "_")
+    if told := explained(name, known, dash):
+        return f"; {told}"
+
+    def likeness(other: str) -> float:
+        return difflib.SequenceMatcher(None, other, name).ratio()
+
+    near = [other for other in sorted(known) if likeness(other) >= CLOSE]
+    best = max(near, key=lambda other: likeness(other) + OURS_FIRST * (other in first), default=None)
+    return f"; did you mean {dash}{best}?" if best else ""

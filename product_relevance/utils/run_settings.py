@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from product_relevance.utils.files import sha256_of
-from product_relevance.utils.options import require_known
+from product_relevance.utils.other_names import require_known
 
 # Every argument stands in one of the two lists; a test walks the dataclasses, so a new one has to be put somewhere.
 SHAPING = {

@@ -40,17 +40,16 @@ def module_of(folder: str, name: str):
 @cache
 def programs() -> dict[str, tuple[set[str], tuple[str, str]]]:
     """Name as one types it, to its flags and (module, function) that runs."""
-    from transformers import HfArgumentParser, TrainingArguments
+    from transformers import TrainingArguments
 
     import push_to_hub
-    from product_relevance.data.arguments import DataArguments
-    from product_relevance.models.arguments import ModelArguments
-    from product_relevance.training.arguments import ObjectiveArguments
+    from product_relevance.training.recipe import KINDS
+    from product_relevance.utils.options import Parser
 
-    kinds = (ModelArguments, DataArguments, ObjectiveArguments, TrainingArguments)
+    trained = flags_of(Parser((*KINDS, TrainingArguments)))
     found = {
-        "train_relevance.py": (flags_of(HfArgumentParser(kinds)) | {"--help_all"}, ("train_relevance", "main")),
-        "push_to_hub.py": (flags_of(HfArgumentParser(push_to_hub.PublishArguments)), ("push_to_hub", "main")),
+        "train_relevance.py": (trained | {"--help_all"}, ("train_relevance", "main")),
+        "push_to_hub.py": (flags_of(push_to_hub.make_parser()), ("push_to_hub", "main")),
     }
     for name, parser in subcommands().items():
         run = parser.get_default("run")

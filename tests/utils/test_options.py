@@ -1,13 +1,16 @@
 """Flags of all programs: lists take commas, an unknown name gets the nearest of ours or what replaced it."""
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 
 from product_relevance.cli.main import make_parser
 from product_relevance.training.recipe import parse_arguments
-from product_relevance.utils.options import Parser, add_flags, dataclass_parser, hint, option, parse
+from product_relevance.utils.options import Parser, RaisingParser, option, read_options
+from product_relevance.utils.other_names import hint
 from tests.conftest import ROOT
 
 NEEDED = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
@@ -28,24 +31,22 @@ def trained_with(*flags: str):
 
 @pytest.mark.parametrize("flags", [["--names", "a,b", "c"], ["--names=a,b,c"], ["--names", "a, b,", "c"]])
 def test_a_list_flag_of_a_program_takes_commas(flags):
-    parser = Parser()
-    add_flags(parser, Options)
+    parser = Parser((Options,))
     assert parser.parse_args(flags).names == ["a", "b", "c"]
 
 
 def test_a_text_of_a_list_without_a_comma_stays_as_it_is():
-    assert parse(Options, {"names": ["q: ", "t: "]}, "here")["names"] == ["q: ", "t: "]
+    assert read_options((Options,), {"names": ["q: ", "t: "]}, "here")["names"] == ["q: ", "t: "]
 
 
 def test_numbers_behind_commas_are_read_as_numbers():
-    parser = Parser()
-    add_flags(parser, Options)
+    parser = Parser((Options,))
     assert parser.parse_args(["--numbers", "0.5,2"]).numbers == [0.5, 2.0]
 
 
 @pytest.mark.parametrize("value", ["a,b", "a b", "a, b", ["a", "b"]])
 def test_a_list_of_a_recipe_may_be_one_text(value):
-    assert parse(Options, {"names": value}, "here")["names"] == ["a", "b"]
+    assert read_options((Options,), {"names": value}, "here")["names"] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,8 @@ def test_a_list_of_the_trainer_takes_commas_and_spaces(values):
     from transformers import TrainingArguments
 
     flags = ["--output_dir", "x", "--use_cpu", "true", "--report_to", *values]
-    (found,) = dataclass_parser((TrainingArguments,)).parse_args_into_dataclasses(flags)
+    parser = RaisingParser((TrainingArguments,))
+    (found,) = parser.parse_dict(vars(parser.parse_args(flags)))
     assert found.report_to == ["wandb", "tensorboard"]
 
 
@@ -128,8 +130,7 @@ def test_what_follows_two_dashes_is_no_flag():
 
 
 def test_a_flag_that_is_cut_short_is_known():
-    parser = Parser()
-    add_flags(parser, Options)
+    parser = Parser((Options,))
     assert parser.parse_args(["--over"]).overwrite is True
 
 
@@ -138,3 +139,47 @@ def test_every_parser_of_the_project_suggests():
     sources = [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
     plain = [p.name for p in sources if re.search(r"(argparse\.|[^\w.]Hf)ArgumentParser\(", p.read_text())]
     assert plain == []
+
+
+def test_a_truth_flag_stands_before_an_argument_without_a_flag_or_takes_a_value():
+    parser = Parser((Options,))
+    parser.add_argument("file")
+    for words, value in ((["--overwrite", "x.txt"], True), (["--overwrite", "no", "x.txt"], False)):
+        found = parser.parse_args(words)
+        assert (found.overwrite, found.file) == (value, "x.txt")
+
+
+def test_dashes_stand_for_underscores_in_every_program():
+    command = ["predict", "run", "file", "--output", "x", "--chunk-rows", "7"]
+    assert make_parser().parse_args(command).chunk_rows == 7
+
+
+def test_a_namespace_holds_what_was_given_and_the_dataclass_has_the_rest():
+    parser = Parser((Options,))
+    given = vars(parser.parse_args(["--names", "a"]))
+    assert given == {"names": ["a"]} and parser.parse_dict(given) == (Options(names=["a"]),)
+
+
+def test_two_values_of_a_pair_are_asked_for():
+    @dataclass
+    class Paired:
+        band: tuple[float, float] | None = option(None, "least and greatest")
+
+    assert read_options((Paired,), {"band": [0.5, 1]}, "here") == {"band": [0.5, 1.0]}
+    with pytest.raises(ValueError, match="here: argument --band: expected 2 arguments"):
+        read_options((Paired,), {"band": [0.5]}, "here")
+
+
+def test_an_empty_list_and_false_of_a_recipe_are_values_and_null_is_none():
+    options = {"names": [], "overwrite": False, "numbers": None}
+    assert read_options((Options,), options, "here") == {"names": [], "overwrite": False}
+
+
+@pytest.mark.parametrize(
+    "words", [["train_relevance.py"], ["push_to_hub.py"], ["dataset_scripts/augment.py", "noise"]]
+)
+def test_help_answers_without_transformers(words):
+    code = "import runpy, sys; sys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    code += "except SystemExit: pass\nassert not {'transformers', 'torch'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code, *words, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "usage: " in done.stdout, done.stderr
