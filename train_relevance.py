@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_stage(model_args, data_args, objective, training) -> None:
-    """Start the devices, train, and tell what came of it on the first process."""
+    """Start the devices, train, and log the result on the first process."""
     from product_relevance.training import distributed
     from product_relevance.training.recipe import check_reports
     from product_relevance.utils import console
@@ -46,11 +46,11 @@ def run_stage(model_args, data_args, objective, training) -> None:
     if objective.stage == "language_model":
         from product_relevance.training import pretraining
 
-        told = pretraining.train(model_args, data_args, objective, training)
+        result = pretraining.train(model_args, data_args, objective, training)
     else:
-        told = train(model_args, data_args, objective, training)
+        result = train(model_args, data_args, objective, training)
     if training.process_index == 0:
-        print(told)
+        print(result)
     distributed.stop()
 
 

@@ -1,4 +1,4 @@
-"""Rooms stand in one order: a file imports from its own room or an earlier one, never in a circle."""
+"""Rooms stand in one order: a file imports from its own room or one before it, never in a circle."""
 
 import ast
 from graphlib import TopologicalSorter

@@ -77,7 +77,7 @@ def measure(ensemble: RelevanceEnsemble, frame) -> dict:
 
 
 def table(cells: list[dict]) -> str:
-    """Lay the matrix out: a line a run, for each task its figures."""
+    """Lay the matrix out: one line per run, with the figures of each task."""
     rows, columns = {}, {"run": "run", "trained_on": "trained on"}
     for cell in cells:
         row = rows.setdefault(cell["run"], {key: cell[key] for key in ("run", "trained_on")})

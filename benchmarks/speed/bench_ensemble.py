@@ -114,8 +114,8 @@ def timed(score: Callable, ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> 
     return scores, {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - used}
 
 
-def trunk_passes(ensemble: RelevanceEnsemble) -> float:
-    """Return what the trunk once and the tops K times cost, in passes through all layers."""
+def shared_passes(ensemble: RelevanceEnsemble) -> float:
+    """Return what the shared layers once and the others K times cost, in passes through all layers."""
     layers, folds = len(layer_stack(ensemble.model)[1]), len(ensemble.folds)
     return (ensemble.shared_layers + folds * (layers - ensemble.shared_layers)) / layers
 
@@ -165,9 +165,9 @@ def measure(args, options: dict) -> tuple[Table, dict[str, str]]:
     table.add("K passes", ensemble, *found, count)
     table.add("vote", ensemble, *found, count, "majority")
     if whole.shared_layers:
-        table.add("shared trunk", ensemble, *timed(as_it_is, whole, frame), trunk_passes(whole))
+        table.add("shared layers", ensemble, *timed(as_it_is, whole, frame), shared_passes(whole))
     else:
-        left_out["shared trunk"] = "it needs a run of train_relevance.py --lora_layers"
+        left_out["shared layers"] = "it needs a run of train_relevance.py --lora_layers"
     try:
         table.add("mixed batch", ensemble, *timed(mixed_batch, whole, frame), count)
     except ValueError as error:

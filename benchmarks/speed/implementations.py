@@ -48,7 +48,7 @@ class TokenScorer(Scorer):
 
 
 def ours(scorer: Scorer, texts: list[str], targets: list[str]) -> np.ndarray:
-    """Score in the chunks of `relevance predict`: distinct rows, sorted by length, a token budget a batch."""
+    """Score in the chunks of `relevance predict`: distinct rows, sorted by length, one token budget per batch."""
     scores = []
     for start in range(0, len(texts), CHUNK):
         ids = scorer.encode(texts[start : start + CHUNK], targets[start : start + CHUNK])

@@ -1,4 +1,4 @@
-"""The base of a finished run: loaded again as it was trained on, or refused."""
+"""Load the base of a finished run as it was in training, or raise an error."""
 
 import logging
 from pathlib import Path
@@ -58,8 +58,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             name, tokenizer, revision, dtype=dtype, attn_implementation=attention_of_run(found, device, dtype), **kind
         )
     except UnusableBaseError as error:
-        told = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
-        raise ValueError(told) from None
+        message = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
+        raise ValueError(message) from None
     _check_base(found.folder, run, model)
     if in_four_bits:
         _require_adapters(found)

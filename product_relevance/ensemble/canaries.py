@@ -54,7 +54,7 @@ def measure(ensemble, chosen: Sequence | None = None) -> dict:
 
 
 def check(ensemble, expected: dict) -> dict:
-    """Score the canaries again and compare fold by fold.
+    """Score the canaries again and compare one fold at a time.
 
     Args:
         ensemble: a RelevanceEnsemble with the same folds.

@@ -26,9 +26,9 @@ def evaluate_file(ensemble, file: str | Source, **options) -> dict:
 
     Returns:
         `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
-        `macro_f1_at_macro_threshold`, at the run's cut for macro-F1; with a calibration also `calibrated`, its `ece`
-        and `log_loss`. Where the run knows queries of the file from its training, `ensemble` holds the figures of
-        those rows, `known_queries`, and of the others, `new_queries`. Figures as in `metrics.scores_report`, with
+        `macro_f1_at_macro_threshold`, at the run's threshold for macro-F1; with a calibration also `calibrated`, its
+        `ece` and `log_loss`. Where the run knows queries of the file from its training, `ensemble` holds the figures
+        of those rows, `known_queries`, and of the others, `new_queries`. Figures as in `metrics.scores_report`, with
         intervals.
 
     Raises:
@@ -111,6 +111,6 @@ def evaluation_table(figures: dict) -> str:
         parts.append(metrics_table(rows, ["probabilities", "ece", "log_loss"]))
     parts.append(
         f"{ensemble['rows']} rows; threshold {ensemble['threshold']:.4f} from the run's out-of-fold scores; "
-        f"macro-F1 at the run's macro-F1 cut {ensemble['macro_f1_at_macro_threshold']:.4f}"
+        f"macro-F1 at the run's macro-F1 threshold {ensemble['macro_f1_at_macro_threshold']:.4f}"
     )
     return "\n\n".join(parts)

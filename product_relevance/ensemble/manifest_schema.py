@@ -237,12 +237,12 @@ def _need_commit(value, what: str) -> None:
 
 
 def is_repo_id(name: str) -> bool:
-    """Tell whether a name has the form of a Hub repository, `org/name`."""
+    """Return whether a name has the form of a Hub repository, `org/name`."""
     return bool(_REPO.fullmatch(name)) and ".." not in name and "--" not in name
 
 
 def is_public_base(name) -> bool:
-    """Tell whether others can load a base of this name."""
+    """Return whether others can load a base of this name."""
     return isinstance(name, str) and (is_embedded(name) or is_repo_id(name))
 
 
@@ -254,7 +254,7 @@ def check_name(name) -> None:
 
 
 def is_pickle(name: str) -> bool:
-    """Tell whether a file's name is that of a pickle, in any case, also compressed."""
+    """Return whether a file's name is that of a pickle, in any case, also compressed."""
     return not PICKLES.isdisjoint(suffix.lower() for suffix in PurePath(name).suffixes[-2:])
 
 

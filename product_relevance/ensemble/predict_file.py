@@ -33,7 +33,9 @@ def read_for(ensemble, file: str | Source, role: str, on_bad_rows: str = "error"
     """
     both = ensemble.run["task"] == BOTH
     frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
-    if "given_language" in frame:  # prepared records: the run corrects languages itself, and cuts go by the given one
+    if (
+        "given_language" in frame
+    ):  # prepared records: the run corrects languages itself, and thresholds go by the given one
         frame = frame.assign(language=frame["given_language"])
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
 
@@ -123,7 +125,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     shutil.rmtree(parts)
     share, beside = scores["prediction"].mean(), outputs.scores_path(target).name
     shown = " to ".join(sorted({f"{limits.min():.4f}", f"{limits.max():.4f}"}))
-    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}{told}"
+    return f"{target}: {len(frame)} predictions, {share:.1%} relevant at {shown}; probabilities in {beside}{unknown}"
 
 
 def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.DataFrame:

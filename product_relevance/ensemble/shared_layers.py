@@ -1,4 +1,4 @@
-"""The trunk of an ensemble: the layers below all of its adapters, run once a batch for all of its folds."""
+"""Run the layers below all adapters of an ensemble once per batch for all of its folds."""
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ def predict_logits(
     max_tokens: int | None = None,
     progress: str | None = None,
 ) -> np.ndarray:
-    """Score tokenised pairs with every fold, the trunk once: the same operations as fold by fold, so the same scores.
+    """Score tokenised pairs with every fold, the shared layers once; the operations and scores are those of each fold.
 
     Args:
         model: PeftModel that holds all folds.
@@ -53,8 +53,8 @@ def predict_logits(
         pad_id: pad token.
         folds: K names of adapters.
         select: makes the adapter of a name the active one.
-        shared: lowest layers that make the trunk, at least 1; from `depth`.
-        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
+        shared: number of lowest layers that all folds share, at least 1; from `depth`.
+        max_tokens: padded tokens per forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
     Returns:

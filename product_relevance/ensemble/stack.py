@@ -41,11 +41,11 @@ def stack_runs(
         folders: Of the runs: one task, one data set, one division into folds. Rows that not every run has scored, as
             of a fold that one of them lacks, are left out.
         output: Folder to make; it names the runs by their relative path and holds no weights.
-        by: Of the cuts: global, or language.
+        by: Of the thresholds: global, or language.
         shrinkage: See `thresholds.fit_decision`.
         overwrite: Replace a stack that is there.
-        unlabelled: From `prediction.score_unlabelled` for each run, on the same records; with it the cuts are moved to
-            where the stack of the means lies.
+        unlabelled: From `prediction.score_unlabelled` for each run, on the same records; with it the thresholds
+            move to where the stack of the means lies.
         match: What its scores there are matched to: `folds`, the stacks of single folds, or `training`, the stack's
             out-of-fold scores; see `thresholds.fit_spread`.
 
@@ -154,23 +154,23 @@ def _members(home: Path, folders, runs, coefficients: np.ndarray) -> list[dict[s
 
 
 def _compare(oof: pd.DataFrame, titles: dict[str, str], by: str, shrinkage: float) -> list[dict[str, Any]]:
-    names, (fit_cuts, use_cuts) = list(titles), nested.way("none", by, shrinkage)
+    names, (fit_rule, use_rule) = list(titles), nested.way("none", by, shrinkage)
 
     def fit(rows: pd.DataFrame):
         fitted = fit_blend(rows[names].to_numpy(), rows["label"].to_numpy(int))
-        return fitted, fit_cuts(rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
+        return fitted, fit_rule(rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
 
     def use(model, rows: pd.DataFrame):
         fitted, decision = model
-        return use_cuts(decision, rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
+        return use_rule(decision, rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
 
     singles = [(title, oof[name]) for name, title in titles.items()] + [("mean", oof[names].mean(axis=1))]
-    alone = [nested.figures(oof.assign(score=s), fit_cuts, use_cuts, scores=title) for title, s in singles]
+    alone = [nested.figures(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
     return [row for pair in [*alone, nested.figures(oof, fit, use, scores="stack")] for row in pair]
 
 
 def is_stack(name: str) -> bool:
-    """Tell whether this is the folder of a stack."""
+    """Return whether this is the folder of a stack."""
     return (Path(name) / NAME).is_file()
 
 
@@ -219,7 +219,7 @@ class RelevanceStack:
 
     @property
     def threshold(self) -> float:
-        """The cut with the best positive F1 on the stack's out-of-fold scores."""
+        """The threshold with the best positive F1 on the stack's out-of-fold scores."""
         return self.thresholds["f1"]
 
     def checked_vote(self, vote: str | None) -> str:
@@ -266,7 +266,7 @@ class RelevanceStack:
         return blend(scores, [member["coefficient"] for member in self.run["members"]], self.run["intercept"])
 
     def fold_thresholds(self, kind: str) -> np.ndarray:
-        """Return the cut of each run alone, shape (members,)."""
+        """Return the threshold of each run alone, shape (members,)."""
         return np.array([m["thresholds"].get(kind, self.thresholds[kind]) for m in self.run["members"]])
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:

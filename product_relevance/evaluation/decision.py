@@ -1,4 +1,4 @@
-"""Figures of calibrations and cuts on rows that neither was fitted on, and the choice written into a run."""
+"""Measure calibrations and thresholds on rows that neither was fitted on, and write the choice into a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ PARTS = 5  # where a run has one fold only
 OTHERS, SAME = "other folds", "the same rows (optimistic)"
 SHRINKAGE = 1000
 
-# What is fitted on rows, and what it makes of rows: probabilities (n,) and, by kind of cut, 0 or 1 (n,).
+# What is fitted on rows, and what it makes of rows: probabilities (n,) and, by kind of threshold, 0 or 1 (n,).
 Fit = Callable[[pd.DataFrame], Any]
 Use = Callable[[Any, pd.DataFrame], tuple[np.ndarray, dict[str, np.ndarray]]]
 
@@ -29,8 +29,8 @@ Use = Callable[[Any, pd.DataFrame], tuple[np.ndarray, dict[str, np.ndarray]]]
 def parts(oof: pd.DataFrame) -> np.ndarray:
     """Name the part of each out-of-fold row: its fold, or one of five by its id where there is one fold only.
 
-    A calibration and a cut have so few parameters that rows of one query on both sides tell them nothing; the models
-    themselves never saw any of these rows.
+    A calibration and a threshold have so few parameters that rows of one query on both sides teach them nothing; the
+    models themselves never saw any of these rows.
     """
     if oof["fold"].nunique() > 1:
         return oof["fold"].astype(str).to_numpy(object)
@@ -47,7 +47,7 @@ def judge(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, 
         use: Gets what was fitted, and rows whose labels it must not read.
 
     Returns:
-        Probabilities of shape (n,), and by kind of cut 0 or 1, shape (n,).
+        Probabilities of shape (n,), and by kind of threshold 0 or 1, shape (n,).
 
     Raises:
         ValueError: There is one part only.
@@ -68,7 +68,7 @@ def figures(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> list[dict[st
     """Measure one way to decide, on rows that it was not fitted on and, beside it, on those that it was.
 
     Returns:
-        Two rows with `names`, fitted on, f1 and expected_f1 (F1 at the cuts of these kinds), macro_f1, auc, ece,
+        Two rows with `names`, fitted on, f1 and expected_f1 (F1 at the thresholds of these kinds), macro_f1, auc, ece,
         log_loss. The first is honest; the second shows how optimistic the usual way is.
 
     Raises:
@@ -93,7 +93,7 @@ def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarr
 
 
 def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
-    """Return the `fit` and `use` of a calibration with its cuts, for rows with label, score and given_language."""
+    """Return the `fit` and `use` of a calibration and its thresholds, for rows with label, score, given_language."""
 
     def fit(rows: pd.DataFrame) -> dict[str, Any]:
         chosen = rows["label"], rows["score"], rows["given_language"].tolist()
@@ -109,7 +109,7 @@ def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
 
 
 def compare_calibrations(oof: pd.DataFrame, method: str, shrinkage: float) -> list[dict[str, Any]]:
-    """Measure every calibration with global cuts, and the given one with cuts by language."""
+    """Measure every calibration with global thresholds, and the given one with thresholds by language."""
     ways = [(name, "global") for name in METHODS] + [(method, "language")]
     return [
         row
@@ -127,14 +127,15 @@ def decide_run(
     match: str = "folds",
     dry_run: bool = False,
 ) -> str:
-    """Choose calibration and cuts of a finished run, and write them into its run.json and report.
+    """Choose calibration and thresholds of a finished run, and write them into its run.json and report.
 
     Args:
         folder: Of the run.
         method: Of calibration: none, temperature, isotonic.
-        by: Of the cuts: global, or language.
+        by: Of the thresholds: global, or language.
         shrinkage: See `thresholds.fit_decision`.
-        unlabelled: From `prediction.score_unlabelled`; with it the cuts are moved to where the mean of the folds lies.
+        unlabelled: From `prediction.score_unlabelled`; with it the thresholds are moved to where the mean of the folds
+            lies.
         match: What its mean and deviation there are matched to: `folds`, the single folds' on the same rows, or
             `training`, those of the out-of-fold scores; see `thresholds.fit_spread`.
         dry_run: Compare and write nothing.

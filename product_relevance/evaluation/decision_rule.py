@@ -133,7 +133,7 @@ def _check_thresholds(found: Any, where: str) -> None:
 
 
 def is_threshold(kind: str, value: Any) -> bool:
-    """Tell whether a threshold can be one that was chosen: at 0 all pairs are relevant, above 1 none.
+    """Return whether a threshold can be one that was chosen: at 0 all pairs are relevant, above 1 none.
 
     A searched one lies between two scores, or between a score and 0 or 1; expected_f1 may come out at the ends.
     """

@@ -1,4 +1,4 @@
-"""Cards of prepared data sets: how the rows were made, counted, and no row itself."""
+"""Write cards of prepared data sets: how the rows were made, with counts, and no row itself."""
 
 import os
 from collections.abc import Mapping

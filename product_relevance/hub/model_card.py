@@ -1,4 +1,4 @@
-"""Cards of folds and ensembles for the Hub, filled from a run."""
+"""Fill the cards of folds and ensembles for the Hub from a run."""
 
 from collections.abc import Mapping
 from typing import Any

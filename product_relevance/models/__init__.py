@@ -1,1 +1,1 @@
-"""A base with its head and adapter, loaded whole or refused; tokens in, logits out."""
+"""Load a base with its head and adapter whole or not at all, and compute logits of token ids."""

@@ -78,8 +78,8 @@ def _targeted(folder: Path, targets: list[str], layers, others: set[str]) -> lis
             used |= ends
     stray = wanted - used or {end for name in others for end in _ends(name) & wanted}
     if stray:
-        told = f"target_modules: {min(stray)[:80]!r} is no linear layer of this base"
-        raise ValueError(f"{folder}: adapter and base do not fit: {told}")
+        problem = f"target_modules: {min(stray)[:80]!r} is no linear layer of this base"
+        raise ValueError(f"{folder}: adapter and base do not fit: {problem}")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a base, loaded back whole or refused, and kept on one untouched base."""
+"""Put LoRA adapters on a base, load them back whole or not at all, and keep several on one unchanged base."""
 
 import json
 import warnings

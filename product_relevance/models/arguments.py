@@ -1,4 +1,4 @@
-"""The base, its two-label head and the adapter on it, as flags or keys of a recipe."""
+"""Flags and recipe keys of the base, its two-label head and its adapter."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class ModelArguments:
     )
     prompt: str | None = option(None, "of yes_no: a file, or plain (the default), breakdown, qwen3-reranker")
     chat_template: bool = option(False, "of yes_no: put the prompt into the tokenizer's chat template")
-    max_length: int = option(192, "tokens a pair at most; the longer side is cut first")
+    max_length: int = option(192, "tokens per pair at most; the longer side is truncated first")
     base_dropout: float | None = option(None, "dropout inside the base while training; its config's own by default")
     dtype: str = option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
     attn_implementation: str | None = option(None, "sdpa, eager, flash_attention_2, ...")

@@ -1,4 +1,4 @@
-"""Why a base cannot be used, and what to do: one line in place of what its loading raises."""
+"""Explain in one line why a base cannot be used, and what to do."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def check_folder(name: str, folder: str) -> None:
 
 
 def _check_whole(name: str, folder: Path) -> None:
-    """Name the file that is a Git LFS pointer, or safetensors that are cut; the libraries name neither."""
+    """Name the file that is a Git LFS pointer, or safetensors that are incomplete; the libraries name neither."""
     for file in sorted(folder.iterdir()):
         part = {".safetensors": "weights", ".json": "files", ".model": "files"}.get(file.suffix)
         try:
@@ -120,7 +120,7 @@ def opening(name: str, part: str) -> Iterator[None]:
 
 def _reason(name: str, part: str, error: Exception) -> tuple[str, str]:
     """Return why, and what to do."""
-    told = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     folder = Path(name)
     if "trust_remote_code" in str(error) or "auto_map" in str(error):
         return _code_reason(name)
@@ -130,31 +130,31 @@ def _reason(name: str, part: str, error: Exception) -> tuple[str, str]:
             "take another base, or a transformers that has it",
         )
     if part == "tokenizer":
-        return _tokenizer_reason(error, told)
+        return _tokenizer_reason(error, reason)
     if part == "weights" and type(error).__name__ == "SafetensorError":
-        return f"its weights cannot be read: {told}", "a file is cut, or a Git LFS pointer: download it again"
+        return f"its weights cannot be read: {reason}", "a file is incomplete, or a Git LFS pointer: download it again"
     if part == "weights" and isinstance(error, OSError):
-        return _weights_reason(folder, told)
+        return _weights_reason(folder, reason)
     if isinstance(error, OSError) and not folder.is_dir():
-        return f"its {part} cannot be had: {told}", "check the name, HF_TOKEN and the network, or give a folder"
-    return f"its {part} cannot be read: {told}", "check its files"
+        return f"its {part} cannot be had: {reason}", "check the name, HF_TOKEN and the network, or give a folder"
+    return f"its {part} cannot be read: {reason}", "check its files"
 
 
-def _tokenizer_reason(error: Exception, told: str) -> tuple[str, str]:
+def _tokenizer_reason(error: Exception, reason: str) -> tuple[str, str]:
     if isinstance(error, ImportError):
-        return f"its tokenizer needs a package: {told}", "install it, or save the tokenizer once as tokenizer.json"
+        return f"its tokenizer needs a package: {reason}", "install it, or save the tokenizer once as tokenizer.json"
     if "sentencepiece" in str(error):
         return (
             "there is no tokenizer.json, and no vocabulary that one can be made from with the packages here",
             "save the tokenizer once as tokenizer.json, or: pip install sentencepiece tiktoken protobuf",
         )
-    return f"its tokenizer cannot be loaded: {told}", "check its tokenizer files"
+    return f"its tokenizer cannot be loaded: {reason}", "check its tokenizer files"
 
 
-def _weights_reason(folder: Path, told: str) -> tuple[str, str]:
+def _weights_reason(folder: Path, reason: str) -> tuple[str, str]:
     pickled = sorted(file.name for file in folder.glob("*.bin")) if folder.is_dir() else []
     return (
-        f"its weights are pickled ({pickled[0]}), which may run code" if pickled else f"it has no weights: {told}",
+        f"its weights are pickled ({pickled[0]}), which may run code" if pickled else f"it has no weights: {reason}",
         "expected safetensors: load it once where you trust it and call save_pretrained; on the Hub, many "
         "repositories have them at revision refs/pr/N",
     )
@@ -186,10 +186,10 @@ def refuse_code(name: str, config) -> None:
 
 
 def _refuse_adapter(name: str, base: str | None) -> None:
-    told = "an adapter, which needs a base of its own" if base is None else f"an adapter on {base}"
+    reason = "an adapter, which needs a base of its own" if base is None else f"an adapter on {base}"
     raise UnusableBaseError(
         name,
-        f"it is {told}",
+        f"it is {reason}",
         "give its base, or save the two merged as one model",
     )
 

@@ -1,11 +1,11 @@
-"""Batches of tokenised pairs: sorted by length, within a token budget, padded."""
+"""Tokenise pairs once, and make batches of them: sorted by length, split by a token budget."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens a forward
+MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens per forward
 MAX_ROWS = {"cpu": 128, "cuda": 1024}
 
 
@@ -27,7 +27,7 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def limits(device: str) -> tuple[int, int]:
-    """Return how many padded tokens and how many rows a forward may have on a kind of device."""
+    """Return how many padded tokens and how many rows per forward may have on a kind of device."""
     kind = device if device in MAX_TOKENS else "cpu"
     return MAX_TOKENS[kind], MAX_ROWS[kind]
 

@@ -56,7 +56,7 @@ def resolve_revision(name: str, revision: str | None = None) -> str | None:
     folder = packaged_bases.resolve(name)
     if os.path.isdir(folder):
         return revision
-    # configs no longer tell their commit (transformers 5.23); the client's cache does, by its folder's name
+    # configs no longer hold their commit (transformers 5.23); the client's cache does, by its folder's name
     check_folder(name, folder)
     with opening(name, "config"):
         path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
@@ -160,10 +160,10 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Tell whether the CPU has AMX or AVX512-BF16; on one without, bfloat16 is many times slower than float32."""
+    """Return whether the CPU has AMX or AVX512-BF16; on one without, bfloat16 is many times slower than float32."""
     import torch
 
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 

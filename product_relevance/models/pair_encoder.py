@@ -125,7 +125,7 @@ def require_boundary(tokenizer) -> None:
 
 
 def _joins_without_boundary(tokenizer) -> bool:
-    """Tell whether the pair template puts nothing between the sides."""
+    """Return whether the pair template puts nothing between the sides."""
     plain = (
         tokenizer("a", add_special_tokens=False)["input_ids"] + tokenizer("b", add_special_tokens=False)["input_ids"]
     )

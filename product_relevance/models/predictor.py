@@ -1,4 +1,4 @@
-"""Scores of tokenised pairs with one model: identical pairs and shared prefixes once, a token budget a batch."""
+"""Score tokenised pairs with one model: identical pairs and shared prefixes once, one token budget per batch."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
         model: gives logits of shape (batch, 2); scores on the device where it lies.
         ids: n lists of token ids.
         pad_id: pad token.
-        max_tokens: padded tokens a forward; by device and its free memory when None. Halved when memory runs out.
+        max_tokens: padded tokens per forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
     Returns:
@@ -47,12 +47,12 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
 
 
 def budget(model, device: torch.device) -> int | None:
-    """Return how many padded tokens a forward may have on a GPU, by its free memory; None on other devices."""
+    """Return how many padded tokens per forward may have on a GPU, by its free memory; None on other devices."""
     return fitting_tokens(model, memory.free(device)) if device.type == "cuda" else None
 
 
 def fitting_tokens(model, free: int) -> int:
-    """Estimate how many padded tokens a forward on a GPU may have.
+    """Estimate how many padded tokens per forward on a GPU may have.
 
     A token counts with its keys and values in all layers, as they are kept of prefixes, and with six times the hidden
     and three times the inner width in the layer at work. Half of what is free is left for what this leaves out.
@@ -83,13 +83,13 @@ def over_batches(
     progress: str | None = None,
     after: Callable[[list[list[int]], Sequence[int], list[list[int]]], np.ndarray | torch.Tensor] | None = None,
 ) -> np.ndarray:
-    """Score each distinct row once, sorted by length, a token budget a batch, halved when memory runs out.
+    """Score each distinct row once, sorted by length, one token budget per batch, halved when memory runs out.
 
     Args:
         forward: from b of the n rows of token ids `ids`, longest first, to finite numbers of shape (b, *shape).
         shape: of what `forward` gives a row.
         device: "cpu" or "cuda"; says how large a batch may be.
-        max_tokens: padded tokens a forward; by device when None.
+        max_tokens: padded tokens per forward; by device when None.
         progress: description of a progress bar; none when None.
         after: the same from rows, the place of the prefix of each, and the prefixes of a block of batches, which
             need no second forward; no prefix is shared if None.

@@ -1,4 +1,4 @@
-"""The cache of shared prefixes: causal models forward each prefix once, and of every row only what follows it."""
+"""Forward each shared prefix once through a causal model, and of every row only what follows it."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ DECODERS = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen
 
 
 def supports(model) -> bool:
-    """Tell whether a model, with adapters or without, reads from left to right and can be given a cache."""
+    """Return whether a model, with adapters or without, reads from left to right and can be given a cache."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not isinstance(inner, GenericForSequenceClassification | YesNoModel):
         return False
@@ -23,7 +23,7 @@ def supports(model) -> bool:
 
 
 def reads_forward(config) -> bool:
-    """Tell whether a base of this config reads from left to right, and was compared."""
+    """Return whether a base of this config reads from left to right, and was compared."""
     two_way = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", True) is False
     return config.model_type in DECODERS and not two_way
 

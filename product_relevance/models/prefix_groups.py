@@ -1,4 +1,4 @@
-"""Prefixes that rows of token ids share: which rows to group so that most tokens are forwarded once."""
+"""Find the prefixes that rows of token ids share, and group rows so that most tokens are forwarded once."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -164,8 +164,8 @@ def batches(
 
     Args:
         rows: n distinct lists of token ids.
-        max_tokens: padded tokens a forward.
-        max_rows: rows a forward, and prefixes a block.
+        max_tokens: padded tokens per forward.
+        max_rows: rows per forward, and prefixes per block.
         sharing: from `share`; nothing is shared if None.
     """
     lengths = np.array([len(row) for row in rows])

@@ -1,4 +1,4 @@
-"""A frozen base in four bits, NF4 with doubly quantised scales (QLoRA, arXiv 2305.14314); its head stays as it is."""
+"""Load a frozen base in four bits, NF4 with doubly quantised scales (QLoRA, arXiv 2305.14314)."""
 
 from torch import nn
 
@@ -41,7 +41,7 @@ def quantize(model, device):
 
 
 def is_quantized(model) -> bool:
-    """Tell whether a model, with adapters or without, has its base in four bits."""
+    """Return whether a model, with adapters or without, has its base in four bits."""
     return getattr(model, "is_loaded_in_4bit", False)
 
 

@@ -1,4 +1,4 @@
-"""Weights in safetensors files: headers checked before anything is read, and values that are all finite."""
+"""Check safetensors files: headers before anything is read, and that all values are finite."""
 
 from product_relevance.utils.json_files import check_plain
 
@@ -10,7 +10,7 @@ def read_header(path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of each tensor by name; no value is read.
 
     Raises:
-        ValueError: with the file's name: none there, a Git LFS pointer, a file that is cut or broken.
+        ValueError: with the file's name: none there, a Git LFS pointer, a file that is incomplete or broken.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -20,15 +20,15 @@ def read_header(path) -> dict[str, tuple[str, tuple[int, ...]]]:
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(MAX_HEADER, size - 8):
         raise ValueError(
-            f"{path}: a safetensors header of {length} bytes in a file of {size}; the file is cut or broken: get it "
-            "again"
+            f"{path}: a safetensors header of {length} bytes in a file of {size}; the file is incomplete or "
+            "broken: get it again"
         )
     try:
         with safe_open(path, "np") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
     except (SafetensorError, ValueError) as error:  # ValueError: bytes that are no UTF-8
-        raise ValueError(f"{path}: the file is cut or broken ({str(error)[:200]}): get it again") from None
+        raise ValueError(f"{path}: the file is incomplete or broken ({str(error)[:200]}): get it again") from None
 
 
 def load_weights(path) -> dict:

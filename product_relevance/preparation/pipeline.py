@@ -1,4 +1,4 @@
-"""Prepare a data set: columns, folds and the steps of a recipe, kept one by one, into one file that tells how."""
+"""Prepare a data set: columns, folds and the steps of a recipe, each kept, into one file that says how it was made."""
 
 import os
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Preparation(ColumnArguments, FoldArguments):
     data_revision: str | None = option(None, "commit, tag or branch of FILE on the Hub")
     role: str = option("train", "test rows are never dropped and get no folds", ["train", "test"])
     taxonomy_of: str | None = option(None, "training records (QC): report which paths of FILE they know")
-    shards: int = option(0, "role test: cut FILE into so many parts, prepared one by one into the folder OUTPUT")
+    shards: int = option(0, "role test: split FILE into so many shards, prepared one by one into the folder OUTPUT")
     workers: int = option(1, "shards at a time")
     steps: list = field(default_factory=list)  # (name, options) as steps.read_steps gives them
 
@@ -53,7 +53,7 @@ class Preparation(ColumnArguments, FoldArguments):
         if self.shards and self.role != "test":
             raise ValueError("--shards: folds and most steps look at all rows at once; give --role test")
         if self.shards and (self.split or self.data_revision):
-            raise ValueError("--shards: only files are cut; leave --split and --data_revision out")
+            raise ValueError("--shards: only files are split; leave --split and --data_revision out")
         if self.shards and self.taxonomy_of:
             raise ValueError("--taxonomy_of counts over all rows: leave it out with --shards")
         if no_deed := [step for name, step in self.steps if name == "filter" and not step.apply]:
@@ -127,15 +127,15 @@ def _run(asked: Preparation, stages: list[Stage], parts: Parts | None) -> tuple[
     form = None
     for number, stage in enumerate(stages):
         if number < done:
-            print(f"{number + 1} {stage.name}: kept from an earlier run")
+            print(f"{number + 1} {stage.name}: kept from the run before")
             continue
         if frame is not None and asked.role == "train":
             form = _note_form(frame, asked, form)
         frame = stage.run(frame)
         made = [item for found in frame.attrs.get("made", {}).values() for item in found.items()]
         counts = {"new" if name == "rows" else name: n for name, n in made}
-        told = {"step": stage.name, "rows": len(frame), "counts": counts} | stage.asked
-        facts = facts | {"steps": [*facts["steps"], told]}
+        done = {"step": stage.name, "rows": len(frame), "counts": counts} | stage.asked
+        facts = facts | {"steps": [*facts["steps"], done]}
         described = ", ".join([f"{len(frame):,} rows", *(f"{n:,} {name}" for name, n in counts.items())])
         print(f"{number + 1} {stage.name}: {described}")
         if parts:
@@ -158,7 +158,7 @@ def _note_form(frame: pd.DataFrame, asked: Preparation, form: dict | None) -> di
 
 
 def _stages(asked: Preparation) -> list[Stage]:
-    """List the stages; whatever they read is fingerprinted now, so that what is missing is told before any runs."""
+    """List the stages; whatever they read is fingerprinted now, so that what is missing is known before any runs."""
     translate = dict(asked.steps).get(TRANSLATE)
     stages = [Stage("columns", _asked_of_columns(asked, translate), lambda _: _columns(asked, translate))]
     if asked.role == "train":
@@ -237,13 +237,13 @@ def _folds(frame: pd.DataFrame, asked: Preparation) -> pd.DataFrame:
 
 
 def _fold_reports(frame: pd.DataFrame, asked: Preparation) -> str:
-    """Check that no fold leaks, with all made rows, and tell how the rows are spread."""
-    assigned, told = frame["fold"].to_numpy(), []
+    """Check that no fold leaks, with all made rows, and report how the rows are spread."""
+    assigned, lines = frame["fold"].to_numpy(), []
     for k in np.unique(assigned):
         train, purged = folds.training_rows(frame, assigned, k, asked.group_by)
         report = require_no_leak(frame, train, assigned == k, asked.group_by, asked.prefix_levels)
-        told.append(f"fold {k}, {purged} training rows purged\n{report.to_text()}\n")
-    return "\n".join(told)
+        lines.append(f"fold {k}, {purged} training rows purged\n{report.to_text()}\n")
+    return "\n".join(lines)
 
 
 def _known_paths(training_file: str, frame: pd.DataFrame) -> str:

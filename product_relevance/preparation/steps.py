@@ -66,7 +66,7 @@ class Languages(_FromEnglish):
 
     languages: list[str] = option([], "CODE or CODE=SHARE: to translate into")
     like: str | None = option(None, "instead: languages that these records have and the others lack")
-    cap: int | None = option(None, "rows a language at most")
+    cap: int | None = option(None, "rows per language at most")
     text: str = option("english", "what is translated", ["english", "query"])
 
     def __post_init__(self):
@@ -116,7 +116,7 @@ class Back(_FromEnglish):
 
 @dataclass(kw_only=True)
 class Noise:
-    """Typing errors, lost accents, cut and mixed words."""
+    """Typing errors, lost accents, shortened and mixed words."""
 
     rate: float = option(0.1, "share of the rows that get a variant")
     kinds: list[str] = option([], "of noise; all by default")
@@ -210,7 +210,7 @@ STEPS = {
     "easy_negatives": EasyNegatives,
     "filter": Filter,
 }
-# Options that name a file, a folder or a model, with the option that tells its revision.
+# Options that name a file, a folder or a model, with the option that gives its revision.
 RECORDS, TABLES = ("file", "like"), (".csv", ".tsv", ".parquet", ".jsonl")
 READ = {"model": "revision", "into_english": "", "like": "", "encoder": "encoder_revision", "veto": "", "run": ""}
 
@@ -258,7 +258,7 @@ def contents(step: object, task: str) -> dict[str, str]:
     """
     named = {name: getattr(step, name) for name in READ if getattr(step, name, None)}
     if isinstance(step, EasyNegatives) and task == "QC":
-        named.pop("encoder")  # paths tell by themselves which are far
+        named.pop("encoder")  # paths show by themselves which are far
     found = {name: content_of(name, value, getattr(step, READ[name], None)) for name, value in named.items()}
     if isinstance(step, Filter) and not step.by_action:
         found["apply"] = sha256_of(step.apply)
@@ -294,5 +294,5 @@ def content_of(option: str, name: str | Source, revision: str | None = None) -> 
             raise OSError("there is no such table")  # the Hub is not asked for it
         return checkpoints.identity(name, revision)
     except OSError as error:
-        told = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{option}: found {name!r}, expected a file, a folder or a model; {told}") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{option}: found {name!r}, expected a file, a folder or a model; {reason}") from None

@@ -1,1 +1,1 @@
-"""HTTP service, endpoint handler, plain export, ONNX."""
+"""Serve an ensemble: HTTP service, endpoint handler, plain export, ONNX."""

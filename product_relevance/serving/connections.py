@@ -121,7 +121,7 @@ class OncePerInterval(logging.Filter):
         self.interval, self._seen = interval, {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is logged."""
+        """Return whether the record is logged."""
         if record.levelno < logging.WARNING:
             return True
         key = record.name, record.getMessage().partition("\n")[0]  # what follows names a socket or a task

@@ -1,4 +1,4 @@
-"""One thread that scores; requests that wait at the same time are joined into one pass of the model."""
+"""Score in one thread, and join requests that wait at the same time into one pass of the model."""
 
 import queue
 import threading
@@ -67,7 +67,7 @@ class Batcher:
                 self._settle(batch)
 
     def _wait(self) -> bool:
-        """Wait for work, then for more of it; tell whether there is any."""
+        """Wait for work, then for more of it; return whether there is any."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             self._changed.wait_for(self._enough, timeout=self.window)

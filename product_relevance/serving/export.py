@@ -1,4 +1,4 @@
-"""Export of a run as one plain transformers classifier, which needs nothing of this package to be loaded."""
+"""Export a run as one plain transformers classifier that loads without this package."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ One plain classifier, {made}, {mark} {version}.
 
 - The first text is the query, the second the {target}, cleaned and written as in training:
   {template}.
-- The tokenizer joins both as in training. With `truncation=True` the longer one is cut, at {max_length} tokens a
+- The tokenizer joins both as in training. With `truncation=True` the longer one is truncated, at {max_length} tokens a
   pair.
 - Threshold: relevant from a probability of {threshold:.4f} (best F1; {macro:.4f} for macro-F1), chosen on
   {thresholds_from} of the folds.
@@ -62,7 +62,7 @@ float(1 / (1 + np.exp({logit})))  # {score:.4f}
 OpenVINO reads the same file. Where the CPU has bfloat16 units it computes in bfloat16 by itself: give it
 `{{"INFERENCE_PRECISION_HINT": "f32"}}`.
 """
-INT8 = """In int8 activations share one scale a forward, so a score depends a little on what else is in its batch, and
+INT8 = """In int8 activations share one scale per forward, so a score depends a little on the rest of its batch, and
 8-bit products are rounded otherwise on CPUs without VNNI.
 """
 
@@ -86,7 +86,7 @@ def export(
         fold: name of the one fold to export; the mean of the folds' weights if None.
         revision: of the ensemble on the Hub.
         dtype: of the written weights.
-        overwrite: replace an earlier export.
+        overwrite: replace an export that is there.
         max_disagreement: how far the mean weights may be from the mean of the folds' probabilities, and a graph in
             int8 from the model in float32.
         onnx: float32 or int8, for a graph beside the weights, in onnx/; none if None.
@@ -182,7 +182,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
 
     Args:
         tokenizer: of the base.
-        max_length: tokens a pair; becomes the saved tokenizer's own, for `truncation=True`.
+        max_length: tokens per pair; becomes the saved tokenizer's own, for `truncation=True`.
         folder: holds the model's config, by which transformers chooses the tokenizer's class.
 
     Raises:
@@ -192,7 +192,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     texts, targets, _ = zip(*canaries.pairs("QC"), *canaries.pairs("QI"), strict=True)
-    texts, targets = [*texts, " ".join(texts * 9)], [*targets, " ".join(targets * 9)]  # one pair that is cut
+    texts, targets = [*texts, " ".join(texts * 9)], [*targets, " ".join(targets * 9)]  # one pair that is truncated
     expected = encode_pairs(tokenizer, texts, targets, max_length)  # from here on its pairs have a boundary
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
@@ -217,8 +217,8 @@ def _example(ensemble, found: dict, column: str) -> dict:
     """Return the first canary, written as in training, and its score."""
     query, target, language = found["pairs"][0]
     (text,), (second,) = ensemble.encoder.template.render([query], [target], [language], known=ensemble.taxonomy)
-    told = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
-    return told | {"score": found["folds"][column][0]}
+    example = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
+    return example | {"score": found["folds"][column][0]}
 
 
 def _readme(ensemble, found: dict, column: str, made: str) -> str:

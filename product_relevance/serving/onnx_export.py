@@ -1,4 +1,4 @@
-"""A plain classifier as an ONNX graph for ONNX Runtime or OpenVINO, in float32 or int8, its scores compared."""
+"""Write a plain classifier as an ONNX graph in float32 or int8, and compare its scores with the model's."""
 
 import logging
 import warnings
@@ -51,8 +51,8 @@ def write(
 ) -> float:
     """Write a model's graph, with a batch and a length of any size, and score rows with it.
 
-    int8 is ONNX Runtime's dynamic quantisation: weights of the matrix products in 8 bits with a scale a column,
-    activations in 8 bits with a scale a forward.
+    int8 is ONNX Runtime's dynamic quantisation: weights of the matrix products in 8 bits with a scale per column,
+    activations in 8 bits with a scale per forward.
 
     Args:
         model: transformers classifier of one or two labels, in float32 on the CPU.
@@ -89,7 +89,7 @@ def write(
 
 def _trace(model: nn.Module, batch: dict[str, torch.Tensor], path: Path, *, quantised: bool) -> None:
     shape = {0: "batch", 1: "length"}
-    with _quiet("torch.onnx"), torch.no_grad():  # it tells of packages for pictures
+    with _quiet("torch.onnx"), torch.no_grad():  # it logs about packages for pictures
         try:
             program = torch.onnx.export(
                 model,

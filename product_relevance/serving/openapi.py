@@ -1,10 +1,10 @@
-"""What the service's OpenAPI page says: the shapes that `payloads` accepts and gives."""
+"""Describe the service for its OpenAPI page: the requests that `protocol` accepts and the answers it gives."""
 
 from product_relevance.data.pairs import forms
 from product_relevance.serving.protocol import LABELS, LANGUAGE, OF_RECORDS, Limits
 
 ERRORS = {
-    400: "the request is at fault; the error tells what was found and expected",
+    400: "the request is at fault; the error says what was found and expected",
     408: "the body did not arrive in time",
     413: "the body is too large",
     415: "the body is not application/json",
@@ -64,8 +64,8 @@ def _list(items: dict, most: int) -> dict:
 
 
 def _extras(limits: Limits) -> dict:
-    told = "a code of ISO 639, also with region or script: de, pt-BR, zh-Hans"
-    code = _text(limits) | {"pattern": LANGUAGE.pattern, "description": told}
+    meaning = "a code of ISO 639, also with region or script: de, pt-BR, zh-Hans"
+    code = _text(limits) | {"pattern": LANGUAGE.pattern, "description": meaning}
     return {"language": code, "translation": _text(limits)}
 
 

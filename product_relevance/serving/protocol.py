@@ -1,4 +1,4 @@
-"""What clients ask and get: pairs or a query with texts, checked against limits, and the answers in JSON."""
+"""Parse requests of clients (pairs, or a query with texts), check them against limits, and build the JSON answers."""
 
 import math
 import os
@@ -77,7 +77,7 @@ class Question:
         top_k: labels a pair, or places of a ranking (all if None).
         ranking: order the targets of one query.
         return_text: put the target into each place of a ranking.
-        truncate: cut long pairs as in training; refuse them if False.
+        truncate: shorten long pairs as in training; they are an error if False.
     """
 
     pairs: list[tuple[str, str]]
@@ -95,7 +95,7 @@ def parse(data: object, ensemble, limits: Limits) -> Question:
 
     Args:
         data: parsed JSON.
-        ensemble: its thresholds and template tell what parameters mean.
+        ensemble: its thresholds and template decide what parameters mean.
         limits: of one request.
 
     Raises:
@@ -220,7 +220,7 @@ def _extras(values: dict, where: str, limits: Limits) -> dict:
 
 
 def _is_pair(value: object) -> bool:
-    """Tell whether a list means one pair: two of anything but lists and objects, which would be pairs themselves."""
+    """Return whether a list means one pair: two of anything but lists and objects, which would be pairs themselves."""
     return isinstance(value, list) and len(value) == 2 and not any(isinstance(side, list | dict) for side in value)
 
 

@@ -1,4 +1,4 @@
-"""Questions of clients scored together: each limit on tokens of its own, one pass of the model, an answer each."""
+"""Score the questions of several clients together: own limits on tokens, one pass of the model, one answer each."""
 
 import logging
 import traceback
@@ -22,7 +22,7 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         limits: of each question.
 
     Returns:
-        Per question its answer, or the ValueError that tells its client what is too long.
+        Per question its answer, or the ValueError that says to its client what is too long.
 
     Raises:
         RuntimeError: scoring failed. Neither it nor the log holds a text, only where it happened.
@@ -41,11 +41,11 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
     except Exception as error:  # messages of libraries may quote the text they failed on
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error("scoring failed with %s\n%s", type(error).__name__, where)
-        raise RuntimeError(f"scoring failed with {type(error).__name__}; the log of the server tells where") from None
+        raise RuntimeError(f"scoring failed with {type(error).__name__}; the log of the server says where") from None
 
 
 def _encoded(encoder: PairEncoder, question: Question) -> list[list[int]]:
-    """Tokenise a question once; one that must not be cut may show one token more than the model reads."""
+    """Tokenise a question once; one that must not be truncated may show one token more than the model reads."""
     if not question.truncate:
         encoder = replace(encoder, max_length=encoder.max_length + 1)
     queries, targets = map(list, zip(*question.pairs, strict=True))

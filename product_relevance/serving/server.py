@@ -194,7 +194,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/health", **described["health"])
     async def health():
-        """Tell whether requests are answered."""
+        """Return whether requests are answered."""
         if not service.batcher.alive:
             raise _error(503, "the scoring thread has stopped")
         return JSONResponse({"status": "ok"})
@@ -242,7 +242,7 @@ class Watch:
             where = "".join(traceback.format_tb(error.__traceback__))
             logger.error("request failed with %s\n%s", type(error).__name__, where)
             if not status:
-                text = f"failed with {type(error).__name__}; the log of the server tells where"
+                text = f"failed with {type(error).__name__}; the log of the server says where"
                 await _as_json(_error(500, text))(scope, receive, watched)
         path = scope["path"] if scope["path"] in self.PATHS else "other"
         self.metrics.requests.labels(path, status).inc()

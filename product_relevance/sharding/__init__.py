@@ -1,1 +1,1 @@
-"""Files too large for one process."""
+"""Prepare and score files that are too large for one process."""

@@ -70,7 +70,7 @@ def run_local(step: Step, workers: int = 1) -> int:
     if workers > 1:
         _share_cores(workers)
     if todo:
-        logger.disable("datatrove.executor.local")  # the bar tells how many are done
+        logger.disable("datatrove.executor.local")  # the bar shows how many are done
         executor = _Quiet([step], tasks=len(parts), workers=workers, logging_dir=logs)
         with _Watch(step.folder, {number: parts[number]["rows"] for number in todo}):
             executor.run()
@@ -91,7 +91,7 @@ def _share_cores(workers: int) -> None:
 
 
 class _Quiet(LocalPipelineExecutor):
-    """Tells of each shard in its log file; only errors go to the console too."""
+    """Logs each shard in its log file; only errors go to the console too."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1):
         logger.disable("datatrove.executor.local")

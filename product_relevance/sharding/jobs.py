@@ -1,4 +1,4 @@
-"""What is done with one shard, by its name and options alone: its columns or its scores; and a submission of all."""
+"""Process one shard by its name and options alone (its columns or its scores), and join all into a submission."""
 
 import hashlib
 import json
@@ -90,10 +90,10 @@ class Columns(ColumnArguments):
     def key(self) -> dict:
         """Return what determines the columns, as JSON: the options, and the content of what they name."""
         options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
-        told = {"job": "prepare", "options": _with_content(options)}
+        key = {"job": "prepare", "options": _with_content(options)}
         if self.translate:
-            told["contents"] = steps.contents(steps.Translate(**json.loads(self.translate)), self.task)
-        return told
+            key["contents"] = steps.contents(steps.Translate(**json.loads(self.translate)), self.task)
+        return key
 
 
 @cache

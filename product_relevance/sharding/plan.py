@@ -1,4 +1,4 @@
-"""A large source cut into shards, and the pure function from one of them to a file with a manifest."""
+"""Split a large source into shards, and run a pure function from each shard to a file with a manifest."""
 
 import logging
 import os
@@ -28,10 +28,10 @@ def bounds(rows: int, shards: int) -> list[int]:
 def plan(
     source: str | os.PathLike, folder: str | os.PathLike, shards: int, job: dict, overwrite: bool = False
 ) -> dict:
-    """Cut a source into shards in a folder of its own; what is there of the same source and job is kept.
+    """Split a source into shards in a folder of its own; what is there of the same source and job is kept.
 
     The source is streamed: no more than a batch of rows is in memory. JSON lines are copied byte by byte, so that the
-    checks of each shard see what was written. A folder that holds as many Parquet files as asked for is not cut.
+    checks of each shard see what was written. A folder that holds as many Parquet files as asked for is not split.
 
     Args:
         source: JSON lines (.txt, .jsonl, .json), a Parquet file, or a folder of Parquet files with the same columns.
@@ -58,7 +58,7 @@ def plan(
     edges = list(accumulate(sizes, initial=0)) if as_they_are else bounds(sum(sizes), shards)
     _check_sizes(source, edges)
     _claim(folder, wanted)
-    made = files if as_they_are else _cut(files, folder, edges)
+    made = files if as_they_are else _split(files, folder, edges)
     parts = [
         {"input": os.path.abspath(path), "sha256": sha256_of(path), "first": start, "rows": end - start}
         for path, (start, end) in zip(made, pairwise(edges), strict=True)
@@ -88,7 +88,7 @@ def work(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFr
         The manifest: rows, sha256 of the output, and what it was made of (input's sha256, job).
 
     Raises:
-        ValueError: The input shard changed since it was cut, it has a defect, or the table has another number of rows.
+        ValueError: The input shard changed since it was split, has a defect, or the table has another number of rows.
     """
     content = read_plan(folder)
     if (found := _manifest(folder, number, content)) is not None:
@@ -96,7 +96,7 @@ def work(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFr
     part = content["shards"][number]
     source, target = Path(part["input"]), output_path(folder, number)
     if sha256_of(source) != part["sha256"]:
-        raise ValueError(f"{source}: differs from what was cut; delete {folder} and start again")
+        raise ValueError(f"{source}: differs from what was split; delete {folder} and start again")
     try:
         table = job(source)
     except ValueError as error:
@@ -113,7 +113,7 @@ def work(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFr
 
 
 def unfinished(folder: str | os.PathLike) -> list[int]:
-    """Return the shards without a whole output; one whose bytes are not those that were written is told."""
+    """Return the shards without a whole output; one whose bytes are not those that were written is logged."""
     content = read_plan(folder)
     return [number for number in range(len(content["shards"])) if _manifest(folder, number, content) is None]
 
@@ -138,7 +138,7 @@ def _manifest(folder: str | os.PathLike, number: int, content: dict) -> dict | N
     path, part = manifest_path(folder, number), content["shards"][number]
     try:
         found = read_json(path)
-    except ValueError:  # none yet, or cut short by hand
+    except ValueError:  # none yet, or shortened by hand
         return None
     made_of = {"rows": part["rows"], "input": part["sha256"], "job": content["job"]}
     target = output_path(folder, number)
@@ -156,11 +156,11 @@ def _files(source: Path) -> list[Path]:
     if files:
         return files
     kinds = f"{', '.join(TEXT)}, a Parquet file or a folder of Parquet files"
-    raise ValueError(f"{source}: expected {kinds} to cut into shards; prepare.py writes Parquet of any records")
+    raise ValueError(f"{source}: expected {kinds} to split into shards; prepare.py writes Parquet of any records")
 
 
 def _earlier(folder: Path, wanted: dict, overwrite: bool) -> dict | None:
-    """Return the plan that is there, if it is the one wanted and its source was cut to the end."""
+    """Return the plan that is there, if it is the one wanted and its source was split to the end."""
     if not (folder / PLAN).is_file():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder}: found other things than shards; name a new or an empty folder")
@@ -205,14 +205,14 @@ def _rows(file: Path) -> int:
         return sum(1 for line in lines if line.strip())
 
 
-def _cut(files: list[Path], folder: Path, edges: list[int]) -> list[Path]:
-    cut = _cut_tables if files[0].suffix == ".parquet" else _cut_lines
+def _split(files: list[Path], folder: Path, edges: list[int]) -> list[Path]:
+    split_files = _split_tables if files[0].suffix == ".parquet" else _split_lines
     names = [folder / "input" / f"{i:05d}{files[0].suffix}" for i in range(len(edges) - 1)]
-    cut(files, names, edges)
+    split_files(files, names, edges)
     return names
 
 
-def _cut_lines(files: list[Path], names: list[Path], edges: list[int]) -> None:
+def _split_lines(files: list[Path], names: list[Path], edges: list[int]) -> None:
     """Copy lines; blank ones go with the record before them, so that no line is lost and none moves."""
     with open(files[0], "rb") as lines:
         line, row = lines.readline(), 0
@@ -224,7 +224,7 @@ def _cut_lines(files: list[Path], names: list[Path], edges: list[int]) -> None:
                     line = lines.readline()
 
 
-def _cut_tables(files: list[Path], names: list[Path], edges: list[int]) -> None:
+def _split_tables(files: list[Path], names: list[Path], edges: list[int]) -> None:
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(files[0])

@@ -1,1 +1,1 @@
-"""Folds on one loaded base: run, fold, trainer, losses."""
+"""Train folds on one loaded base."""

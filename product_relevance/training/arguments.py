@@ -1,4 +1,4 @@
-"""What a training minimises, and how its batches are divided, as flags or keys of a recipe."""
+"""Flags and recipe keys of what a training minimises, and how its batches are divided."""
 
 from dataclasses import dataclass
 

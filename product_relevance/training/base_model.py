@@ -1,4 +1,4 @@
-"""The base models of a run: one, loaded once for all folds where that is safe, anew where training changed it."""
+"""Load the base of a run once for all folds where that is safe, and anew where training changed it."""
 
 import gc
 import logging
@@ -30,7 +30,7 @@ class BaseModelPool:
         self.parent, self.language = parent, language
         changed = model_args.adapter == "none" or model_args.init_lora_weights in ("pissa", "olora")
         self.reload = changed or bool(training.deepspeed)
-        self.model = self.fingerprint = self.trunk_fingerprint = self.attention = None
+        self.model = self.fingerprint = self.base_fingerprint = self.attention = None
         if model_args.quantization != "none":
             quantization.require_bitsandbytes()
             if distributed.zero_stage(training) == 3:
@@ -59,8 +59,8 @@ class BaseModelPool:
             modeling.require_positions(self.model, args.max_length)
             self.attention = modeling.attention_of(self.model)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
-                self.trunk_fingerprint = modeling.fingerprint(modeling.trunk(self.model))
-                self.fingerprint = self.trunk_fingerprint if self.language else modeling.fingerprint(self.model)
+                self.base_fingerprint = modeling.fingerprint(modeling.inner_model(self.model))
+                self.fingerprint = self.base_fingerprint if self.language else modeling.fingerprint(self.model)
             if args.quantization != "none":
                 self.model = quantization.quantize(self.model, self.training.device)
         return self.model
@@ -88,7 +88,7 @@ class BaseModelPool:
             folder = self.parent.folder(split)
             if stage == 3:
                 raise ValueError("--init_adapter loads whole weights: not under ZeRO-3; use ZeRO-2 or DDP")
-            fingerprints = self.fingerprint, self.trunk_fingerprint
+            fingerprints = self.fingerprint, self.base_fingerprint
             model = continue_from(folder, model, self.model_args, *fingerprints)
         if self.model_args.adapter == "none":
             return model

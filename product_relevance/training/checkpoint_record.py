@@ -1,4 +1,4 @@
-"""What each checkpoint of a fold says beside its weights: what shaped it, and what time it took so far."""
+"""Write beside each checkpoint of a fold its settings and the time that it took so far."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Several processes: the few lines that the launchers and DeepSpeed need around the Trainer."""
+"""Prepare the processes of a training as the launchers and DeepSpeed need it."""
 
 import logging
 import zlib
@@ -48,7 +48,7 @@ def split_batch(training, pairs: int | None) -> str:
         training.gradient_accumulation_steps = accumulation(pairs, per_device, processes)
     times = training.gradient_accumulation_steps
     count = f"{processes} process{'es' * (processes > 1)}"
-    return f"{step_pairs(training)} pairs a step: {count} x {per_device} pairs at a time x {times} accumulated"
+    return f"{step_pairs(training)} pairs per step: {count} x {per_device} pairs at a time x {times} accumulated"
 
 
 def step_pairs(training) -> int:
@@ -141,7 +141,7 @@ def share_out(keys: Sequence, compute: Callable[[np.ndarray], np.ndarray]) -> np
 
 
 def is_first() -> bool:
-    """Tell whether this is the first process, or the only one."""
+    """Return whether this is the first process, or the only one."""
     return not _several() or torch.distributed.get_rank() == 0
 
 

@@ -1,4 +1,4 @@
-"""What a training minimises: one function an objective, each from logits to one loss a pair."""
+"""Compute what a training minimises: one function per objective, each from logits to one loss per pair."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A batch of pairs in pieces of like length, each within a token budget."""
+"""Split a batch of pairs into micro-batches of like length, each within a token budget."""
 
 import torch
 
@@ -14,7 +14,7 @@ def split_by_length(batch: dict[str, torch.Tensor], max_tokens: int | None) -> l
 
     Args:
         batch: padded on the right: `input_ids` and `attention_mask` of shape (n, length), all else of shape (n,).
-        max_tokens: padded tokens a piece at most; a longer pair makes a piece of its own. The whole batch if None.
+        max_tokens: padded tokens per micro-batch at most; a longer pair makes one of its own. The whole batch if None.
 
     Returns:
         Pieces that hold each pair once, at least one.
@@ -22,12 +22,12 @@ def split_by_length(batch: dict[str, torch.Tensor], max_tokens: int | None) -> l
     if max_tokens is None:
         return [batch]
     lengths = batch["attention_mask"].sum(1).cpu().numpy()
-    pieces = []
+    batches = []
     for rows in budget_batches(lengths, max_tokens, len(lengths)):
         places = torch.from_numpy(rows).to(batch["input_ids"].device)
         longest = int(lengths[rows[0]])
-        pieces.append({key: v[places, :longest] if key in PADDED else v[places] for key, v in batch.items()})
-    return pieces
+        batches.append({key: v[places, :longest] if key in PADDED else v[places] for key, v in batch.items()})
+    return batches
 
 
 def require_splittable(training, asked: str) -> None:
@@ -43,7 +43,7 @@ def require_splittable(training, asked: str) -> None:
     engine = "DeepSpeed" if training.deepspeed else "FSDP" if training.fsdp else None
     if engine:
         raise ValueError(
-            f"{asked}: processes cut their batches into unlike numbers of pieces, and under "
+            f"{asked}: processes split their batches into different numbers of micro-batches, and under "
             f"{engine} they would wait for each other for ever; use torchrun alone (DDP), or leave it out and lower "
             "--per_device_train_batch_size"
         )

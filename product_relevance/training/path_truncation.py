@@ -1,4 +1,4 @@
-"""Category paths cut at random to their last levels while a model trains, anew in each epoch."""
+"""Shorten category paths at random to their last levels while a model trains, anew in each epoch."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ class ShortPaths:
     Attributes:
         forms: of each row, the token ids of the pair with its path's last 1, 2, ... levels, never all of them; none
             for a path of one level or an item title.
-        keys: what tells the rows apart, n strings.
+        keys: identifies each row, n strings.
         share: of the rows with short forms that show one, 0 to 1; each form as likely as another.
         seed: another one gives other draws.
     """
@@ -42,8 +42,8 @@ class ShortPaths:
         if not forms:
             return None
         digest = hashlib.sha256(f"{self.seed}\x1f{epoch}\x1f{self.keys[row]}".encode()).digest()
-        cut, which = (int.from_bytes(part) / 2**64 for part in (digest[:8], digest[8:16]))
-        return forms[int(which * len(forms))] if cut < self.share else None
+        drawn, which = (int.from_bytes(part) / 2**64 for part in (digest[:8], digest[8:16]))
+        return forms[int(which * len(forms))] if drawn < self.share else None
 
     def lengths(self, whole: np.ndarray, epoch: int) -> np.ndarray:
         """Return the tokens of each row in an epoch, shape (n,), given those of the whole paths."""
@@ -61,12 +61,12 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
         encode: from records to lists of token ids, without the tree of paths.
 
     Raises:
-        ValueError: an order of rows that does not tell its epoch.
+        ValueError: an order of rows that does not know its epoch.
     """
     if training.train_sampling_strategy != "group_by_length":
         raise ValueError(
             f"--train_sampling_strategy {training.train_sampling_strategy}: --random_levels needs group_by_length, "
-            "the order that tells which epoch a row is shown in"
+            "the order that knows which epoch a row is shown in"
         )
     rows = zip(frame["target"], frame["task"], strict=True)
     form = form_of(frame)

@@ -1,4 +1,4 @@
-"""Training batches whose pairs share prefixes: whole groups side by side, each prefix forwarded once a piece."""
+"""Make training batches whose pairs share prefixes: whole groups together, each prefix forwarded once."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_
 
     Args:
         batch: padded on the right: `input_ids` and `attention_mask` of shape (n, length), all else of shape (n,).
-        max_tokens: padded tokens a piece at most, where a row counts with its prefix; as many as there are if None.
+        max_tokens: padded tokens per micro-batch at most, where a row counts with its prefix; no limit if None.
         pad_id: pad token.
 
     Returns:
@@ -27,19 +27,19 @@ def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_
     ends = batch["attention_mask"].sum(1).tolist()
     rows, inverse = distinct([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
     budget = max_tokens or batch["input_ids"].numel()
-    pieces = []
+    made = []
     for found in batches(rows, budget, len(rows), worth_sharing(rows)):
         forwarded = found.part(np.arange(len(found.rows))) if found.prefixes else found
         members = np.flatnonzero(np.isin(inverse, found.rows))
         at = torch.from_numpy(members).to(batch["input_ids"].device)
         shared = Shared([rows[i] for i in found.rows], forwarded, _places(found.rows, inverse[members]), pad_id)
         of_rows = {key: value[at] for key, value in batch.items() if key not in ("input_ids", "attention_mask")}
-        pieces.append(of_rows | {"shared": shared})
-    return pieces
+        made.append(of_rows | {"shared": shared})
+    return made
 
 
 class Shared:
-    """Distinct rows of one piece, and the place of each pair among them.
+    """Distinct rows of one micro-batch, and the place of each pair among them.
 
     Args:
         rows: d lists of token ids, whole.

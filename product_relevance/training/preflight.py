@@ -1,4 +1,4 @@
-"""What is checked of the records and arguments before the first fold trains, so that no fold fails hours later."""
+"""Check records and arguments before the first fold trains, so that no fold fails hours later."""
 
 import logging
 
@@ -52,7 +52,7 @@ def _require_two_labels(fold: str, rows: pd.DataFrame, objective: ObjectiveArgum
 
 
 def check_metric(fold: str, watched, metric: str | None) -> None:
-    """Check that a metric tells checkpoints apart on the rows that are scored while a fold trains.
+    """Check that a metric distinguishes checkpoints on the rows that are scored while a fold trains.
 
     Args:
         fold: its name.

@@ -1,4 +1,4 @@
-"""Recipes and flags: a YAML file, flags, or both, as the arguments of one training."""
+"""Read a YAML file, flags, or both, as the arguments of one training."""
 
 import argparse
 import sys

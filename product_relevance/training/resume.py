@@ -1,4 +1,4 @@
-"""Go on with a fold from its last whole checkpoint, if that was trained with the same settings."""
+"""Continue a fold from its last whole checkpoint, if that was trained with the same settings."""
 
 import logging
 from collections.abc import Callable

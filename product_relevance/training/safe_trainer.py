@@ -1,4 +1,4 @@
-"""A Trainer that stops before a step or a checkpoint that is not finite, and marks the checkpoints that are whole."""
+"""A Trainer that stops before a step or a checkpoint that is not finite, and marks whole checkpoints."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ class SafeTrainer(Trainer):
         require_finite_weights(self.model, self.state.global_step)
         marker = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / MARKER
         if self.args.should_save:
-            marker.unlink(missing_ok=True)  # one of an earlier start, which is written anew from here
+            marker.unlink(missing_ok=True)  # of a start before this one; it is written anew from here
         distributed.wait()
         super()._save_checkpoint(*args, **options)
         distributed.wait()
@@ -88,13 +88,13 @@ def what_is_missing(checkpoint: Path) -> str | None:
     try:
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["global_step"]
     except (OSError, ValueError, KeyError):
-        return f"{STATE} is missing or cut off"
+        return f"{STATE} is missing or incomplete"
     try:
         known = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
         return f"no {MARKER}, which is written when every process has written its files"
     found = _sizes(checkpoint)
-    return next((f"{name} is missing or cut off" for name, size in known.items() if found.get(name) != size), None)
+    return next((f"{name} is missing or incomplete" for name, size in known.items() if found.get(name) != size), None)
 
 
 def warn_of_other_processes(checkpoint: Path, processes: int) -> None:

@@ -90,7 +90,7 @@ class RelevanceTrainer(ResumableTrainer):
         return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        """Run a forward and a backward pass for each piece of the batch.
+        """Run a forward and a backward pass for each micro-batch of the batch.
 
         Raises:
             FloatingPointError: the loss is NaN or infinite; names the step and the learning rate.
@@ -98,12 +98,14 @@ class RelevanceTrainer(ResumableTrainer):
         self.real_tokens += int(inputs["attention_mask"].sum())
         self.pairs += len(inputs["labels"])
         loss = 0.0
-        pieces = self._pieces(inputs)
-        for piece in pieces:
-            self.padded_tokens += piece["shared"].forwarded if "shared" in piece else piece["input_ids"].numel()
-            # gradients travel between the processes once, with the last piece
-            with nullcontext() if piece is pieces[-1] else self.accelerator.no_sync(model):
-                loss += super().training_step(model, piece, num_items_in_batch)
+        batches = self._micro_batches(inputs)
+        for micro_batch in batches:
+            self.padded_tokens += (
+                micro_batch["shared"].forwarded if "shared" in micro_batch else micro_batch["input_ids"].numel()
+            )
+            # gradients travel between the processes once, with the last micro-batch
+            with nullcontext() if micro_batch is batches[-1] else self.accelerator.no_sync(model):
+                loss += super().training_step(model, micro_batch, num_items_in_batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"loss is {loss.item()} at step {self.state.global_step + 1} (learning rate "
@@ -112,7 +114,7 @@ class RelevanceTrainer(ResumableTrainer):
             )
         return loss
 
-    def _pieces(self, inputs: dict) -> list[dict]:
+    def _micro_batches(self, inputs: dict) -> list[dict]:
         if self.share_prefixes:
             return prefix_batches.split_by_prefix(inputs, self._budget(), self.data_collator.pad_id)
         return micro_batches.split_by_length(inputs, self._budget())
@@ -128,7 +130,9 @@ class RelevanceTrainer(ResumableTrainer):
         lengths = [len(row) for row in self.train_dataset.ids]
         tokens = passes * memory.largest_forward(lengths, args.train_batch_size, self._budget())
         half = args.bf16 or args.fp16
-        return memory.told(self.model, tokens, args.device, checkpointing=args.gradient_checkpointing, half=half)
+        return memory.describe_need(
+            self.model, tokens, args.device, checkpointing=args.gradient_checkpointing, half=half
+        )
 
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset

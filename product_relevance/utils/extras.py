@@ -1,4 +1,4 @@
-"""Optional parts of this package, and how one gets them."""
+"""Name the optional parts of this package, and how to install them."""
 
 
 def how_to_install(extra: str) -> str:

@@ -1,4 +1,4 @@
-"""Errors of the client of the Hub, as one clear line that holds no token."""
+"""Explain errors of the Hub's client in one clear line that holds no token."""
 
 import re
 from collections.abc import Iterator

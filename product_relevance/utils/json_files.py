@@ -1,4 +1,4 @@
-"""Read JSON files that others may have written: plain files, of bounded size and depth, with one meaning each."""
+"""Read JSON files that others may have written: plain files of bounded size and depth, without duplicate keys."""
 
 import json
 import math

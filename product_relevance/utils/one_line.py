@@ -1,4 +1,4 @@
-"""Errors that a user can mend, as one line on the terminal; all others keep their traceback."""
+"""Print errors that a user can fix as one line; all others keep their traceback."""
 
 import sys
 from collections.abc import Iterator

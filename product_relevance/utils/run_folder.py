@@ -1,4 +1,4 @@
-"""The run folder: fold adapters, out-of-fold scores, run.json, report; and the one place that knows its layout."""
+"""Read and write a run folder: fold adapters, out-of-fold scores, run.json, report. Only here its layout is known."""
 
 import json
 import logging

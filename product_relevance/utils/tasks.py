@@ -1,4 +1,4 @@
-"""The tasks of a run: QC, QI, or both with a share of the loss each, and what a run of both says of one of them."""
+"""Name the tasks of a run: QC, QI, or both with a share of the loss each; read one task out of a run of both."""
 
 import math
 from collections import Counter

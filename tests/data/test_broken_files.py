@@ -170,7 +170,7 @@ def test_a_fold_that_run_json_does_not_list_is_left_out(run):
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 9\n"
 
 
-@pytest.mark.parametrize("content, told", [(POINTER, "a Git LFS pointer"), (None, "the file is cut or broken")])
+@pytest.mark.parametrize("content, told", [(POINTER, "a Git LFS pointer"), (None, "the file is incomplete or broken")])
 def test_weights_that_are_no_whole_file_are_named_before_the_base_is_loaded(content, told, run):
     path = run / FOLD / "adapter_model.safetensors"
     path.write_bytes(content or path.read_bytes()[:-9])

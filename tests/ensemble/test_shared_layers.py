@@ -1,4 +1,4 @@
-"""The shared trunk: adapters on the top layers only, the layers below run once, and every score stays."""
+"""Shared layers: adapters on the top layers only, the layers below run once, and every score stays."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ KINDS = ("bert", "xlm-roberta", "deberta-v2", "modernbert", "qwen2", "qwen3", "g
 
 @pytest.fixture(scope="module")
 def run(base_of, tmp_path_factory):
-    return tiny_run(base_of("qwen3"), tmp_path_factory.mktemp("trunk"), "--lora_layers 1")
+    return tiny_run(base_of("qwen3"), tmp_path_factory.mktemp("shared"), "--lora_layers 1")
 
 
 def load(run, **options):
@@ -191,7 +191,7 @@ def test_the_benchmark_finds_the_exact_ways_exact(run, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench_ensemble", str(run), file, "--rows", "60", "--device", "cpu"])
     bench_ensemble.main()
     ways = json.loads(capsys.readouterr().out.splitlines()[-1])["ways"]
-    assert list(ways) == ["K passes", "vote", "shared trunk", "mixed batch", "mean weights"]
+    assert list(ways) == ["K passes", "vote", "shared layers", "mixed batch", "mean weights"]
     assert [line["passes"] for line in ways.values()] == [3, 3, 2, 3, 1]
-    assert max(ways[way]["max_diff"] for way in ("K passes", "shared trunk", "mixed batch")) < 1e-5
+    assert max(ways[way]["max_diff"] for way in ("K passes", "shared layers", "mixed batch")) < 1e-5
     assert ways["mean weights"]["max_diff"] > 1e-5

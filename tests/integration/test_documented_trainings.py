@@ -42,7 +42,7 @@ def save_tiny(folder, kind: str):
 
 @pytest.fixture(scope="module")
 def outcomes(place, tmp_path_factory):  # noqa: F811
-    """Train by one command after the other in one folder, as later ones start from earlier ones; line to its error."""
+    """Train by one command after the other in one folder, as some start from runs of others; line to its error."""
     bases, found = {}, {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)

@@ -153,11 +153,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64
     "content, told",
     [
         (POINTER, "a Git LFS pointer, not the file itself: run `git lfs pull`"),
-        (b"", "header of 0 bytes in a file of 0; the file is cut or broken"),
-        (lambda whole: whole[:-5], "the file is cut or broken"),
-        (lambda whole: whole[:300], "the file is cut or broken"),
-        (lambda whole: whole.replace(b"data_offsets", b"data_offsetz"), "the file is cut or broken"),
-        (lambda whole: whole.replace(b"lora_A", b"lora_\xff"), "the file is cut or broken"),
+        (b"", "header of 0 bytes in a file of 0; the file is incomplete or broken"),
+        (lambda whole: whole[:-5], "the file is incomplete or broken"),
+        (lambda whole: whole[:300], "the file is incomplete or broken"),
+        (lambda whole: whole.replace(b"data_offsets", b"data_offsetz"), "the file is incomplete or broken"),
+        (lambda whole: whole.replace(b"lora_A", b"lora_\xff"), "the file is incomplete or broken"),
     ],
 )
 def test_weights_that_are_no_whole_file_are_named_as_such(content, told, folder):

@@ -109,7 +109,7 @@ def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeyp
     need = memory.estimate(model, 10_000), memory.estimate(model, 10_000, checkpointing=True)
     assert need[0]["total"] > 2 * 10**8 > need[1]["total"] / 0.9
     monkeypatch.setattr(memory, "free", lambda device: free)
-    line = memory.told(model, 10_000, torch.device("cpu"), checkpointing=checkpointing, half=False)
+    line = memory.describe_need(model, 10_000, torch.device("cpu"), checkpointing=checkpointing, half=False)
     assert told in line and "gradients and AdamW" in line
 
 

@@ -90,11 +90,11 @@ def test_killed_in_training_and_resumed_equals_uninterrupted(whole_run, base_of,
 @pytest.mark.parametrize(
     ("name", "kept", "told"),
     [
-        (STATE, 50, f"{STATE} is missing or cut off"),
-        (STATE, None, f"{STATE} is missing or cut off"),
+        (STATE, 50, f"{STATE} is missing or incomplete"),
+        (STATE, None, f"{STATE} is missing or incomplete"),
         (MARKER, None, f"no {MARKER}"),  # killed before another process had written its files
-        ("rng_state.pth", None, "rng_state.pth is missing or cut off"),
-        ("adapter_model.safetensors", 900, "adapter_model.safetensors is missing or cut off"),
+        ("rng_state.pth", None, "rng_state.pth is missing or incomplete"),
+        ("adapter_model.safetensors", 900, "adapter_model.safetensors is missing or incomplete"),
     ],
 )
 def test_a_checkpoint_cut_off_while_it_was_saved_is_passed_over(name, kept, told, whole_run, tmp_path, caplog):

@@ -80,13 +80,13 @@ def test_a_batch_that_would_be_looked_for_is_refused():
 
 def test_the_accumulation_follows_from_the_batch():
     training = TrainingArguments(use_cpu=True, per_device_train_batch_size=4)
-    assert distributed.split_batch(training, 12) == "12 pairs a step: 1 process x 4 pairs at a time x 3 accumulated"
+    assert distributed.split_batch(training, 12) == "12 pairs per step: 1 process x 4 pairs at a time x 3 accumulated"
     assert training.gradient_accumulation_steps == 3
 
 
 def test_without_the_option_the_batch_is_that_of_the_accumulation():
     training = TrainingArguments(use_cpu=True, per_device_train_batch_size=4, gradient_accumulation_steps=5)
-    assert distributed.split_batch(training, None).startswith("20 pairs a step")
+    assert distributed.split_batch(training, None).startswith("20 pairs per step")
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "ds_configs").glob("*.json")), ids=lambda p: p.stem)

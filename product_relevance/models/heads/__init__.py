@@ -1,1 +1,1 @@
-"""What turns the hidden states of a base into two logits."""
+"""Heads that turn the hidden states of a base into two logits."""

@@ -1,4 +1,4 @@
-"""A causal base as the language model that it is: the loss of each next token, for a first stage on texts alone."""
+"""A causal base that trains as a language model on texts alone, for a warm start."""
 
 import torch
 from torch import nn

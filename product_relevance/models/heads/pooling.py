@@ -1,4 +1,4 @@
-"""Pooled heads for encoders whose first token was never trained to sum up a text."""
+"""Pooled heads for encoders whose first token was not trained to summarise a text."""
 
 import torch
 from torch import nn

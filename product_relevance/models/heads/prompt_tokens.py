@@ -1,4 +1,4 @@
-"""Prompts in a tokenizer: the prompt becomes its pair template, so that texts cannot touch the prompt's own tokens."""
+"""Build the pair template of a tokenizer from a prompt, so that texts cannot change the prompt's own tokens."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ def use_prompt(tokenizer, prompt: Prompt, task: str, max_length: int) -> Answers
         tokenizer: from `modeling.load_tokenizer`.
         prompt: to be used.
         task: "QC" or "QI"; says what {target_kind} means.
-        max_length: tokens a pair at most.
+        max_length: tokens per pair at most.
 
     Raises:
         ValueError: an answer that is more than one token, a prompt too long for `max_length`, or a tokenizer that
@@ -37,14 +37,14 @@ def use_prompt(tokenizer, prompt: Prompt, task: str, max_length: int) -> Answers
     no, yes = (_answer(tokenizer, prompt, last, word) for word in prompt.answers)
     # a blank in front of a text or an answer belongs to the first of its tokens
     head, middle, tail, stem = (_trusted(tokenizer, text.removesuffix(" ")) for text in texts)
-    pieces = {"head": _start(tokenizer, prompt) + head, "middle": middle, "tail": tail + stem}
-    taken = sum(map(len, pieces.values()))
+    parts = {"head": _start(tokenizer, prompt) + head, "middle": middle, "tail": tail + stem}
+    taken = sum(map(len, parts.values()))
     if max_length - taken < ROOM:
         raise ValueError(
             f"--max_length {max_length}: prompt {prompt.name} alone takes {taken} tokens, expected room for {ROOM} "
             f"more: take at least {taken + ROOM}, or a shorter prompt"
         )
-    _set_template(tokenizer, pieces, _start(tokenizer, None))
+    _set_template(tokenizer, parts, _start(tokenizer, None))
     return Answers(no, yes, stem)
 
 
@@ -91,10 +91,10 @@ def _answer(tokenizer, prompt: Prompt, before: str, word: str) -> int:
     return whole[-1]
 
 
-def _set_template(tokenizer, pieces: dict[str, list[int]], start: list[int]) -> None:
+def _set_template(tokenizer, parts: dict[str, list[int]], start: list[int]) -> None:
     from tokenizers.processors import TemplateProcessing
 
-    known = {name: ids for name, ids in (pieces | {"start": start}).items() if ids}
+    known = {name: ids for name, ids in (parts | {"start": start}).items() if ids}
     pair = ["head:0", "$A:0", "middle:0", "$B:1", "tail:1"]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=[part for part in ("start", "$A") if part in known or part == "$A"],

@@ -1,4 +1,4 @@
-"""Models around a loaded base: transformers' own kind of model, so that what asks for one finds it."""
+"""Wrap a loaded base as a model of transformers' own kind, so that code that asks for one finds it."""
 
 from transformers import PreTrainedModel
 

@@ -1,4 +1,4 @@
-"""Yes/no scoring: a causal language model of which only the logits of two answers, at the last token, are computed."""
+"""Yes/no scoring: a causal language model that computes the logits of two answers at the last token only."""
 
 from collections.abc import Sequence
 

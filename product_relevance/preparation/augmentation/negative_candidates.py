@@ -1,4 +1,4 @@
-"""The positives that negatives are made for, the catalogue they come from, and what a query must not get from it."""
+"""Find the positives that negatives are made for, the catalogue, and the targets that a query must not get."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

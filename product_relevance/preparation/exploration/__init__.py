@@ -1,1 +1,1 @@
-"""A file of records, described and drawn."""
+"""Describe and draw a file of records."""

@@ -1,4 +1,4 @@
-"""Draw the tables of `explore` and `drift`; words of the data stay in tables, where a browser has their letters."""
+"""Draw the tables of `explore` and `drift`; words of the data stay in tables, because a browser has their letters."""
 
 import os
 import textwrap

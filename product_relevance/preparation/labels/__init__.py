@@ -1,1 +1,1 @@
-"""Doubtful labels: found, filtered, corrected, reviewed by hand."""
+"""Find doubtful labels, filter, correct and review them."""

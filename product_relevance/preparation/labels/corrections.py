@@ -51,7 +51,7 @@ def make_decision(
 
 
 def append(path: str | os.PathLike, made: list[dict[str, Any]]) -> None:
-    """Add decisions to the end of the file, on the disk before this returns; a torn last line is cut off first."""
+    """Add decisions to the end of the file, on the disk before this returns; a torn last line is removed first."""
     data = b"".join(map(json_line, made))
     with _LOCK:
         torn = _mend(Path(path)) if Path(path).exists() else b""
@@ -149,14 +149,14 @@ def _decided_ids(frame: pd.DataFrame) -> pd.Series:
 
 
 def _mend(path: Path) -> bytes:
-    """Cut a torn last line off; return the newline that a whole one lacks."""
+    """Remove a torn last line; return the newline that a whole one lacks."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole == len(content):
         return b""
     if _parsed(content[whole:]) is not None:
         return b"\n"
-    logger.warning("%s: the last line was torn and is cut off: %d bytes", path, len(content) - whole)
+    logger.warning("%s: the last line was torn and is removed: %d bytes", path, len(content) - whole)
     os.truncate(path, whole)
     return b""
 

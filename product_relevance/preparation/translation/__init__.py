@@ -1,1 +1,1 @@
-"""Engines into English and out of it, their cache, checks and quality."""
+"""Translate into English and out of it, with a cache, checks and quality figures."""

@@ -1,1 +1,1 @@
-"""Runs that a run starts from or learns from: warm start and distillation."""
+"""Use parent and teacher runs: warm start and distillation."""

@@ -1,4 +1,4 @@
-"""A teacher: a finished run, or a stack of them, whose probabilities of the training rows a new one learns from."""
+"""Score the training rows with a teacher, one run or a stack of runs, for a student to learn from."""
 
 import gc
 import hashlib

@@ -1,4 +1,4 @@
-"""A parent run that a training builds on, as its warm start or its teacher, without a look at validation rows."""
+"""Read a parent or teacher run, and check that none of its folds has seen the validation rows of a new fold."""
 
 import logging
 from dataclasses import dataclass
@@ -127,22 +127,22 @@ def _refuse_seen_rows(run: ParentRun, shared: dict, split: str) -> None:
     """Refuse a parent run that has seen what a split validates on, itself or through the runs it was built on."""
     if split == "full":
         return
-    told = f"{run.flag} {run.name}"
+    label = f"{run.flag} {run.name}"
     known = run.described() | {"columns": run.content.get("columns")}
-    lines = [(told, known, run.teaching(split))]
+    lines = [(label, known, run.teaching(split))]
     while lines:
-        told, known, folds = lines.pop()
-        _compare(told, known, folds, shared, split)
+        label, known, folds = lines.pop()
+        _compare(label, known, folds, shared, split)
         for parent in known.get("parents", ()):
             own = [fold for fold in folds if fold in parent["folds"]] or parent["folds"]
-            lines.append((f"{told}, which was built on {parent['name']}", parent, own))
+            lines.append((f"{label}, which was built on {parent['name']}", parent, own))
 
 
-def _compare(told: str, known: dict, folds: list[str], shared: dict, split: str) -> None:
+def _compare(label: str, known: dict, folds: list[str], shared: dict, split: str) -> None:
     """Refuse one run if the folds of it that a split builds on have seen what the split validates on.
 
     Args:
-        told: how messages call it.
+        label: how messages call it.
         known: from `ParentRun.described`.
         folds: the folds of it that were taken.
         shared: as in `find`.
@@ -158,18 +158,18 @@ def _compare(told: str, known: dict, folds: list[str], shared: dict, split: str)
             logger.warning(
                 "%s: trained on other %s rows; they cannot be compared here, so make sure that none is among the "
                 "validation rows of %s",
-                *(told, task, split),
+                *(label, task, split),
             )
         elif digests is None and folds == [split] and not _differing(known, shared):
             logger.warning(
                 "%s: an older run without a list of what its folds validate on; its folds were made by the same "
                 "settings as these, so they are taken as the same",
-                told,
+                label,
             )
         else:
             why = f" ({'; '.join(found)})" if (found := _differing(known, shared)) else ""
             raise ValueError(
-                f"{told}: {' and '.join(known['folds'])} saw rows that {split} validates on{why}; take the same fold "
+                f"{label}: {' and '.join(known['folds'])} saw rows that {split} validates on{why}; take the same fold "
                 "of the same folds, or a run on another task"
             )
 

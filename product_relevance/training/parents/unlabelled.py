@@ -1,4 +1,4 @@
-"""Records without labels that a student learns from by its teacher's probabilities alone."""
+"""Add records without labels that a student learns from by its teacher's probabilities alone."""
 
 import logging
 from collections.abc import Callable

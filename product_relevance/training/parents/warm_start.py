@@ -47,11 +47,11 @@ def _log_starts(parent: ParentRun, starts: dict[str, str]) -> None:
         logger.info("%s starts from %s of the %s run %s", split, fold, parent.content["task"], parent.home)
     if len(starts) > 1 and len(set(starts.values())) == 1:
         fold = next(iter(starts.values()))
-        told = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
+        why = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
         logger.warning(
             "--init_adapter %s: %s all start from %s (%s): they share one start, and their mean gains less than that "
             "of folds with a start each",
-            *(parent.name, " and ".join(starts), fold, told),
+            *(parent.name, " and ".join(starts), fold, why),
         )
 
 
@@ -62,11 +62,11 @@ def _kind(content: dict) -> dict[str, str]:
 
 
 def _headless(content: dict) -> bool:
-    """Tell whether a run, or a fold of one, is a stage on texts alone: then any head is new."""
+    """Return whether a run, or a fold of one, is a stage on texts alone: then any head is new."""
     return content.get("stage") is not None
 
 
-def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk_fingerprint: str | None):
+def continue_from(folder: Path, model, arguments, fingerprint: str | None, base_fingerprint: str | None):
     """Put a parent run's adapter on a bare base, with its head where it has one, to be trained further.
 
     Loading replaces the fresh adapter and the fresh head; nothing is wrapped a second time, which would start both
@@ -77,13 +77,13 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, trunk
         model: the bare base with its head.
         arguments: ModelArguments of the second stage.
         fingerprint: of the bare base.
-        trunk_fingerprint: of the bare base without its head.
+        base_fingerprint: of the bare base without its head.
 
     Raises:
         ValueError: an adapter of another form, or of another base.
     """
     fold = run_folder.read_json(folder / "fold.json")
-    expected, fingerprint = fold["base"]["fingerprint"], trunk_fingerprint if _headless(fold) else fingerprint
+    expected, fingerprint = fold["base"]["fingerprint"], base_fingerprint if _headless(fold) else fingerprint
     if None not in (expected, fingerprint) and expected != fingerprint:
         raise ValueError(
             f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
