@@ -75,7 +75,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> 
     """
     labels, scores = checked_labels(labels), _vector(scores, "scores")
     if labels.shape != scores.shape:
-        raise ValueError(f"scores: found {len(scores)} for {len(labels)} labels, expected one a row")
+        raise ValueError(f"scores: found {len(scores)} for {len(labels)} labels, expected one per row")
     require_finite(scores, "scores")
     if probability and (scores.min() < 0 or scores.max() > 1):
         found = f"values from {scores.min():g} to {scores.max():g}"
@@ -96,7 +96,7 @@ def _vector(values: ArrayLike, name: str) -> np.ndarray:
     try:
         vector = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers, one a row ({error})") from error
+        raise ValueError(f"{name}: expected numbers, one per row ({error})") from error
     if vector.ndim != 1 or not len(vector):
         raise ValueError(f"{name}: found shape {vector.shape}, expected (n,) with at least one row")
     return vector

@@ -145,7 +145,7 @@ def _searched(labels: np.ndarray, scores: np.ndarray, fitted: dict[str, Any]) ->
 def _language_thresholds(labels, scores, languages, fitted, whole, shrinkage) -> dict[str, dict[str, float]]:
     codes, found = np.asarray(normal_codes(languages), dtype=object), {}
     if codes.shape != labels.shape:
-        raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one a row")
+        raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one per row")
     for code in sorted(set(codes)):
         rows = codes == code
         if labels[rows].min() == labels[rows].max():  # one class: no threshold is better than another

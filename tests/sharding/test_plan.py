@@ -164,7 +164,7 @@ def test_a_changed_input_a_defect_and_a_lost_row_are_told(tmp_path):
         shards.work(folder, 1, lambda source: Lengths()(source)[1:])
     part = Path(shards.read_plan(folder)["shards"][1]["input"])
     part.write_text(part.read_text() + "\n")
-    with pytest.raises(ValueError, match="differs from what was cut"):
+    with pytest.raises(ValueError, match="differs from what was split"):
         shards.work(folder, 1, Lengths())
     bad = write_rows(tmp_path / "bad.txt", [row | {"id": max(1, row["id"])} for row in records(60)])
     shards.plan(bad, tmp_path / "bad", NUMBER, KEY)
