@@ -90,7 +90,7 @@ def test_in_any_order_of_steps_no_made_row_crosses_its_fold(light, order, count)
         ([{"filter": {"run": "x"}}], "expected apply"),
         ([{"filter": {"apply": "drop"}}], "found no run"),
         ([{"filter": {"run": "x", "apply": "drop", "cut": 1.5}}], "expected a probability"),
-        ([{"filter": {"run": "x", "apply": "drop", "cut_of": ["de"]}}], "expected KEY=CUT"),
+        ([{"filter": {"run": "x", "apply": "drop", "cut_of": ["de"]}}], "expected KEY=THRESHOLD"),
         ([{"filter": {"run": "x", "apply": "nothing.jsonl"}}], "or a decisions file"),
         (["noise", {"translate": {"engine": "none"}}], "translate comes first"),
         ("noise", "expected a list"),
