@@ -119,7 +119,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     target.parent.mkdir(parents=True, exist_ok=True)
     _claim_parts(parts, key | {"rows": options.chunk_rows})
     scores = _score_parts(ensemble, frame, parts, options)
-    told = _look_up_paths(ensemble, frame, scores)
+    unknown = _look_up_paths(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
     outputs.write_output(frame, scores, target, asked, parts)
     shutil.rmtree(parts)
