@@ -1,13 +1,66 @@
-"""Multilingual product-search relevance: is a query relevant to a category path or an item title?"""
+"""Multilingual product-search relevance: is a query relevant to a category path or an item title?
+
+The public names load on first use: `import product_relevance` itself loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from product_relevance.data.arguments import DataArguments
+    from product_relevance.data.folds import assign_folds
+    from product_relevance.data.leakage import check_leakage
+    from product_relevance.data.records import read_records
+    from product_relevance.ensemble.ensemble import RelevanceEnsemble
+    from product_relevance.ensemble.stack import RelevanceStack
+    from product_relevance.evaluation.metrics import scores_report
+    from product_relevance.models.arguments import ModelArguments
+    from product_relevance.preparation.translation.translator import load_translator
+    from product_relevance.text.taxonomy import Taxonomy
+    from product_relevance.text.templates import Template
+    from product_relevance.training.arguments import ObjectiveArguments
+    from product_relevance.training.trainer import RelevanceTrainer
 
 __version__ = "0.1.0"
-__all__ = ["RelevanceEnsemble", "__version__"]
+__all__ = [
+    "DataArguments",
+    "ModelArguments",
+    "ObjectiveArguments",
+    "RelevanceEnsemble",
+    "RelevanceStack",
+    "RelevanceTrainer",
+    "Taxonomy",
+    "Template",
+    "__version__",
+    "assign_folds",
+    "check_leakage",
+    "load_translator",
+    "read_records",
+    "scores_report",
+]
+_PLACES = {
+    "DataArguments": "data.arguments",
+    "ModelArguments": "models.arguments",
+    "ObjectiveArguments": "training.arguments",
+    "RelevanceEnsemble": "ensemble.ensemble",
+    "RelevanceStack": "ensemble.stack",
+    "RelevanceTrainer": "training.trainer",
+    "Taxonomy": "text.taxonomy",
+    "Template": "text.templates",
+    "assign_folds": "data.folds",
+    "check_leakage": "data.leakage",
+    "load_translator": "preparation.translation.translator",
+    "read_records": "data.records",
+    "scores_report": "evaluation.metrics",
+}
 
 
-def __getattr__(name: str):
-    # torch loads only when a model is asked for
-    if name == "RelevanceEnsemble":
-        from product_relevance.ensemble.ensemble import RelevanceEnsemble
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
 
-        return RelevanceEnsemble
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
