@@ -3,7 +3,9 @@
 import html
 import re
 import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from product_relevance.text.taxonomy import LEVEL_BREAK
 
@@ -79,7 +81,7 @@ def clean_path(path: str, lowercase: bool = False) -> str:
     return ",".join(_clean_level(level, lowercase) for level in LEVEL_BREAK.split(path))
 
 
-def clean_columns(batch: dict, lowercase: bool = False) -> dict:
+def clean_columns(batch: Mapping[str, Sequence[Any]], lowercase: bool = False) -> dict[str, list[str]]:
     """Map function: add the columns `query` and `clean_target`; the originals stay as they are.
 
     Args:
@@ -118,7 +120,7 @@ def normalise(text: str) -> str:
     return _settle(_fold, text) if text else ""
 
 
-def _settle(step, text: str) -> str:
+def _settle(step: Callable[[str], str], text: str) -> str:
     # One pass may uncover work for the next: `&amp;quot;`, or `"*a*"`.
     before = None
     while text != before:
@@ -142,7 +144,7 @@ def _decode_once(text: str, lowercase: bool) -> str:
     return " ".join((text.lower() if lowercase else text).split())
 
 
-def _character(match: re.Match) -> str:
+def _character(match: re.Match[str]) -> str:
     first, second, byte = match.groups()
     if byte:
         return chr(int(byte, 16))
@@ -151,7 +153,7 @@ def _character(match: re.Match) -> str:
     return decoded
 
 
-def _joiner(match: re.Match) -> str:
+def _joiner(match: re.Match[str]) -> str:
     before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
     return match[0][0] if _JOINABLE.match(before) and _JOINABLE.match(after) else ""
 

@@ -1,9 +1,14 @@
 """Identify the language of a query, and correct rows that are wrongly labelled English."""
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from product_relevance.text.language_codes import LANGUAGES, UNDETERMINED, UNKNOWN, from_iso, normal_codes, to_iso
+
+if TYPE_CHECKING:
+    from langidentify import Detector
 
 FIX_METHODS = ("none", "identify", "translation")
 
@@ -57,7 +62,7 @@ def identify_with_evidence(texts: list[str]) -> list[tuple[str, float]]:
     return [_identify(text) for text in texts]
 
 
-def fix_language(batch: dict, method: str = "identify") -> dict:
+def fix_language(batch: Mapping[str, Sequence[Any]], method: str = "identify") -> dict[str, list[str]]:
     """Map function: correct the language of rows labelled `en` that are not English.
 
     Codes are brought to one form first (`en_US` is `en`), and then only rows given as `en` change. "identify" gives
@@ -95,7 +100,7 @@ def _identified(code: str, query: str) -> str:
     return found if evidence >= MIN_EVIDENCE else code
 
 
-def _by_translation(given: list, queries: list, batch: dict) -> list:
+def _by_translation(given: Sequence[str], queries: Sequence[str], batch: Mapping[str, Sequence[Any]]) -> list[str]:
     if "translated_query" not in batch:
         raise ValueError(
             "language fix 'translation': found no column 'translated_query', expected the English translation of "
@@ -131,7 +136,7 @@ def _script(text: str) -> str | None:
     if any(map(_KANA.match, foreign)):
         return "ja"
     counts = {code: sum(bool(pattern.match(c)) for c in foreign) for code, pattern in _SCRIPTS.items()}
-    best = max(counts, key=counts.get)
+    best = max(counts, key=lambda code: counts[code])
     return best if 2 * counts[best] >= len(foreign) else UNKNOWN
 
 
@@ -147,7 +152,7 @@ def _detect(words: str) -> tuple[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _detector():
+def _detector() -> "tuple[Detector, dict[str, int]]":
     # One per process, loaded at first use (3 s): a map function stays picklable, and `--help` instant.
     try:
         from langidentify import Detector, Language, Model

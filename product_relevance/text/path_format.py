@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -70,8 +70,10 @@ def learn_names(rows: Mapping[str, int], form: PathForm) -> dict[str, int]:
         child: in a tree that is seen in part this is no sign.
     """
     size: Counter[tuple[str, ...]] = Counter()
-    children, ends = defaultdict(set), set()
-    after, before = defaultdict(set), defaultdict(set)
+    children: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    ends: set[tuple[str, ...]] = set()
+    after: defaultdict[str, set[str | None]] = defaultdict(set)
+    before: defaultdict[str, set[str | None]] = defaultdict(set)
     for path, count in rows.items():
         levels = tuple(form.split(path))
         ends.add(levels)
@@ -142,7 +144,8 @@ def _rows(frame: pd.DataFrame) -> dict[str, int]:
     taken = frame["task"] == "QC" if "task" in frame else pd.Series(True, index=frame.index)
     if "method" in frame:
         taken &= frame["method"].fillna("original") == "original"
-    return {path: int(n) for path, n in frame.loc[taken, "target"].dropna().value_counts(sort=False).items() if path}
+    counts = frame.loc[taken, "target"].dropna().value_counts(sort=False)
+    return {str(path): int(n) for path, n in counts.items() if path}
 
 
 def _separators(paths: Iterable[str]) -> dict[str, float]:
@@ -164,7 +167,7 @@ def _found_separator(paths: Iterable[str]) -> str:
     return next(iter(found), ",")
 
 
-def _breaker(separator: str):
+def _breaker(separator: str) -> Callable[[str], bool]:
     if separator == ",":
         return lambda path: LEVEL_BREAK.search(path) is not None
     form = PathForm(separator)

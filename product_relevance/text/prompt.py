@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol, TypedDict
 
 SHIPPED = Path(__file__).parent / "prompts"
 PLACES = ("query", "translation", "target", "target_kind", "reasoning")
@@ -13,6 +14,26 @@ _FORM = re.compile(
     r"(?:\{reasoning\}(?P<stem>.*?))?\{(?P<yes>[^{}/\s]+)/(?P<no>[^{}/\s]+)\}\s*",
     re.DOTALL,
 )
+
+
+class PromptParts(TypedDict):
+    """A prompt split at its places; joiner and stem are None where it has no such place."""
+
+    head: str
+    joiner: str | None
+    middle: str
+    tail: str
+    stem: str | None
+    yes: str
+    no: str
+
+
+class PromptChoice(Protocol):
+    """What a run's ModelArguments say about its prompt; they stand in a later room."""
+
+    head: str
+    prompt: str | None
+    chat_template: bool
 
 
 @dataclass(frozen=True)
@@ -33,11 +54,11 @@ class Prompt:
     text: str
     chat: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         split_prompt(self.name, self.text)
 
     @cached_property
-    def parts(self) -> dict[str, str | None]:
+    def parts(self) -> PromptParts:
         """The text split at its places, see `split_prompt`."""
         return split_prompt(self.name, self.text)
 
@@ -53,15 +74,14 @@ class Prompt:
 
     def sides(self, text: str, target: str) -> tuple[str, str]:
         """Give both texts the blank that the prompt has in front of them: tokens of words begin with their blank."""
-        before = (("head", text), ("middle", target))
-        return tuple(f" {side}" if side and self.parts[name].endswith(" ") else side for name, side in before)
+        return _after(self.parts["head"], text), _after(self.parts["middle"], target)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Prompt":
+    def from_dict(cls, values: dict[str, Any]) -> "Prompt":
         """Restore the prompt of a run.
 
         Raises:
@@ -75,7 +95,7 @@ class Prompt:
         return cls(**values)
 
 
-def split_prompt(name: str, text: str) -> dict[str, str | None]:
+def split_prompt(name: str, text: str) -> PromptParts:
     """Split a prompt at its places.
 
     Args:
@@ -83,7 +103,7 @@ def split_prompt(name: str, text: str) -> dict[str, str | None]:
         text: of the prompt.
 
     Returns:
-        `head`, `joiner`, `middle`, `tail`, `stem`, `yes`, `no`; joiner and stem None where they have no place.
+        The parts between the places, and the two answers.
 
     Raises:
         ValueError: an unknown place, one that is missing, double or out of order, or no words between query,
@@ -101,7 +121,15 @@ def split_prompt(name: str, text: str) -> dict[str, str | None]:
         raise ValueError(
             f"{where}: expected {{query}}, then perhaps {{translation}}, then {{target}}, and {{yes/no}} last"
         )
-    parts = form.groupdict()
+    parts = PromptParts(
+        head=form["head"],
+        joiner=form["joiner"],
+        middle=form["middle"],
+        tail=form["tail"],
+        stem=form["stem"],
+        yes=form["yes"],
+        no=form["no"],
+    )
     between = {
         "{query} and {target}": parts["middle"],
         "{target} and the answer": parts["tail"] + (parts["stem"] or ""),
@@ -112,9 +140,13 @@ def split_prompt(name: str, text: str) -> dict[str, str | None]:
     return parts
 
 
-def chosen_prompt(arguments) -> Prompt | None:
+def chosen_prompt(arguments: PromptChoice) -> Prompt | None:
     """Return the prompt of a run's ModelArguments, None for a classifier."""
     return load_prompt(arguments.prompt or "plain", arguments.chat_template) if arguments.head == "yes_no" else None
+
+
+def _after(part: str, side: str) -> str:
+    return f" {side}" if side and part.endswith(" ") else side
 
 
 def load_prompt(name: str, chat: bool = False) -> Prompt:

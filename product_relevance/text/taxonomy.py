@@ -4,9 +4,11 @@ import html
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -49,12 +51,12 @@ class PathForm:
         """Write levels as a path: the inverse of `split`, up to blanks around the separator."""
         return (self.separator if self.separator == "," else f" {self.separator} ").join(levels)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
         return {"separator": self.separator, "names": list(self.names)}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "PathForm":
+    def from_dict(cls, values: dict[str, Any]) -> "PathForm":
         """Restore what `to_dict` gave.
 
         Raises:
@@ -107,7 +109,7 @@ class Taxonomy:
         return cls((tuple(form.split(path)) for path in set(paths)), form)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, form: PathForm | None = None) -> "Taxonomy":
+    def load(cls, path: str | os.PathLike[str], form: PathForm | None = None) -> "Taxonomy":
         """Read a tree that `save` wrote; the form of its paths is kept with the run, in its template.
 
         Raises:
@@ -122,7 +124,7 @@ class Taxonomy:
                 )
         return cls(map(tuple, paths), form or PLAIN)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the known paths as JSON lists of levels.
 
         Raises:
@@ -151,12 +153,11 @@ class Taxonomy:
     @cached_property
     def depths(self) -> dict[int, int]:
         """The number of known paths of each depth."""
-        counts = pd.Series([len(path) for path in self.paths], dtype="int64").value_counts().sort_index()
-        return {int(depth): int(count) for depth, count in counts.items()}
+        return dict(sorted(Counter(map(len, self.paths)).items()))
 
     @cached_property
     def _children(self) -> dict[tuple[str, ...], list[str]]:
-        children = {}
+        children: dict[tuple[str, ...], list[str]] = {}
         for node in sorted(self._nodes):
             children.setdefault(node[:-1], []).append(node[-1])
         return children
@@ -193,11 +194,11 @@ class Taxonomy:
         Returns:
             Its levels, or None where no known path or more than one gives this text.
         """
-        found = []
+        found: list[tuple[str, ...]] = []
         self._walk((), text, found)
         return list(found[0]) if len(found) == 1 else None
 
-    def _walk(self, node: tuple[str, ...], rest: str, found: list) -> None:
+    def _walk(self, node: tuple[str, ...], rest: str, found: list[tuple[str, ...]]) -> None:
         # Down the tree along the children that the text goes on with; two finds are enough to call it ambiguous.
         for name in self._children.get(node, []):
             if len(found) > 1:
@@ -261,7 +262,8 @@ def render_path(path: str, style: str = "raw", known: Taxonomy | None = None, fo
     if style not in PATH_STYLES:
         raise ValueError(f"path style: found {style!r}, expected one of {', '.join(PATH_STYLES)}")
     if style == "raw":
-        return path if (form or PLAIN).separator == "," or not path else join_path(split_path(path, known, form), form)
+        form = form or PLAIN
+        return path if form.separator == "," or not path else join_path(split_path(path, known, form), form)
     levels = split_path(path, known, form)
     if style == "level_tags":
         return " ".join(f"[L{i}] {level}" for i, level in enumerate(levels, 1))

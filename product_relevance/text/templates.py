@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from product_relevance.text.cleaning import clean_target, clean_text
 from product_relevance.text.languages import FIX_METHODS, fix_language
@@ -9,10 +10,13 @@ from product_relevance.text.prompt import KINDS, Prompt
 from product_relevance.text.taxonomy import PATH_STYLES, PLAIN, PathForm, Taxonomy, join_path, render_path, split_path
 from product_relevance.utils.tasks import CHOICES, names
 
+Columns = Mapping[str, Sequence[Any]]  # names of columns to as many values each
 INPUT_STYLES = ("original", "translation", "both")
 
 
-def first_text(batch: dict, input_style: str = "original", language_tag: bool = False, joiner: str = " - ") -> dict:
+def first_text(
+    batch: Columns, input_style: str = "original", language_tag: bool = False, joiner: str = " - "
+) -> dict[str, list[str]]:
     """Map function: render the query side of the pair.
 
     Args:
@@ -40,7 +44,9 @@ def first_text(batch: dict, input_style: str = "original", language_tag: bool = 
     return {"text": texts}
 
 
-def second_text(batch: dict, path_style: str = "raw", task_tag: bool = False, form: PathForm | None = None) -> dict:
+def second_text(
+    batch: Columns, path_style: str = "raw", task_tag: bool = False, form: PathForm | None = None
+) -> dict[str, list[str]]:
     """Map function: render the target side of the pair.
 
     Args:
@@ -89,7 +95,7 @@ class Template:
     task_tag: bool = False
     paths: PathForm | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("task", self.task, CHOICES)
         _check("input style", self.input_style, INPUT_STYLES)
         _check("path style", self.path_style, PATH_STYLES)
@@ -125,9 +131,7 @@ class Template:
         targets = self._known_forms(targets, tasks, known)
         return self._rendered(self._batch(queries, targets, languages, translations, tasks))
 
-    def render_clean(
-        self, columns: Mapping[str, Sequence], known: Taxonomy | None = None
-    ) -> tuple[list[str], list[str]]:
+    def render_clean(self, columns: Columns, known: Taxonomy | None = None) -> tuple[list[str], list[str]]:
         """Render n pairs of which the queries and targets were cleaned, and the languages corrected, before.
 
         Args:
@@ -152,15 +156,20 @@ class Template:
         batch = {"query": list(columns["query"]), "clean_target": targets, "task": tasks}
         return self._rendered(batch | {"translated_query": translations, "language": list(columns["language"])})
 
-    def _known_forms(self, targets: Sequence, tasks: Sequence[str], known: Taxonomy | None) -> Sequence:
+    def _known_forms(
+        self, targets: Sequence[str | None], tasks: Sequence[str], known: Taxonomy | None
+    ) -> Sequence[str | None]:
         """Write paths in the other rendering as the tree knows them."""
         if known is None:
             return targets
+
+        def same(path: str) -> str:
+            return join_path(split_path(path, known, self.paths), self.paths or PLAIN)
+
         rows = zip(targets, tasks, strict=True)
-        same = lambda path: join_path(split_path(path, known, self.paths), self.paths or PLAIN)  # noqa: E731
         return [same(path) if path and task == "QC" else path for path, task in rows]
 
-    def _rendered(self, batch: dict) -> tuple[list[str], list[str]]:
+    def _rendered(self, batch: Columns) -> tuple[list[str], list[str]]:
         joiner = self.prompt.joiner if self.prompt else " - "
         texts = first_text(batch, self.input_style, self.language_tag, joiner)["text"]
         pairs = second_text(batch, self.path_style, self.task_tag, self.paths)["text_pair"]
@@ -169,14 +178,14 @@ class Template:
         sides = [self.prompt.sides(text, pair) for text, pair in zip(texts, pairs, strict=True)]
         return [text for text, _ in sides], [pair for _, pair in sides]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON; a prompt, a tag and a form of paths are named where there are any."""
         optional = ("prompt", "task_tag", "paths")
         fields = asdict(self) | {"paths": self.paths and self.paths.to_dict()}
         return {name: value for name, value in fields.items() if name not in optional or value}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Template":
+    def from_dict(cls, values: dict[str, Any]) -> "Template":
         """Restore a template. Unknown keys raise ValueError, because they would change the texts without notice.
 
         Raises:
@@ -199,7 +208,14 @@ class Template:
             raise ValueError(f"tasks: found {found}, expected one of {self.task} for each pair, as trained")
         return tasks
 
-    def _batch(self, queries, targets, languages, translations, tasks) -> dict:
+    def _batch(
+        self,
+        queries: Sequence[str | None],
+        targets: Sequence[str | None],
+        languages: Sequence[str] | None,
+        translations: Sequence[str | None] | None,
+        tasks: list[str],
+    ) -> dict[str, list[str]]:
         columns = {"targets": targets, "languages": languages, "translations": translations}
         for name, values in columns.items():
             if values is not None and len(values) != len(queries):

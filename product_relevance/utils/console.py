@@ -4,7 +4,13 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Sized
+from typing import TYPE_CHECKING, Any, TypeVar
 
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
+
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # Lines of other packages on which a user cannot act: the logger, how they begin or what they hold, and why.
@@ -50,11 +56,11 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def bar(iterable=None, *, desc: str | None, shown: bool = True, **options):
+def bar(iterable: Iterable[T] = (), *, desc: str | None, shown: bool = True, **options: Any) -> "tqdm[T]":
     """Return tqdm's progress bar; where there is no terminal, log one line instead.
 
     Args:
-        iterable: What to go through, None for a bar that is updated by hand.
+        iterable: What to go through, nothing for a bar that is updated by hand.
         desc: What is done.
         shown: False for work that is too short for a bar.
         options: Of tqdm.
@@ -62,7 +68,7 @@ def bar(iterable=None, *, desc: str | None, shown: bool = True, **options):
     from tqdm.auto import tqdm
 
     if shown and not on_terminal():
-        total = options.get("total") or len(iterable or ())
+        total = options.get("total") or (len(iterable) if isinstance(iterable, Sized) else 0)
         unit = options.get("unit", "step").strip().removesuffix("s")
         logger.info("%s: %s %ss", desc, f"{total:,}", unit)
     return tqdm(iterable, desc=desc, disable=not (shown and on_terminal()), **options)

@@ -7,13 +7,16 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "w", encoding: str = "utf-8") -> Iterator[IO[Any]]:
+def atomic_write(path: str | os.PathLike[str], mode: str = "w", encoding: str = "utf-8") -> Iterator[IO[Any]]:
     """Open a file for writing that appears under its name only once it is complete.
 
     Args:
@@ -35,9 +38,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", encoding: str = "utf-
         raise ValueError(f"{path}: found a folder or a device, expected the name of a plain file")
     # The temporary file lies in the same folder, since os.replace is atomic only within one file system.
     temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    text = {} if mode == "wb" else {"encoding": encoding, "newline": ""}
+    form = (None, None) if mode == "wb" else (encoding, "")
     try:
-        with open(temporary, mode.replace("w", "x"), **text) as file:
+        with open(temporary, mode.replace("w", "x"), encoding=form[0], newline=form[1]) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -47,13 +50,13 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", encoding: str = "utf-
             os.unlink(temporary)
 
 
-def write_table(table, path: str | os.PathLike) -> None:
+def write_table(table: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     """Write a pandas table as Parquet, whole or not at all."""
     with atomic_write(path, "wb") as file:
         table.to_parquet(file, index=False)
 
 
-def sha256_of(path: str | os.PathLike) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
     """Fingerprint a file by its bytes, or a folder by the names and bytes of all its files.
 
     Args:
@@ -76,7 +79,7 @@ def sha256_of(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def json_line(row: dict) -> bytes:
+def json_line(row: dict[str, Any]) -> bytes:
     """Encode one record as a JSON line.
 
     Args:

@@ -3,6 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 TOKEN = re.compile(r"\bhf_\w+")
 LOGIN = "set HF_TOKEN, or run `hf auth login`, with a token that may write"
@@ -68,7 +72,7 @@ def explain(error: BaseException) -> str:
     return scrub(known or f"{type(error).__name__}: {_first_line(error)}")
 
 
-def _explain_status(error, what: str) -> str:
+def _explain_status(error: "HfHubHTTPError", what: str) -> str:
     status = error.response.status_code
     said = _first_line(error)
     known = {
@@ -84,7 +88,7 @@ def _explain_status(error, what: str) -> str:
     return known.get(status, f"the Hub refused the request for {what} ({status}): {said}")
 
 
-def _place_of(error) -> str | None:
+def _place_of(error: BaseException) -> str | None:
     """Return the repository that the address of a failed request names."""
     response = getattr(error, "response", None)
     path = "" if response is None else response.url.path
@@ -92,8 +96,8 @@ def _place_of(error) -> str | None:
     return found.group(1) if found else None
 
 
-def _first_line(error) -> str:
-    said = getattr(error, "server_message", None) or str(error)
+def _first_line(error: BaseException) -> str:
+    said: str = getattr(error, "server_message", None) or str(error)
     return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ MAX_DEPTH = 64
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def read_json(path, kind: type = dict, limit: int = MAX_BYTES) -> Any:
+def read_json(path: str | os.PathLike[str], kind: type = dict, limit: int = MAX_BYTES) -> Any:
     """Read a JSON file.
 
     Args:
@@ -34,7 +35,7 @@ def read_json(path, kind: type = dict, limit: int = MAX_BYTES) -> Any:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_plain(path, limit: int) -> bytes:
+def read_plain(path: str | os.PathLike[str], limit: int) -> bytes:
     """Read a plain file of bounded size.
 
     Raises:
@@ -46,7 +47,7 @@ def read_plain(path, limit: int) -> bytes:
     return Path(path).read_bytes()
 
 
-def check_plain(path) -> int:
+def check_plain(path: str | os.PathLike[str]) -> int:
     """Return the size of a plain file in bytes.
 
     Raises:
@@ -83,8 +84,8 @@ def check_items(content: bytes, limit: int = MAX_BYTES) -> None:
 
 def _parsed(content: bytes, kind: type) -> Any:
     check_items(content, len(content))
-    options = {"object_pairs_hook": _unique, "parse_float": finite, "parse_constant": finite}
-    found = json.loads(content.decode("utf-8"), **options)
+    text = content.decode("utf-8")
+    found = json.loads(text, object_pairs_hook=_unique, parse_float=finite, parse_constant=finite)
     if not isinstance(found, kind):
         raise ValueError(f"found a {type(found).__name__}, expected a {kind.__name__}")
     _check_depth(found)
