@@ -68,10 +68,11 @@ def train(model_args, data_args, objective, training) -> str:
     from product_relevance.data.folds import query_groups
     from product_relevance.data.splits import make_splits
     from product_relevance.evaluation import out_of_fold
-    from product_relevance.models.checkpoints import resolve_revision
+    from product_relevance.models.loading.checkpoints import resolve_revision
     from product_relevance.text.prompt import chosen_prompt
-    from product_relevance.training import prefix_batches, preflight, run
+    from product_relevance.training import preflight, run
     from product_relevance.training.base_model import BaseModelPool
+    from product_relevance.training.batches import prefix_batches
     from product_relevance.training.fold import train_fold
     from product_relevance.training.parents.distillation import find_teacher
     from product_relevance.training.parents.warm_start import find_warm_start

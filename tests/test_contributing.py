@@ -33,3 +33,10 @@ def test_the_tree_shows_the_rooms_in_the_order_of_imports():
 def test_each_room_is_said_in_about_ten_words():
     tree = re.search(r"^product_relevance/\n((?:  .*\n)+)", TEXT, re.M)[1]
     assert all(5 <= len(line.split()[1:]) <= 13 for line in tree.splitlines())
+
+
+def test_a_journey_has_at_most_15_stops_and_never_goes_back_up():
+    journeys = re.split(r"^### ", TEXT[TEXT.index("## Three journeys") :], flags=re.M)[1:]
+    stops = [re.findall(r"^\d+\. `product_relevance/(\w+)/", journey, re.M) for journey in journeys]
+    assert len(stops) == 3 and all(5 <= len(rooms) <= 15 for rooms in stops)
+    assert all(rooms == sorted(rooms, key=ROOMS.index) for rooms in stops)

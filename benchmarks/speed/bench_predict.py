@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from product_relevance.data.records import read_records
 from product_relevance.ensemble import canaries
-from product_relevance.models import checkpoints, modeling
+from product_relevance.models import modeling
+from product_relevance.models.loading import checkpoints
 from product_relevance.utils.options import Parser
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample" / "train_QC.txt"

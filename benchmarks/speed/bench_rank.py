@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 from product_relevance.data.records import read_records
 from product_relevance.ensemble import canaries
 from product_relevance.evaluation.metrics import probabilities
-from product_relevance.models import checkpoints, modeling
+from product_relevance.models import modeling
 from product_relevance.models.batching import pad
+from product_relevance.models.loading import checkpoints
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import over_batches, predict_logits

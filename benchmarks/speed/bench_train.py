@@ -17,11 +17,12 @@ import random_models
 import torch
 from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 
-from product_relevance.models import adapters, checkpoints, modeling, prefix_cache
+from product_relevance.models import adapters, modeling, prefix_cache
 from product_relevance.models.arguments import ModelArguments
+from product_relevance.models.loading import checkpoints
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
-from product_relevance.training.dataset import PairCollator, PairDataset
+from product_relevance.training.batches.dataset import PairCollator, PairDataset
 from product_relevance.training.trainer import RelevanceTrainer
 from product_relevance.utils.options import Parser
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.manifest import config_sha256
-from product_relevance.models import checkpoints, modeling, quantization
-from product_relevance.models.base_errors import UnusableBaseError
+from product_relevance.models import modeling
 from product_relevance.models.heads import classifier
+from product_relevance.models.loading import checkpoints, quantization
+from product_relevance.models.loading.base_errors import UnusableBaseError
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template

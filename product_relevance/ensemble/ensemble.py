@@ -21,9 +21,9 @@ from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
+from product_relevance.models.loading.quantization import is_quantized
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.models.predictor import predict_logits
-from product_relevance.models.quantization import is_quantized
 from product_relevance.text.templates import Template
 from product_relevance.utils import tasks
 

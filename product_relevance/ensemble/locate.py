@@ -6,7 +6,7 @@ from pathlib import Path
 from product_relevance.ensemble import manifest
 from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES, check_run_file, is_repo_id
 from product_relevance.models import adapter_schema
-from product_relevance.models.safetensors_files import read_header
+from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.hub_errors import explained
 from product_relevance.utils.json_files import read_json

@@ -17,7 +17,7 @@ from product_relevance.ensemble.manifest_schema import (
     is_public_base,
 )
 from product_relevance.models import adapter_schema
-from product_relevance.models.safetensors_files import read_header
+from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.json_files import check_plain, read_json
 from product_relevance.utils.run_folder import write_json

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from product_relevance.evaluation.decision_rule import check_decision, is_threshold
 from product_relevance.models.arguments import MAX_LENGTH
-from product_relevance.models.packaged_bases import is_embedded
+from product_relevance.models.loading.packaged_bases import is_embedded
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
 from product_relevance.utils.tasks import BOTH, CHOICES, names

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.ensemble import stack as stacking
-from product_relevance.models.checkpoints import asked_dtype
+from product_relevance.models.loading.checkpoints import asked_dtype
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 from product_relevance.ensemble import canaries
 from product_relevance.models import adapters
 from product_relevance.models.adapter_schema import CONFIG, WEIGHTS, read_config
-from product_relevance.models.safetensors_files import load_weights
+from product_relevance.models.loading.safetensors_files import load_weights
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import shutil
 from importlib.metadata import requires, version
 from pathlib import Path
 
-from product_relevance.models import packaged_bases
+from product_relevance.models.loading import packaged_bases
 
 PACKAGE = Path(__file__).parents[1]
 # What scoring imports; training and drawing need more. A server brings its own torch, so its version stays open.

@@ -18,7 +18,7 @@ from product_relevance.hub.card_template import (
     render,
 )
 from product_relevance.hub.markdown import base_name
-from product_relevance.models import packaged_bases
+from product_relevance.models.loading import packaged_bases
 from product_relevance.text.templates import Template
 
 PAIRS = {  # (query, target, language) of the snippets; hand-written

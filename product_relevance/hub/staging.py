@@ -11,7 +11,8 @@ from product_relevance.ensemble import manifest
 from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES, is_repo_id
 from product_relevance.evaluation import figures
 from product_relevance.hub import code_bundle, dataset_card, model_card
-from product_relevance.models import adapter_schema, packaged_bases
+from product_relevance.models import adapter_schema
+from product_relevance.models.loading import packaged_bases
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, fold_folder, load_run, read_json, read_oof, write_json
 from product_relevance.utils.tasks import of_task

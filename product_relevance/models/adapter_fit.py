@@ -4,9 +4,9 @@ from pathlib import Path
 
 from torch import nn
 
-from product_relevance.models import safetensors_files
 from product_relevance.models.adapter_schema import WEIGHTS, read_config
 from product_relevance.models.heads.classifier import HEAD
+from product_relevance.models.loading import safetensors_files
 
 # PEFT adds these to every list of a text classifier.
 _ADDED_BY_PEFT = {"classifier", "score"}

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from product_relevance.models import safetensors_files
 from product_relevance.models.adapter_fit import check_fit
 from product_relevance.models.adapter_schema import WEIGHTS
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.classifier import HEAD, base_dtype
+from product_relevance.models.loading import safetensors_files
 
 # Ends of the names of attention's own projections, by the architectures that are tested.
 ATTENTION = (

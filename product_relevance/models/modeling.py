@@ -15,8 +15,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from product_relevance.models import packaged_bases
-from product_relevance.models.base_errors import check_folder, check_model, check_tokens, opening, refuse_code
 from product_relevance.models.heads.classifier import (
     HEAD,
     LAST,
@@ -29,6 +27,8 @@ from product_relevance.models.heads.language_model import LanguageModel
 from product_relevance.models.heads.pooling import PooledClassifier
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel, require_causal
+from product_relevance.models.loading import packaged_bases
+from product_relevance.models.loading.base_errors import check_folder, check_model, check_tokens, opening, refuse_code
 from product_relevance.utils import console
 
 logger = logging.getLogger(__name__)

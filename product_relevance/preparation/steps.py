@@ -8,7 +8,7 @@ import pandas as pd
 from product_relevance.data.columns import fingerprint
 from product_relevance.data.sources.readers import read_table
 from product_relevance.data.sources.tables import Source
-from product_relevance.models.checkpoints import asked_dtype
+from product_relevance.models.loading.checkpoints import asked_dtype
 from product_relevance.preparation.augmentation import negative_candidates, negatives, noise, translated_rows
 from product_relevance.preparation.labels import label_errors
 from product_relevance.preparation.labels.filter import Filter
@@ -278,7 +278,7 @@ def content_of(option: str, name: str | Source, revision: str | None = None) -> 
         ValueError: There is no such thing.
     """
     from product_relevance.ensemble import locate, manifest
-    from product_relevance.models import checkpoints
+    from product_relevance.models.loading import checkpoints
 
     if option in RECORDS:
         return sha256_of(name) if os.path.isfile(name) else read_table(name).sha256

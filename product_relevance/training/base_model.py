@@ -6,7 +6,8 @@ import logging
 import torch
 from transformers import set_seed
 
-from product_relevance.models import adapters, modeling, packaged_bases, quantization
+from product_relevance.models import adapters, modeling
+from product_relevance.models.loading import packaged_bases, quantization
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun

@@ -21,8 +21,9 @@ from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import budget_batches, distinct, limits, pad_on
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.training import distributed, resume, trainer
+from product_relevance.training import distributed, trainer
 from product_relevance.training.base_model import BaseModelPool
+from product_relevance.training.checkpointing import resume
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.run_data import FoldData
 from product_relevance.utils import run_folder, run_settings

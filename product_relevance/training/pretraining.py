@@ -14,12 +14,13 @@ import pandas as pd
 from product_relevance.data import loading
 from product_relevance.data.splits import Split, make_splits
 from product_relevance.models import modeling
-from product_relevance.models.checkpoints import resolve_revision
 from product_relevance.models.heads.language_model import TextCollator, encode_texts
+from product_relevance.models.loading.checkpoints import resolve_revision
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.training import distributed, fold, resume, run
+from product_relevance.training import distributed, fold, run
 from product_relevance.training.base_model import BaseModelPool
-from product_relevance.training.checkpoint_record import ResumableTrainer
+from product_relevance.training.checkpointing import resume
+from product_relevance.training.checkpointing.checkpoint_record import ResumableTrainer
 from product_relevance.training.run_config import RunConfig
 from product_relevance.utils import run_folder, run_settings
 from product_relevance.utils.run_record import FoldRecord

@@ -15,7 +15,8 @@ from product_relevance.models.heads import classifier
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
-from product_relevance.training import distributed, resume
+from product_relevance.training import distributed
+from product_relevance.training.checkpointing import resume
 from product_relevance.training.run_config import RunConfig
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import sha256_of

@@ -7,12 +7,13 @@ import pandas as pd
 
 from product_relevance.data.splits import Split
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.training import path_truncation, trainer
-from product_relevance.training.dataset import PairDataset
+from product_relevance.training import trainer
+from product_relevance.training.batches import path_truncation
+from product_relevance.training.batches.dataset import PairDataset
+from product_relevance.training.batches.path_truncation import ShortPaths
 from product_relevance.training.parents import distillation, unlabelled
 from product_relevance.training.parents.distillation import Teacher
 from product_relevance.training.parents.parent_run import teacher_column
-from product_relevance.training.path_truncation import ShortPaths
 from product_relevance.training.run_config import RunConfig
 from product_relevance.utils.tasks import mixing_weights
 

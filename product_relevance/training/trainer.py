@@ -11,16 +11,17 @@ from transformers import EarlyStoppingCallback
 from product_relevance.models import memory
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.modeling import evaluating
-from product_relevance.training import distributed, losses, micro_batches, prefix_batches
+from product_relevance.training import distributed, losses
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.checkpoint_record import ResumableTrainer
-from product_relevance.training.dataset import (
+from product_relevance.training.batches import micro_batches, prefix_batches
+from product_relevance.training.batches.dataset import (
     ROW_COLUMNS,
     LengthGroupedSampler,
     PairCollator,
     PairDataset,
     PrefixGroupedSampler,
 )
+from product_relevance.training.checkpointing.checkpoint_record import ResumableTrainer
 from product_relevance.training.run_config import RunConfig
 
 

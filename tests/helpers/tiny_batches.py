@@ -1,6 +1,6 @@
 """Batches of tiny pairs, as training makes them, with all that a row may have for its loss."""
 
-from product_relevance.training.dataset import PairCollator, PairDataset
+from product_relevance.training.batches.dataset import PairCollator, PairDataset
 
 PAD = 1
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from product_relevance.models import checkpoints
+from product_relevance.models.loading import checkpoints
 from product_relevance.preparation.steps import Translate
 from product_relevance.sharding.jobs import Score
 

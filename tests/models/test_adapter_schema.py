@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from product_relevance.models import adapter_schema, adapters, modeling, safetensors_files
+from product_relevance.models import adapter_schema, adapters, modeling
 from product_relevance.models.adapter_fit import check_fit, load_whole
 from product_relevance.models.arguments import ModelArguments
+from product_relevance.models.loading import safetensors_files
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train_relevance
-from product_relevance.models import checkpoints
-from product_relevance.models.base_errors import UnusableBaseError, check_tokens, refuse_code
+from product_relevance.models.loading import checkpoints
+from product_relevance.models.loading.base_errors import UnusableBaseError, check_tokens, refuse_code
 from product_relevance.models.modeling import load_classifier, load_config, load_tokenizer
 from tests.conftest import save_tokenizer, tiny_config
 

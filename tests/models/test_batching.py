@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_relevance.models.batching import pad
-from product_relevance.training.dataset import LengthGroupedSampler
+from product_relevance.training.batches.dataset import LengthGroupedSampler
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=300), st.integers(1, 32), st.integers(0, 5))

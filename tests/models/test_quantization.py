@@ -19,8 +19,8 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad
 from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
+from product_relevance.models.loading.quantization import is_quantized, quantize
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.models.quantization import is_quantized, quantize
 from product_relevance.serving.export import export
 from product_relevance.training.base_model import BaseModelPool
 from tests.conftest import rows_of

@@ -286,6 +286,6 @@ def test_a_real_language_model_answers_yes_or_no():
     assert tokenizer.convert_ids_to_tokens(answers[:2]) == ["▁no", "▁yes"]
     ids = encoded(tokenizer, PAIRS[:2], load_prompt("plain"))
     found = predict_logits(model, ids, tokenizer.pad_token_id)
-    from product_relevance.models.packaged_bases import resolve
+    from product_relevance.models.loading.packaged_bases import resolve
 
     assert np.allclose(found, by_hand(resolve("embedded:gemma-3-270m"), ids, answers), atol=1e-3)

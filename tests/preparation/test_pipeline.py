@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from product_relevance.data.provenance import read_facts, read_prepared
-from product_relevance.models import checkpoints
+from product_relevance.models.loading import checkpoints
 from product_relevance.preparation.augmentation import sentence_encoder
 from product_relevance.preparation.labels import corrections
 from product_relevance.utils import run_folder

@@ -239,7 +239,7 @@ def test_the_exported_tokenizer_gives_the_ids_of_training(kind, tokenizers, text
 def test_real_tokenizers_export_exactly(name, tmp_path):
     from transformers import AutoConfig
 
-    from product_relevance.models import packaged_bases
+    from product_relevance.models.loading import packaged_bases
 
     try:
         config = AutoConfig.from_pretrained(packaged_bases.resolve(name))

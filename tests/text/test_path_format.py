@@ -15,7 +15,7 @@ from product_relevance.preparation.exploration import statistics
 from product_relevance.text.path_format import KNOWN_NAMES, find_form, flat_paths, form_of, learn_names, use_form
 from product_relevance.text.taxonomy import PLAIN, PathForm, Taxonomy, path_prefix, render_path, split_path
 from product_relevance.text.templates import Template
-from product_relevance.training import path_truncation
+from product_relevance.training.batches import path_truncation
 
 NAME = "cups,pots & pans"
 SPLIT = PathForm(",", (NAME,))

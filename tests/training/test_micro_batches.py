@@ -16,7 +16,7 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.micro_batches import split_by_length
+from product_relevance.training.batches.micro_batches import split_by_length
 from product_relevance.training.trainer import RelevanceTrainer
 from tests.conftest import rows_of, tiny_config, write_rows
 from tests.helpers.launching import launch_in_turn
@@ -109,7 +109,7 @@ def test_pieces_carry_no_padding_that_the_whole_batch_would():
 def test_engines_whose_processes_wait_at_each_pass_are_refused(engine):
     from types import SimpleNamespace
 
-    from product_relevance.training.micro_batches import require_splittable
+    from product_relevance.training.batches.micro_batches import require_splittable
 
     training = SimpleNamespace(**({"deepspeed": None, "fsdp": None} | {engine: "zero2.json"}))
     with pytest.raises(ValueError, match="use torchrun alone"):

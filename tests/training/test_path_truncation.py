@@ -13,8 +13,8 @@ from product_relevance.models.modeling import load_tokenizer
 from product_relevance.models.pair_encoder import PairEncoder, encode_pairs
 from product_relevance.text.taxonomy import Taxonomy, split_path
 from product_relevance.text.templates import Template
-from product_relevance.training.dataset import LengthGroupedSampler, PairDataset, PrefixGroupedSampler
-from product_relevance.training.path_truncation import ShortPaths, short_paths
+from product_relevance.training.batches.dataset import LengthGroupedSampler, PairDataset, PrefixGroupedSampler
+from product_relevance.training.batches.path_truncation import ShortPaths, short_paths
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.run_data import RunData, prepare_run_data
 

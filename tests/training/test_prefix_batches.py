@@ -16,8 +16,8 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.dataset import PrefixGroupedSampler
-from product_relevance.training.prefix_batches import require_shareable, split_by_prefix
+from product_relevance.training.batches.dataset import PrefixGroupedSampler
+from product_relevance.training.batches.prefix_batches import require_shareable, split_by_prefix
 from product_relevance.training.trainer import RelevanceTrainer
 from product_relevance.utils.run_folder import read_json
 from tests.conftest import rows_of, tiny_config, write_rows

@@ -13,7 +13,7 @@ from product_relevance.cli.info import run_lines
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.checkpoint_record import read
+from product_relevance.training.checkpointing.checkpoint_record import read
 from product_relevance.utils import run_settings
 from product_relevance.utils.run_folder import load_run, read_json, write_json
 from tests.conftest import rows_of, save_base, write_rows

@@ -8,8 +8,12 @@ from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.training.dataset import PairCollator, PairDataset
-from product_relevance.training.safe_trainer import SafeTrainer, last_whole_checkpoint, warn_of_other_processes
+from product_relevance.training.batches.dataset import PairCollator, PairDataset
+from product_relevance.training.checkpointing.safe_trainer import (
+    SafeTrainer,
+    last_whole_checkpoint,
+    warn_of_other_processes,
+)
 from product_relevance.training.trainer import RelevanceTrainer
 
 

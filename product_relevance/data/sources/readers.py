@@ -150,7 +150,7 @@ def _row_parser() -> Callable[[bytes], dict[str, Any]]:
     def parse(raw: bytes) -> dict[str, Any]:
         if b"\0" in raw:
             raise ValueError(f"a NUL character at byte {raw.index(0) + 1}")
-        row = decode(raw.decode("utf-8").strip())
+        row = decode(raw.decode("utf-8").strip(" \t\r\n"))  # what JSON has between values, and no more
         if not isinstance(row, dict):
             raise RecordError(f"a JSON {type(row).__name__}, {show(row)}")
         if not row.keys() <= known:

@@ -11,8 +11,8 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.utils import can_return_tuple
 
-from product_relevance.models.base_errors import UnusableBaseError
 from product_relevance.models.heads.wrapped import Trainable
+from product_relevance.models.loading.base_errors import UnusableBaseError
 
 logger = logging.getLogger(__name__)
 

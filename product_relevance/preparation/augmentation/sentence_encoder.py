@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from product_relevance.models import modeling, packaged_bases
+from product_relevance.models import modeling
 from product_relevance.models.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
-from product_relevance.models.checkpoints import choose_device
 from product_relevance.models.heads.pooling import masked_mean
+from product_relevance.models.loading import packaged_bases
+from product_relevance.models.loading.checkpoints import choose_device
 from product_relevance.utils import console
 from product_relevance.utils.files import atomic_write, cache_folder, sha256_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from product_relevance.models.checkpoints import Checkpoint
+from product_relevance.models.loading.checkpoints import Checkpoint
 from product_relevance.utils.files import cache_folder
 
 logger = logging.getLogger(__name__)

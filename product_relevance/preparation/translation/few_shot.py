@@ -5,7 +5,7 @@ import inspect
 from functools import cached_property
 from hashlib import sha256
 
-from product_relevance.models import checkpoints
+from product_relevance.models.loading import checkpoints
 from product_relevance.text.languages import LANGUAGES
 
 HEADER = "Shopping queries in many languages and what they mean in English.\n\n"

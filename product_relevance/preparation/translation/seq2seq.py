@@ -3,7 +3,7 @@
 import importlib.util
 from functools import cached_property
 
-from product_relevance.models import checkpoints
+from product_relevance.models.loading import checkpoints
 from product_relevance.preparation.translation.ctranslate2_backend import TYPES, Converted
 from product_relevance.text.language_codes import normal_code, to_iso
 

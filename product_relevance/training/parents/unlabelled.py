@@ -10,7 +10,7 @@ import pandas as pd
 from product_relevance.data import folds, loading
 from product_relevance.data.records import read_records
 from product_relevance.data.splits import Split
-from product_relevance.training.dataset import PairDataset
+from product_relevance.training.batches.dataset import PairDataset
 from product_relevance.training.losses import UNLABELLED
 from product_relevance.training.parents import distillation
 from product_relevance.training.parents.distillation import Teacher

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from product_relevance.training.safe_trainer import STATE, SafeTrainer
+from product_relevance.training.checkpointing.safe_trainer import STATE, SafeTrainer
 from product_relevance.utils import run_settings
 
 logger = logging.getLogger(__name__)

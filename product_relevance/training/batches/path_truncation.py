@@ -8,7 +8,7 @@ import pandas as pd
 
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import join_path
-from product_relevance.training.dataset import PairDataset
+from product_relevance.training.batches.dataset import PairDataset
 
 
 @dataclass(frozen=True)

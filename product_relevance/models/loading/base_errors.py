@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from product_relevance.models.safetensors_files import read_header
+from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.json_files import check_plain
 
 # A token that stands beside every text must have a row in the embedding; others of the special ones never come.

@@ -7,7 +7,7 @@ from product_relevance.models import prefix_cache
 from product_relevance.models.batching import distinct, pad
 from product_relevance.models.modeling import DROPOUTS, load_config
 from product_relevance.models.prefix_groups import Batch, batches, worth_sharing
-from product_relevance.training import micro_batches
+from product_relevance.training.batches import micro_batches
 
 
 def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:

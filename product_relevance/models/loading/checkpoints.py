@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from product_relevance.models import packaged_bases
-from product_relevance.models.base_errors import check_folder, opening, refuse_code
+from product_relevance.models.loading import packaged_bases
+from product_relevance.models.loading.base_errors import check_folder, opening, refuse_code
 from product_relevance.utils.files import sha256_of
 
 DTYPES = ("auto", "bfloat16", "float32")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from transformers import EarlyStoppingCallback
 
-from product_relevance.training import distributed, safe_trainer
-from product_relevance.training.checkpoint_record import CheckpointRecord, read
+from product_relevance.training import distributed
+from product_relevance.training.checkpointing import safe_trainer
+from product_relevance.training.checkpointing.checkpoint_record import CheckpointRecord, read
 from product_relevance.utils import run_folder, run_settings
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Weights and configs of a base: found, checked, loaded whole or refused."""

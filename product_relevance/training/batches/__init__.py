@@ -1,0 +1,1 @@
+"""What a training step sees: rows, their order, micro-batches."""

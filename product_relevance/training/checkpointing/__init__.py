@@ -1,0 +1,1 @@
+"""Checkpoints of a fold: whole ones marked, recorded, resumed from."""
