@@ -27,7 +27,7 @@ GLOBS += ("recipes/**/*.yaml", "benchmarks/studies/*.yaml")
 def sources() -> list[Path]:
     """Every file whose words a reader or a user meets."""
     found = {path for glob in GLOBS for path in ROOT.glob(glob)}
-    return sorted(path for path in found if path.parent.name != "cli")  # its files are still being divided
+    return sorted(found)
 
 
 @pytest.mark.parametrize("word", WORDS)

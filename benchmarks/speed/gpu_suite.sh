@@ -29,7 +29,7 @@ stage() {
 }
 
 stage peak 60 -c "
-import json, sys, result
+import json, sys, measurement
 types = ('float32', 'bfloat16') if sys.argv[1] == 'cpu' else ('bfloat16', 'float16', 'float32')
 print(json.dumps({'tflops': {t: round(measurement.matmul_peak(sys.argv[1], t) / 1e12, 3) for t in types}}))" "$DEVICE"
 stage predict 100 benchmarks/speed/bench_predict.py --shape "$SHAPE" --device "$DEVICE" --pairs $PAIRS --repeats 1 \

@@ -37,7 +37,7 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
     graph = "write an ONNX graph too: float32, or int8 (faster, scores within --max_disagreement)"
     parser.add_argument("--onnx", choices=["float32", "int8"], help=graph)
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished export")
 
 
 def serve(arguments: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         _require_adapters(found)
         model = quantization.quantize(model, device)
     elif (run["adapter"] or {}).get("quantization") == "nf4":
-        # On e5-small the step from one to the other moved probabilities by .04 on average: docs/how-to/adapters.md.
+        # On e5-small the step from one to the other moved probabilities by 0.04 on average: docs/how-to/adapters.md.
         logger.warning(
             "%s: trained, and its thresholds chosen, on a base in nf4; it is scored in %s, which moves scores: dtype "
             "nf4 gives those of training",

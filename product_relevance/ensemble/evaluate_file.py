@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_file(ensemble, file: str | Source, **options) -> dict:
-    """Measure folds and ensemble at the run's stored cut; nothing is chosen on the file.
+    """Measure folds and ensemble at the run's stored threshold; nothing is chosen on the file.
 
     Args:
         ensemble: RelevanceEnsemble or RelevanceStack.

@@ -50,7 +50,7 @@ def copy_code(folder: Path, base: str) -> None:
     inner.mkdir(parents=True)
     shutil.copyfile(PACKAGE / "__init__.py", inner / "__init__.py")
     for room in ROOMS:
-        shutil.copytree(PACKAGE / room, inner / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE / room, inner / room, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
     licence = PACKAGE.parent / "LICENSE"
     if licence.is_file():  # not beside an installed package
         shutil.copyfile(licence, inner.parent / "LICENSE")

@@ -134,8 +134,8 @@ def _run(asked: Preparation, stages: list[Stage], parts: Parts | None) -> tuple[
         frame = stage.run(frame)
         made = [item for found in frame.attrs.get("made", {}).values() for item in found.items()]
         counts = {"new" if name == "rows" else name: n for name, n in made}
-        done = {"step": stage.name, "rows": len(frame), "counts": counts} | stage.asked
-        facts = facts | {"steps": [*facts["steps"], done]}
+        entry = {"step": stage.name, "rows": len(frame), "counts": counts} | stage.asked
+        facts = facts | {"steps": [*facts["steps"], entry]}
         described = ", ".join([f"{len(frame):,} rows", *(f"{n:,} {name}" for name, n in counts.items())])
         print(f"{number + 1} {stage.name}: {described}")
         if parts:

@@ -140,7 +140,7 @@ def check_reports(training) -> None:
 
 
 def _takes_bf16(given: dict) -> bool:
-    """Tell whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
+    """Return whether to train in bf16: on a GPU that has it, unless a precision or the CPU was chosen."""
     import torch
 
     chosen = {"bf16", "fp16", "use_cpu"} & given.keys()
@@ -153,7 +153,7 @@ def help_text() -> str:
     parser = Parser(
         KINDS,
         usage="train_relevance.py [RECIPE.yaml] [--flag value ...]",
-        description="Fine-tune a base for product-search relevance, fold by fold. Every flag of\n"
+        description="Fine-tune a base for product-search relevance, one fold at a time. Every flag of\n"
         "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
         epilog=f"TrainingArguments that differ from transformers here:\n{defaults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -181,7 +181,7 @@ def split_list(text: str, separators: str = r",\s") -> list[str]:
 
 
 def is_list(field: Field) -> bool:
-    """Tell whether a field takes a list."""
+    """Return whether a field takes a list."""
     return any(typing.get_origin(kind) is list for kind in (field.type, *typing.get_args(field.type)))
 
 
@@ -226,5 +226,5 @@ def _default_of(field: Field) -> str:
     default = field.default if field.default_factory is MISSING else field.default_factory()
     if default is MISSING:
         return " (required)"
-    told = " ".join(default) if isinstance(default, list) else default
-    return "" if told in (None, False, "") else f" (default {told})".replace("%", "%%")
+    shown = " ".join(default) if isinstance(default, list) else default
+    return "" if shown in (None, False, "") else f" (default {shown})".replace("%", "%%")

@@ -111,8 +111,8 @@ def require_known(
 def hint(name: str, known: Collection[str], first: Collection[str] = (), dash: str = "") -> str:
     """Say what an unknown name may mean: a name of another tool, or a misspelt one; "" where nothing is near."""
     name = name.replace("-", "_")
-    if told := explained(name, known, dash):
-        return f"; {told}"
+    if meaning := explained(name, known, dash):
+        return f"; {meaning}"
 
     def likeness(other: str) -> float:
         return difflib.SequenceMatcher(None, other, name).ratio()

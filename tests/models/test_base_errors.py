@@ -63,7 +63,7 @@ def pointer(name):
 FAULTS = {
     "pickled": (pickled, r"weights are pickled \(pytorch_model.bin\).*expected safetensors"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no weights.*expected safetensors"),
-    "cut weights": (cut, "weights cannot be read: .*model.safetensors: .*cut or broken.*download it again"),
+    "cut weights": (cut, "weights cannot be read: .*model.safetensors: .*incomplete or broken.*get it again"),
     "pointer to weights": (pointer("model.safetensors"), "model.safetensors: a Git LFS pointer, not the file itself"),
     "pointer to a tokenizer": (pointer("tokenizer.json"), "tokenizer.json: a Git LFS pointer.*git lfs pull"),
     "more tokens than rows": (more_tokens, "1 tokens beyond the 400 rows of its embedding, as 'zapatos'; take the"),

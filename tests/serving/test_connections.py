@@ -133,7 +133,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 sys.path.insert(0, sys.argv[1])
 import uvicorn
 from tests.serving.test_connections import app
-from product_relevance.connections import make_config
+from product_relevance.serving.connections import make_config
 uvicorn.Server(make_config(app, max_connections=10_000, header_timeout=1, port=int(sys.argv[2]))).run()
 """
 

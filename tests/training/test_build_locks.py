@@ -56,8 +56,8 @@ def impatient(tmp_path, monkeypatch):
 
 def test_a_run_under_deepspeed_names_the_lock_while_it_waits(impatient, caplog):
     flags = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t"]
-    flags += ["--deepspeed", "zero.json", "--no_flag", "1"]
-    with pytest.raises(ValueError, match="no_flag"):  # stops before DeepSpeed starts, after the watch has
+    flags += ["--deepspeed", "zero.json", "--max_length", "1"]
+    with pytest.raises(ValueError, match="max_length"):  # stops before DeepSpeed starts, after the watch has
         parse_arguments(flags)
     deadline = time.monotonic() + 10
     while impatient not in caplog.text and time.monotonic() < deadline:

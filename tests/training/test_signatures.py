@@ -11,8 +11,7 @@ MOST = 5
 OVER: dict[str, set[str]] = {
     "training": set(),
     "ensemble": {
-        *("ensemble.from_pretrained", "ensemble.predict", "ensemble.rank", "evaluate_file.evaluate_file"),
-        *("predict_file._score_parts", "predict_file.predict_file", "predict_file.predict_frame"),
+        *("ensemble.from_pretrained", "ensemble.predict", "ensemble.rank"),
         *("shared_layers.predict_logits", "stack.stack_runs"),
     },
     "data": {"columns._cached", "columns._mapped", "records.read_records", "splits._checked", "validation._defect"},
