@@ -18,7 +18,7 @@ class PublishArguments:
     """What is published, where, and who may read it."""
 
     repo_id: str = required("org/name of the ensemble; the names of its folds begin with it")
-    layout: str = option("repos", "a repository, a branch or a folder a fold", ["repos", "branches", "one"])
+    layout: str = option("repos", "each fold gets a repository, a branch or a folder", ["repos", "branches", "one"])
     private: bool = option(False, "make the repositories private")
     gated: str | None = option(None, "readers ask for access: granted at once, or by hand", ["auto", "manual"])
     revision: str = option("main", "branch to publish on")

@@ -68,8 +68,8 @@ def dataclass_table(kind: type) -> str:
 
 def _field(field: Field) -> tuple[str, str, str]:
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    told = "required" if default is MISSING else f"`{_value(default)}`" if default not in (None, []) else ""
-    return f"`--{field.name}`", told, field.metadata["help"] + _choices(field.metadata.get("choices"))
+    shown = "required" if default is MISSING else f"`{_value(default)}`" if default not in (None, []) else ""
+    return f"`--{field.name}`", shown, field.metadata["help"] + _choices(field.metadata.get("choices"))
 
 
 def _choices(choices) -> str:
@@ -123,10 +123,10 @@ def _is_shown(action: argparse.Action) -> bool:
 
 def _action(action: argparse.Action) -> tuple[str, str]:
     name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
-    told = (action.help or "").replace("%%", "%")
+    text = (action.help or "").replace("%%", "%")
     default = action.default
-    shown = default not in (None, False, argparse.SUPPRESS, []) and "default" not in told
-    return f"`{name}`", told + _choices(action.choices) + (f" (default {_value(default)})" if shown else "")
+    shown = default not in (None, False, argparse.SUPPRESS, []) and "default" not in text
+    return f"`{name}`", text + _choices(action.choices) + (f" (default {_value(default)})" if shown else "")
 
 
 def http_api() -> str:

@@ -132,7 +132,7 @@ class Noise:
 @dataclass(kw_only=True)
 class _Negatives:
     unit: str = option("similarity", "of the limits", ["similarity", "quantile"])
-    per_positive: int = option(1, "negatives a positive at most")
+    per_positive: int = option(1, "negatives per positive at most")
     negative_share: float | None = option(None, "in each language, stop at this share of negatives")
     max_targets: int = option(20_000, "targets to take negatives from")
     encoder: str = option("embedded:e5-small", "or a sentence-transformers folder or Hub id")

@@ -61,7 +61,7 @@ def encode_texts(tokenizer, texts: list[str], max_length: int) -> list[list[int]
     Args:
         tokenizer: of the base.
         texts: distinct texts.
-        max_length: tokens a text at most.
+        max_length: tokens per text at most.
     """
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     ids = tokenizer(texts, truncation=True, max_length=max_length - 1, return_attention_mask=False)["input_ids"]
