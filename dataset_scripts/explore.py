@@ -18,7 +18,7 @@ def make_parser() -> Parser:
     parser.add_argument("--output", required=True, help="folder for report.html and figures/")
     parser.add_argument("--path_separator", default="auto", help=PATH_SEPARATOR_HELP)
     parser.add_argument("--level_names", help=LEVEL_NAMES_HELP)
-    parser.add_argument("--language_fix", default="identify", choices=["none", "identify"])
+    parser.add_argument("--language_fix", default="identify", choices=["none", "identify"], help="as in prepare.py")
     return parser
 
 

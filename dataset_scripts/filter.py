@@ -21,7 +21,7 @@ def make_parser() -> Parser:
     parser.add_argument("records", help="the records that the run was trained on, raw or prepared")
     add_source_flags(parser, "records")
     parser.add_argument("--output", required=True, help="review table to write (Parquet)")
-    parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"])
+    parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")
     parser.add_argument("--filtered", help="with --apply: records to write (Parquet), with a column weight")
     return parser
 

@@ -18,7 +18,7 @@ def make_parser() -> Parser:
         one = kinds.add_parser(name, kinds=(kind,), help=kind.__doc__)
         one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
-        one.add_argument("--task", required=True, choices=["QC", "QI"])
+        one.add_argument("--task", required=True, choices=["QC", "QI"], help="task of the records")
         one.add_argument("--output", required=True, help="Parquet to write: the records, then the negatives")
         add_source_flags(one, "file")
         one.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")

@@ -24,12 +24,14 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--output", required=True, help="Parquet: query (for targets: text), language, translation, status"
     )
-    parser.add_argument("--field", default="query", choices=["query", "target"])
-    parser.add_argument("--task", choices=["QC", "QI"], help="of the file; by default what most rows name")
+    parser.add_argument("--field", default="query", choices=["query", "target"], help="text to translate")
+    parser.add_argument("--task", choices=["QC", "QI"], help="task of the file; by default what most rows name")
     parser.add_argument("--lowercase", action="store_true", help="as in training")
     parser.add_argument("--report", help="JSON to write: quality by language, with similarity by embedded:e5-small")
-    parser.add_argument("--reverse_model", help="translates from English, for a round trip in the report; same engine")
-    parser.add_argument("--samples", type=int, default=0, help="texts with translations to show a language")
+    parser.add_argument(
+        "--reverse_model", help="model of the same engine that translates from English, for a round trip in the report"
+    )
+    parser.add_argument("--samples", type=int, default=0, help="texts with translations to show per language")
     return parser
 
 

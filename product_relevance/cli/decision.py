@@ -26,7 +26,12 @@ def _add_decide(commands: Commands) -> None:
         commands, "decide", decide, "choose calibration and thresholds of a run by out-of-fold scores"
     )
     parser.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
-    parser.add_argument("--calibration", default="isotonic", choices=["none", "temperature", "isotonic"])
+    parser.add_argument(
+        "--calibration",
+        default="isotonic",
+        choices=["none", "temperature", "isotonic"],
+        help="how scores become probabilities",
+    )
     _add_thresholds(parser)
     _add_match(parser)
     parser.add_argument("--dry_run", action="store_true", help="compare and write nothing")
@@ -44,19 +49,31 @@ def _add_stack(commands: Commands) -> None:
 def _add_take(commands: Commands) -> None:
     parser = add_command(commands, "take", take, "take one task out of a run of both, as a run of its own")
     parser.add_argument("run_folder", help="folder of a run trained with --task QC,QI")
-    parser.add_argument("task", choices=["QC", "QI"])
+    parser.add_argument("task", choices=["QC", "QI"], help="task to take out")
     parser.add_argument("--output", required=True, help="folder of the new run")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
 
 
 def _add_thresholds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threshold_by", default="global", choices=["global", "language"], help="default global")
-    parser.add_argument("--shrinkage", type=float, default=1000, help="rows that outweigh a language's own threshold")
+    parser.add_argument(
+        "--threshold_by", default="global", choices=["global", "language"], help="one threshold, or one per language"
+    )
+    parser.add_argument(
+        "--shrinkage",
+        type=float,
+        default=1000,
+        help="rows at which a language's own threshold and the global one weigh the same",
+    )
 
 
 def _add_match(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--unlabelled", help="new records to measure how narrow the mean of the folds is")
-    parser.add_argument("--match", default="folds", choices=["folds", "training"], help="what to move the mean to")
+    parser.add_argument("--unlabelled", help="new records, to measure what the mean of the folds does to the scores")
+    parser.add_argument(
+        "--match",
+        default="folds",
+        choices=["folds", "training"],
+        help="scores that the mean is matched to: of single folds, or of training",
+    )
     add_source_flags(parser, "--unlabelled")
     add_translation(parser)
     add_bad_rows(parser, "of --unlabelled; error (default): stop; skip: score the others")

@@ -48,13 +48,13 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device and --dtype."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU when there is one)")
-    parser.add_argument("--dtype", default="auto", help="of the base: auto, bfloat16, float32, nf4")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    parser.add_argument("--dtype", default="auto", help="precision of the base: auto, bfloat16, float32, nf4")
 
 
 def add_translation(parser: argparse.ArgumentParser) -> None:
     """Add --translation and --max_missing_translations."""
-    parser.add_argument("--translation", help="none, column, or a table of translations (default: as in training)")
+    parser.add_argument("--translation", help="translations: none, column, or a table (default: as in training)")
     allowed = f"{MISSING_HELP} (default {MAX_MISSING})"
     parser.add_argument("--max_missing_translations", type=float, default=MAX_MISSING, help=allowed)
 

@@ -16,8 +16,8 @@ def add_commands(commands: Commands) -> None:
     add_source_flags(parser, "--records")
     add_bad_rows(parser, "of --records; error (default): stop; skip: put them aside as rejects")
     parser.add_argument("--decisions", default="decisions.jsonl", help="file to append to (default decisions.jsonl)")
-    parser.add_argument("--by", default="reviewer", help="who decides; written with each decision")
-    parser.add_argument("--port", type=int, help="on 127.0.0.1 (default: the first free one from 8501 on)")
+    parser.add_argument("--by", default="reviewer", help="name of who decides; written with each decision")
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the first free one from 8501 on)")
 
 
 def review(arguments: argparse.Namespace) -> None:

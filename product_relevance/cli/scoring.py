@@ -33,7 +33,9 @@ def _add_predict(commands: Commands) -> None:
     written = "submission, as submit_QC.txt, or a table: .csv .tsv .parquet; probabilities go beside it"
     parser.add_argument("--output", required=True, help=written)
     add_bad_rows(parser, "error (default): stop; skip: predict them as far as they can be read")
-    parser.add_argument("--chunk_rows", type=int, default=5000, help="rows between two safe points (default 5000)")
+    parser.add_argument(
+        "--chunk_rows", type=int, default=5000, help="rows that are scored and saved at a time (default 5000)"
+    )
     parser.add_argument("--shards", type=int, help="split the file into N parts: docs/how-to/large-files.md")
     workers = "processes, one per GPU; split the file into as many parts where --shards is not given (default 1)"
     parser.add_argument("--workers", type=int, default=1, help=workers)
@@ -61,7 +63,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     add_limit(parser)
     parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
-    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number to 1")
+    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number up to 1")
     add_device(parser)
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)

@@ -15,16 +15,30 @@ def add_commands(commands: Commands) -> None:
 def _add_serve(commands: Commands) -> None:
     parser = add_command(commands, "serve", serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
     add_model(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: other machines reach it")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--max_pairs", type=int, help="pairs per request (default 32, or RELEVANCE_MAX_PAIRS)")
     parser.add_argument("--max_queue", type=int, default=512, help="requests that may wait (default 512)")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds per request (default 30)")
-    parser.add_argument("--max_connections", type=int, default=512, help="open at once (default 512)")
+    parser.add_argument(
+        "--timeout", type=float, default=30, help="seconds until a request without an answer gets 504 (default 30)"
+    )
+    parser.add_argument(
+        "--max_connections", type=int, default=512, help="connections that may be open at once (default 512)"
+    )
     waits = "seconds for a request's headers to come and for an answer to be read (default 10)"
     parser.add_argument("--header_timeout", type=float, default=10, help=waits)
-    parser.add_argument("--keep_alive", type=float, default=5, help="seconds between two requests (default 5)")
-    parser.add_argument("--batch_window_ms", type=float, default=5, help="wait for requests to join (default 5)")
+    parser.add_argument(
+        "--keep_alive",
+        type=float,
+        default=5,
+        help="seconds that a connection without a request stays open (default 5)",
+    )
+    parser.add_argument(
+        "--batch_window_ms",
+        type=float,
+        default=5,
+        help="milliseconds to wait for requests that can be scored together (default 5)",
+    )
     add_device(parser)
 
 
@@ -32,9 +46,11 @@ def _add_export(commands: Commands) -> None:
     parser = add_command(commands, "export", export, "write one plain transformers classifier for other programs")
     add_model(parser)
     parser.add_argument("--output", required=True, help="folder of the model")
-    parser.add_argument("--fold", help="this fold alone, as fold-0 (default: the mean weights of all folds)")
+    parser.add_argument("--fold", help="export this fold alone, as fold-0 (default: the mean weights of all folds)")
     add_limit(parser)
-    parser.add_argument("--dtype", default="float32", help="of the written weights: float32, bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="float32", help="precision of the written weights: float32, bfloat16, float16"
+    )
     graph = "write an ONNX graph too: float32, or int8 (faster, scores within --max_disagreement)"
     parser.add_argument("--onnx", choices=["float32", "int8"], help=graph)
     parser.add_argument("--overwrite", action="store_true", help="replace a finished export")

@@ -15,13 +15,13 @@ def add_commands(commands: Commands) -> None:
     add_records(parser, "the competition's dev or test file")
     parser.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
     parser = add_command(commands, "compare", compare, "share and examples of predictions that differ")
-    parser.add_argument("a")
-    parser.add_argument("b")
-    parser.add_argument("--examples", type=int, default=10, help="how many to show (default 10)")
+    parser.add_argument("a", help="submission")
+    parser.add_argument("b", help="another submission of the same file")
+    parser.add_argument("--examples", type=int, default=10, help="examples to show (default 10)")
     parser = add_command(commands, "zip", pack, "pack submit_QC.txt and submit_QI.txt for upload")
-    parser.add_argument("files", nargs="+")
-    parser.add_argument("--output", default="submit.zip")
-    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("files", nargs="+", help="submissions, with the names that the upload needs")
+    parser.add_argument("--output", default="submit.zip", help="zip to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the zip")
 
 
 def check(arguments: argparse.Namespace) -> None:

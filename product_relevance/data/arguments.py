@@ -8,23 +8,25 @@ from product_relevance.utils.options import option, required
 
 GROUPINGS = ("query", "prefix", "query+prefix")  # what may never cross folds
 MAX_MISSING = 0.1  # the wrong table, or one of queries in another form, loses far more
-PATH_SEPARATOR_HELP = "between the levels of a path; auto finds one of , > / | ›"
+PATH_SEPARATOR_HELP = "text between the levels of a path; auto finds one of , > / | ›"
 LEVEL_NAMES_HELP = (
-    "file of level names that contain the separator, one per line; none: no names, not even known and learned ones"
+    "file with level names that contain the separator, one per line; none: no such names, not even known ones"
 )
-MISSING_HELP = "of the queries that are not English, the share that may lack a translation"
+MISSING_HELP = "share of the queries that are not English that may lack a translation"
 
 
 @dataclass(kw_only=True)
 class ColumnArguments:
     """The columns that are made from the records: clean texts, translations, languages."""
 
-    on_bad_rows: str = option("error", "stop, or put them aside as rejects", ["error", "skip"])
+    on_bad_rows: str = option(
+        "error", "bad rows: stop with an error, or skip them and list them as rejects", ["error", "skip"]
+    )
     lowercase: bool = option(False, "lower-case both texts")
     language_fix: str = option(
-        "identify", "for rows labelled en that are not English", ["none", "identify", "translation"]
+        "identify", "how rows labelled en that are not English get their language", ["none", "identify", "translation"]
     )
-    translation: str = option("none", "none, column (translated_query), or a CSV/TSV/Parquet of translations")
+    translation: str = option("none", "translations: none, column (translated_query), or a table (CSV, TSV, Parquet)")
     max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
 
     def __post_init__(self):
@@ -37,7 +39,7 @@ class ColumnArguments:
 class FoldArguments:
     """The folds, and how a category path is divided into the levels that may make their groups."""
 
-    num_folds: int = option(3, "folds")
+    num_folds: int = option(3, "number of folds")
     group_by: str = option("query", "what never crosses folds", [*GROUPINGS])
     prefix_levels: int = option(2, "levels of the path that make a prefix group")
     fold_seed: int = option(42, "seed of the fold assignment")
@@ -69,43 +71,49 @@ class DataArguments(ColumnArguments, FoldArguments):
     _argument_group_name = "the records, the columns made from them, and the folds"
 
     train_file: str = required(
-        "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; QC,QI: two, by a comma"
+        "labelled records: .txt .jsonl .csv .tsv .parquet, folder or Hub id; for QC,QI two, with a comma between"
     )
     task: str = required("QC (category path), QI (item title), or one model for both", [*tasks.CHOICES])
-    split: str | None = option(None, "of records that have several: a saved data set, or one of the Hub")
-    data_revision: str | None = option(None, "commit, tag or branch of records on the Hub")
-    task_mixing: str = option(
-        "proportional", "of QC,QI: shares of the loss: proportional to the rows, equal, or a temperature from 1 up"
+    split: str | None = option(
+        None, "split to read, if the records have several (saved data sets, or those of the Hub)"
     )
-    input_style: str = option("both", "query side of the pair", ["original", "translation", "both"])
+    data_revision: str | None = option(None, "commit, tag or branch of the records on the Hub")
+    task_mixing: str = option(
+        "proportional",
+        "QC,QI: share of each task in the loss: proportional to its rows, equal, or a temperature from 1 up",
+    )
+    input_style: str = option(
+        "both", "text of the query: itself, its translation, or both", ["original", "translation", "both"]
+    )
     language_tag: bool = option(False, "put the language in front of the query, as [de]")
     task_tag: bool | None = option(
-        None, "put the kind of the target in front of it, as item title: ; by default for QC,QI only"
+        None, "put the kind of the target in front of it ('item title: '); by default for QC,QI only"
     )
-    path_style: str = option("raw", "rendering of a QC path", ["raw", "markers", "level_tags", "leaf_first"])
+    path_style: str = option("raw", "how a QC path is rendered", ["raw", "markers", "level_tags", "leaf_first"])
     random_levels: float = option(
-        0.0, "for reproduction: share of the QC rows that show only the last levels of their path, anew in each epoch"
+        0.0,
+        "share of the QC rows that show only the last levels of their path, anew in each epoch (for reproduction)",
     )
-    fold: str = option("all", "all, full (no validation), or the number of one fold")
-    held_out_languages: list[str] = option([], "one split instead of folds: validate on these alone, as de pt-BR")
-    eval_rows: int = option(2000, "validation rows scored during training; the whole fold is scored at the end")
+    fold: str = option("all", "which folds to train: all, the number of one, or full (all rows, no validation)")
+    held_out_languages: list[str] = option([], "validate on these languages alone, in place of folds (de pt-BR)")
+    eval_rows: int = option(2000, "validation rows to score during training; the whole fold is scored at the end")
     global_batch_size: int | None = option(
-        None, "pairs per step over all processes; the gradient accumulation follows from it"
+        None, "pairs per step over all processes; gradient accumulation follows from it"
     )
-    early_stopping_patience: int | None = option(None, "evaluations without a better metric before it stops")
+    early_stopping_patience: int | None = option(None, "stop a fold after so many evaluations without a better metric")
     tokens_per_forward: int | None = option(
-        None, "padded tokens per training forward at most: batches are split into micro-batches, same gradient"
+        None, "split batches into micro-batches of at most so many padded tokens; the gradient stays the same"
     )
     share_prefixes: bool = option(
-        False, "pairs of a query stand in one batch and forward their prefix once: causal bases without dropout"
+        False, "forward the prefix that pairs share once per batch (causal bases without dropout)"
     )
-    keep_checkpoints: bool = option(False, "keep checkpoints of finished folds")
+    keep_checkpoints: bool = option(False, "keep the checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
     mixed_folds: bool = option(
         False, "join folds of output_dir that were trained with other settings; run.json and report.md say which"
     )
     resume_allow: list[str] = option(
-        [], "arguments that may differ from those of the checkpoint that --resume_from_checkpoint goes on from"
+        [], "arguments that may differ from those of the checkpoint of --resume_from_checkpoint"
     )
 
     def __post_init__(self):
@@ -127,7 +135,7 @@ class DataArguments(ColumnArguments, FoldArguments):
         if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
             raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
         if self.global_batch_size is not None and self.global_batch_size < 1:
-            raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair a step")
+            raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair per step")
         tasks.mixing_exponent(self.task_mixing)
         if self.task_mixing != "proportional" and self.task != tasks.BOTH:
             raise ValueError(f"--task_mixing {self.task_mixing}: there is nothing to mix; it belongs to --task QC,QI")

@@ -13,36 +13,42 @@ class ModelArguments:
 
     _argument_group_name = "the base, its two-label head, and the adapter on it"
 
-    model_name_or_path: str = required("Hub id, folder, embedded:e5-small or embedded:gemma-3-270m")
+    model_name_or_path: str = required("the base: Hub id, folder, embedded:e5-small or embedded:gemma-3-270m")
     model_revision: str | None = option(None, "commit, tag or branch of the base on the Hub")
     pooling: str = option(
         "auto",
-        "what the head sees: auto = the architecture's own (first or last token); mean; pair = mean, and product and "
-        "difference of the two sides (encoders only)",
+        "what the head sees. auto: the architecture's own choice (first or last token). mean: all tokens. pair: mean, "
+        "product and difference of the two sides (encoders only)",
         ["auto", "mean", "pair"],
     )
     head: str = option(
         "classifier",
-        "classifier = two new labels; yes_no = the logits of two words that a language model may answer with",
+        "classifier: a new head with two labels. yes_no: the logits of two words that a language model answers with",
         ["classifier", "yes_no"],
     )
-    prompt: str | None = option(None, "of yes_no: a file, or plain (the default), breakdown, qwen3-reranker")
-    chat_template: bool = option(False, "of yes_no: put the prompt into the tokenizer's chat template")
+    prompt: str | None = option(
+        None, "yes_no: prompt around query and target: plain (the default), breakdown, qwen3-reranker, or a file"
+    )
+    chat_template: bool = option(False, "yes_no: put the prompt into the tokenizer's chat template")
     max_length: int = option(192, "tokens per pair at most; the longer side is truncated first")
-    base_dropout: float | None = option(None, "dropout inside the base while training; its config's own by default")
-    dtype: str = option("auto", "of the base: auto is bfloat16 on a GPU that has it, else float32")
-    attn_implementation: str | None = option(None, "sdpa, eager, flash_attention_2, ...")
-    adapter: str = option("lora", "lora, or none for full fine-tuning", ["lora", "none"])
-    lora_r: int = option(16, "rank")
-    lora_alpha: int = option(32, "scale; the update is multiplied by alpha / r")
+    base_dropout: float | None = option(None, "dropout inside the base while training; by default that of its config")
+    dtype: str = option("auto", "precision of the base; auto: bfloat16 on a GPU that has it, else float32")
+    attn_implementation: str | None = option(None, "how attention is computed: sdpa, eager, flash_attention_2, ...")
+    adapter: str = option("lora", "lora trains an adapter, none all weights of the base", ["lora", "none"])
+    lora_r: int = option(16, "rank of the adapter")
+    lora_alpha: int = option(32, "scale of the adapter: its update is multiplied by alpha / r")
     lora_dropout: float = option(0.01, "dropout in front of the adapter")
-    lora_target_modules: list[str] = option(["all-linear"], "all-linear, attention, or a list of module names")
-    lora_layers: int | None = option(None, "adapters on the top so many layers only; folds then share the others")
-    use_rslora: bool = option(False, "scale by alpha / sqrt(r)")
-    use_dora: bool = option(False, "weight-decomposed LoRA")
-    init_lora_weights: str = option("default", "start of the adapter", ["default", "pissa", "olora", "gaussian"])
-    quantization: str = option("none", "of the frozen base while training; nf4 = QLoRA", ["none", "nf4"])
-    init_adapter: str | None = option(None, "run whose adapters and heads this one continues from (two stages)")
+    lora_target_modules: list[str] = option(
+        ["all-linear"], "modules with an adapter: all-linear, attention, or a list of names"
+    )
+    lora_layers: int | None = option(None, "adapters on the top N layers only; the folds then share the other layers")
+    use_rslora: bool = option(False, "scale the adapter by alpha / sqrt(r) instead")
+    use_dora: bool = option(False, "weight-decomposed LoRA (DoRA)")
+    init_lora_weights: str = option(
+        "default", "start values of the adapter", ["default", "pissa", "olora", "gaussian"]
+    )
+    quantization: str = option("none", "precision of the frozen base while training; nf4: QLoRA", ["none", "nf4"])
+    init_adapter: str | None = option(None, "warm start: parent run whose adapters and heads this one continues from")
 
     def __post_init__(self):
         if not 8 <= self.max_length <= MAX_LENGTH:

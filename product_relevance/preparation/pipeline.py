@@ -32,12 +32,16 @@ class Preparation(ColumnArguments, FoldArguments):
     file: str = required("records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
     task: str = required("QC (category path) or QI (item title)", ["QC", "QI"])
     output: str = required("Parquet to write; its card is written beside it")
-    split: str | None = option(None, "of FILE, if it has several: a saved data set, or one of the Hub")
+    split: str | None = option(
+        None, "split of FILE to read, if there are several (saved data sets, or those of the Hub)"
+    )
     data_revision: str | None = option(None, "commit, tag or branch of FILE on the Hub")
-    role: str = option("train", "test rows are never dropped and get no folds", ["train", "test"])
-    taxonomy_of: str | None = option(None, "training records (QC): report which paths of FILE they know")
-    shards: int = option(0, "role test: split FILE into so many shards, prepared one by one into the folder OUTPUT")
-    workers: int = option(1, "shards at a time")
+    role: str = option(
+        "train", "what the rows are for; test rows are never dropped and get no folds", ["train", "test"]
+    )
+    taxonomy_of: str | None = option(None, "QC: training records; report which paths of FILE they know")
+    shards: int = option(0, "role test: split FILE into so many shards and prepare them into the folder OUTPUT")
+    workers: int = option(1, "shards to prepare at the same time")
     steps: list = field(default_factory=list)  # (name, options) as steps.read_steps gives them
 
     def __post_init__(self):

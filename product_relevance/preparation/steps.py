@@ -25,14 +25,14 @@ ENGINES = ["seq2seq", "llm", "table"]
 class Translate:
     """English translations of the queries, by an engine."""
 
-    engine: str = required("llm: any causal model, by examples", [*ENGINES, "none"])
-    model: str | None = option(None, "Hub id, folder, embedded:gemma-3-270m; for table its path")
+    engine: str = required("kind of translator; llm: any causal model, by examples", [*ENGINES, "none"])
+    model: str | None = option(None, "the translator: Hub id, folder, embedded:gemma-3-270m; for table its path")
     revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
-    skip: list[str] = option(["english", "codes"], "what stays as it is")
-    batch_size: int | None = option(None, "texts at a time; by engine")
-    backend: str = option("auto", "of seq2seq", ["auto", "ctranslate2", "transformers"])
-    dtype: str = option("auto", "auto, float32, bfloat16; with ctranslate2 also int8")
-    device: str | None = option(None, "cpu, cuda, cuda:1; by default a GPU when there is one")
+    skip: list[str] = option(["english", "codes"], "texts that stay as they are: english, codes")
+    batch_size: int | None = option(None, "texts at a time; by default it depends on the engine")
+    backend: str = option("auto", "seq2seq: library that runs it", ["auto", "ctranslate2", "transformers"])
+    dtype: str = option("auto", "precision: auto, float32, bfloat16; with ctranslate2 also int8")
+    device: str | None = option(None, "cpu, cuda, cuda:1; by default a GPU if there is one")
 
     def __post_init__(self):
         translators.check_options(self.engine, self.model, self.skip)
@@ -46,13 +46,13 @@ class Translate:
 
 @dataclass(kw_only=True)
 class _FromEnglish:
-    engine: str = required("llm: any causal model, by examples", ENGINES)
+    engine: str = required("kind of translator; llm: any causal model, by examples", ENGINES)
     model: str = required(
         "Hub id, folder, embedded:gemma-3-270m; or a table: query, language (into which), translation"
     )
     revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
-    share: float = option(0.1, "rows (a language), as a share of the originals")
-    seed: int = option(42, "another one takes other rows")
+    share: float = option(0.1, "rows to add per language, as a share of the originals")
+    seed: int = option(42, "another seed takes other rows")
 
     def translator(self):
         if self.engine == "table":
@@ -64,10 +64,12 @@ class _FromEnglish:
 class Languages(_FromEnglish):
     """Queries translated into languages that the rows lack."""
 
-    languages: list[str] = option([], "CODE or CODE=SHARE: to translate into")
-    like: str | None = option(None, "instead: languages that these records have and the others lack")
+    languages: list[str] = option([], "languages to translate into: CODE or CODE=SHARE")
+    like: str | None = option(
+        None, "in place of --languages: the languages that these records have and the file lacks"
+    )
     cap: int | None = option(None, "rows per language at most")
-    text: str = option("english", "what is translated", ["english", "query"])
+    text: str = option("english", "text to translate: the English one, or the query", ["english", "query"])
 
     def __post_init__(self):
         if bool(self.languages) == bool(self.like):
@@ -99,8 +101,8 @@ class Languages(_FromEnglish):
 class Back(_FromEnglish):
     """Queries translated from English back into their language."""
 
-    pivot: str | None = option(None, "language that English queries go through")
-    into_english: str | None = option(None, "model of the same engine, for pivot")
+    pivot: str | None = option(None, "language that English queries are translated to and back from")
+    into_english: str | None = option(None, "model of the same engine that translates the pivot into English")
 
     def __post_init__(self):
         translated_rows.check_options("english", {"rows": self.share}, None)
@@ -119,8 +121,8 @@ class Noise:
     """Typing errors, lost accents, shortened and mixed words."""
 
     rate: float = option(0.1, "share of the rows that get a variant")
-    kinds: list[str] = option([], "of noise; all by default")
-    seed: int = option(42, "another one draws other rows and places")
+    kinds: list[str] = option([], "kinds of noise; all by default")
+    seed: int = option(42, "another seed draws other rows and places")
 
     def __post_init__(self):
         noise.check_options(self.rate, self.kinds)
@@ -131,14 +133,16 @@ class Noise:
 
 @dataclass(kw_only=True)
 class _Negatives:
-    unit: str = option("similarity", "of the limits", ["similarity", "quantile"])
+    unit: str = option("similarity", "unit of the limits", ["similarity", "quantile"])
     per_positive: int = option(1, "negatives per positive at most")
-    negative_share: float | None = option(None, "in each language, stop at this share of negatives")
+    negative_share: float | None = option(None, "stop at this share of negatives in each language")
     max_targets: int = option(20_000, "targets to take negatives from")
-    encoder: str = option("embedded:e5-small", "or a sentence-transformers folder or Hub id")
+    encoder: str = option(
+        "embedded:e5-small", "encoder of the texts: this, a sentence-transformers folder, or a Hub id"
+    )
     encoder_revision: str | None = option(None, "commit, tag or branch of the encoder on the Hub")
-    prefixes: tuple[str, str] | None = option(None, 'written before queries and targets: "query: " "passage: "')
-    seed: int = option(42, "another one draws others")
+    prefixes: tuple[str, str] | None = option(None, 'texts before queries and before targets: "query: " "passage: "')
+    seed: int = option(42, "another seed draws other negatives")
 
     def __post_init__(self):
         self.plan("query", 2)
@@ -158,11 +162,13 @@ class _Negatives:
 class HardNegatives(_Negatives):
     """Targets near to a positive's query in meaning, inside a band of similarity."""
 
-    band: tuple[float, float] | None = option(None, "similarity of query and negative; of e5 for the task")
-    margin: float = option(0.01, "by how much less similar than the positive; -1: any")
-    pool: int = option(20, "drawn among this many nearest in the band; 1: the nearest")
-    veto: str | None = option(None, "a run whose ensemble turns down what it finds relevant")
-    veto_limit: float = option(0.5, "probability above which it does")
+    band: tuple[float, float] | None = option(
+        None, "lowest and highest similarity of query and negative; by default that of e5 for the task"
+    )
+    margin: float = option(0.01, "how much less similar than the positive a negative must be; -1: any")
+    pool: int = option(20, "draw among so many of the nearest targets in the band; 1: take the nearest")
+    veto: str | None = option(None, "trained run; targets that its ensemble finds relevant are not taken")
+    veto_limit: float = option(0.5, "probability above which --veto finds a target relevant")
     relatives: bool = option(False, "allow ancestors and descendants of positives (QC)")
 
     def __post_init__(self):
@@ -187,7 +193,7 @@ class HardNegatives(_Negatives):
 class EasyNegatives(_Negatives):
     """Random targets: of another first level (QC), or of low similarity (QI)."""
 
-    max_similarity: float = option(negatives.EASY_BELOW, "of query and negative (QI)")
+    max_similarity: float = option(negatives.EASY_BELOW, "highest similarity of query and negative (QI)")
 
     def __post_init__(self):
         super().__post_init__()

@@ -16,14 +16,18 @@ class ObjectiveArguments:
     _argument_group_name = "what is minimised; label smoothing is the Trainer's own --label_smoothing_factor"
 
     stage: str = option(
-        "relevance", "relevance, or language_model: a first stage on the texts alone", ["relevance", "language_model"]
+        "relevance",
+        "relevance: train on pairs. language_model: warm start on texts without labels",
+        ["relevance", "language_model"],
     )
-    objective: str = option("cross_entropy", "see docs/how-to/objectives.md", list(OBJECTIVES))
-    r_drop_strength: float = option(1.0, "r_drop, for reproduction: weight of the disagreement between two passes")
-    teacher: str | None = option(None, "distill: run or stack whose folds score the training rows")
-    unlabelled_file: str | None = option(None, "distill: records to learn from by the teacher alone, labels unread")
+    objective: str = option("cross_entropy", "what is minimised: docs/how-to/objectives.md", list(OBJECTIVES))
+    r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes (for reproduction)")
+    teacher: str | None = option(None, "distill: teacher run or stack; its folds score the training rows")
+    unlabelled_file: str | None = option(
+        None, "distill: more records to learn from, by the teacher alone; their labels are not read"
+    )
     teacher_share: float = option(0.5, "distill: weight of the teacher; the label has the rest")
-    dpo_beta: float = option(0.1, "dpo: how strongly the model is held to the one without adapter")
+    dpo_beta: float = option(0.1, "dpo: how strongly the model is held to the model without adapter")
 
     def __post_init__(self):
         if self.objective not in OBJECTIVES:

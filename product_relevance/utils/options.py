@@ -187,7 +187,9 @@ def is_list(field: Field) -> bool:
 
 def add_source_flags(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the flags --split and --data_revision, which belong to the records that the argument `what` names."""
-    parser.add_argument("--split", help=f"of {what}, if it has several: a saved data set, or one of the Hub")
+    parser.add_argument(
+        "--split", help=f"split of {what} to read, if there are several (saved data sets, or those of the Hub)"
+    )
     parser.add_argument("--data_revision", help=f"commit, tag or branch of {what} on the Hub")
 
 

@@ -18,13 +18,17 @@ class Filter:
     """Finds rows whose labels the out-of-fold scores of a run contradict, and drops, flips or down-weights them."""
 
     run: str | None = option(None, "run folder with trained folds; not needed to apply a decisions file")
-    method: str = option("self", "by the confidence of the scores, or by cleanlab", ["self", "cleanlab"])
-    cut: float = option(label_errors.THRESHOLD, "self: probability of the other label from which a row is listed")
-    cut_of: list[str] = option([], "self: KEY=THRESHOLD, another threshold for 1, de or de/1")
-    filter_by: str = option(label_errors.FILTERS[0], "cleanlab: its rule", list(label_errors.FILTERS))
-    by_language: bool = option(False, "cleanlab: estimate noise language by language")
+    method: str = option("self", "find rows by the scores themselves, or by cleanlab", ["self", "cleanlab"])
+    cut: float = option(
+        label_errors.THRESHOLD, "self: threshold; list a row if the other label has this probability or more"
+    )
+    cut_of: list[str] = option(
+        [], "self: KEY=THRESHOLD, another threshold for a label, a language or both (1, de, de/1)"
+    )
+    filter_by: str = option(label_errors.FILTERS[0], "cleanlab: its rule to find rows", list(label_errors.FILTERS))
+    by_language: bool = option(False, "cleanlab: estimate the noise of each language apart")
     apply: str | None = option(None, "drop, flip or down_weight every listed row, or a decisions file")
-    weight: float = option(0.5, "of down_weight")
+    weight: float = option(0.5, "weight that down_weight gives")
     output: str | None = option(None, "review table to write (Parquet)")
 
     def __post_init__(self):
