@@ -65,9 +65,7 @@ class Languages(_FromEnglish):
     """Queries translated into languages that the rows lack."""
 
     languages: list[str] = option([], "languages to translate into: CODE or CODE=SHARE")
-    like: str | None = option(
-        None, "in place of --languages: the languages that these records have and the file lacks"
-    )
+    like: str | None = option(None, "records; translate into the languages that they have and the file lacks")
     cap: int | None = option(None, "rows per language at most")
     text: str = option("english", "text to translate: the English one, or the query", ["english", "query"])
 
@@ -137,9 +135,7 @@ class _Negatives:
     per_positive: int = option(1, "negatives per positive at most")
     negative_share: float | None = option(None, "stop at this share of negatives in each language")
     max_targets: int = option(20_000, "targets to take negatives from")
-    encoder: str = option(
-        "embedded:e5-small", "encoder of the texts: this, a sentence-transformers folder, or a Hub id"
-    )
+    encoder: str = option("embedded:e5-small", "this encoder, a sentence-transformers folder, or a Hub id")
     encoder_revision: str | None = option(None, "commit, tag or branch of the encoder on the Hub")
     prefixes: tuple[str, str] | None = option(None, 'texts before queries and before targets: "query: " "passage: "')
     seed: int = option(42, "another seed draws other negatives")
@@ -162,13 +158,11 @@ class _Negatives:
 class HardNegatives(_Negatives):
     """Targets near to a positive's query in meaning, inside a band of similarity."""
 
-    band: tuple[float, float] | None = option(
-        None, "lowest and highest similarity of query and negative; by default that of e5 for the task"
-    )
+    band: tuple[float, float] | None = option(None, "similarities of query and negative; by default e5's for the task")
     margin: float = option(0.01, "how much less similar than the positive a negative must be; -1: any")
     pool: int = option(20, "draw among so many of the nearest targets in the band; 1: take the nearest")
     veto: str | None = option(None, "trained run; targets that its ensemble finds relevant are not taken")
-    veto_limit: float = option(0.5, "probability above which --veto finds a target relevant")
+    veto_limit: float = option(0.5, "probability above which the ensemble of veto finds a target relevant")
     relatives: bool = option(False, "allow ancestors and descendants of positives (QC)")
 
     def __post_init__(self):
