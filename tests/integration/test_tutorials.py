@@ -35,7 +35,8 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def commands(name: str) -> list[list[str]]:
-    return [shlex.split(line) for line in "".join(blocks(name, "sh")).splitlines()]
+    lines = "".join(blocks(name, "sh")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines]
 
 
 def makefile_commands(target: str) -> list[list[str]]:
