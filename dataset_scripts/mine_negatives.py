@@ -15,7 +15,7 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     for name, kind in _kinds().items():
-        one = kinds.add_parser(name, kinds=(kind,), help=kind.__doc__)
+        one = kinds.add_parser(name, kinds=(kind,), help=kind.__doc__, description=kind.__doc__)
         one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
         one.add_argument("--task", required=True, choices=["QC", "QI"], help="task of the records")

@@ -156,7 +156,7 @@ class _Negatives:
 
 @dataclass(kw_only=True)
 class HardNegatives(_Negatives):
-    """Targets near to a positive's query in meaning, inside a band of similarity."""
+    """Targets that are similar to a positive's query, inside a band of similarity."""
 
     band: tuple[float, float] | None = option(None, "similarities of query and negative; by default e5's for the task")
     margin: float = option(0.01, "how much less similar than the positive a negative must be; -1: any")
