@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from product_relevance.text.taxonomy import Taxonomy
     from product_relevance.text.templates import Template
     from product_relevance.training.arguments import ObjectiveArguments
+    from product_relevance.training.run_config import RunConfig
+    from product_relevance.training.train import TrainedRun, train
     from product_relevance.training.trainer import RelevanceTrainer
 
 __version__ = "0.1.0"
@@ -29,14 +31,17 @@ __all__ = [
     "RelevanceEnsemble",
     "RelevanceStack",
     "RelevanceTrainer",
+    "RunConfig",
     "Taxonomy",
     "Template",
+    "TrainedRun",
     "__version__",
     "assign_folds",
     "check_leakage",
     "load_translator",
     "read_records",
     "scores_report",
+    "train",
 ]
 _PLACES = {
     "DataArguments": "data.arguments",
@@ -45,13 +50,16 @@ _PLACES = {
     "RelevanceEnsemble": "ensemble.ensemble",
     "RelevanceStack": "ensemble.stack",
     "RelevanceTrainer": "training.trainer",
+    "RunConfig": "training.run_config",
     "Taxonomy": "text.taxonomy",
     "Template": "text.templates",
+    "TrainedRun": "training.train",
     "assign_folds": "data.folds",
     "check_leakage": "data.leakage",
     "load_translator": "preparation.translation.translator",
     "read_records": "data.records",
     "scores_report": "evaluation.metrics",
+    "train": "training.train",
 }
 
 

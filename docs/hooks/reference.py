@@ -42,14 +42,14 @@ def _cell(text: str) -> str:
 
 def training_arguments() -> str:
     """Return a table for each class of arguments of a training."""
-    from product_relevance.training import recipe
+    from product_relevance.training import arguments
 
-    return "\n\n".join(f"## {kind.__name__}\n\n{kind.__doc__}\n\n{dataclass_table(kind)}" for kind in recipe.KINDS)
+    return "\n\n".join(f"## {kind.__name__}\n\n{kind.__doc__}\n\n{dataclass_table(kind)}" for kind in arguments.KINDS)
 
 
 def training_defaults() -> str:
     """Return the table of transformers' own arguments whose default differs here."""
-    from product_relevance.training.recipe import TRAINING_DEFAULTS
+    from product_relevance.training.arguments import TRAINING_DEFAULTS
 
     return table(("flag", "default here"), [(f"`--{k}`", f"`{_value(v)}`") for k, v in TRAINING_DEFAULTS.items()])
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from product_relevance.training.arguments import accumulation
-
 logger = logging.getLogger(__name__)
 
 
@@ -49,6 +47,30 @@ def split_batch(training, pairs: int | None) -> str:
     times = training.gradient_accumulation_steps
     count = f"{processes} process{'es' * (processes > 1)}"
     return f"{step_pairs(training)} pairs per step: {count} x {per_device} pairs at a time x {times} accumulated"
+
+
+def accumulation(pairs: int, per_device: int, processes: int) -> int:
+    """Return how many batches of a device make its share of a step of `--global_batch_size` pairs.
+
+    Args:
+        pairs: of a step, over all processes.
+        per_device: `--per_device_train_batch_size`.
+        processes: that train.
+
+    Raises:
+        ValueError: the pairs are no multiple of what all processes take at a time.
+    """
+    times, rest = divmod(pairs, per_device * processes)
+    if rest == 0 and times:
+        return times
+    share, rest = divmod(pairs, processes)
+    fitting = next((n for n in range(min(per_device, share), 0, -1) if share % n == 0), 0) if rest == 0 else 0
+    way_out = f"--per_device_train_batch_size {fitting}" if fitting else "another number of processes"
+    raise ValueError(
+        f"--global_batch_size {pairs}: found --per_device_train_batch_size {per_device} on {processes} processes, "
+        f"which is {per_device * processes} pairs at a time; expected a multiple of that: give {way_out}, or another "
+        "--global_batch_size"
+    )
 
 
 def step_pairs(training) -> int:

@@ -15,7 +15,6 @@ from product_relevance.data import loading
 from product_relevance.data.splits import Split, make_splits
 from product_relevance.models import modeling
 from product_relevance.models.heads.language_model import TextCollator, encode_texts
-from product_relevance.models.loading.checkpoints import resolve_revision
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed, fold, run
 from product_relevance.training.base_model import BaseModelPool
@@ -28,32 +27,33 @@ from product_relevance.utils.run_record import FoldRecord
 logger = logging.getLogger(__name__)
 
 
-def train(model_args, data_args, objective, training) -> str:
-    """Train an adapter a fold on the texts of the rows that the fold trains on; `--fold full` takes all.
+def train(config: RunConfig) -> str:
+    """Train an adapter for each fold on the texts of the rows that the fold trains on; `--fold full` takes all.
 
     Labels are not read: records may lack them. With the same file and folds as the second stage, no fold sees a text
     because it stands in one of its validation rows.
 
     Args:
-        model_args, data_args, objective, training: as `train_relevance.train` gets them.
+        config: of the run.
 
     Returns:
-        A line on each fold, for the terminal.
+        A line on each fold, for the terminal; empty on all processes but the first.
 
     Raises:
         ValueError: arguments that belong to a classifier, bad records, or a base that is no causal language model.
     """
-    _check(model_args, data_args, training)
+    training = config.training
+    _check_arguments(config)
     with training.main_process_first(desc="records"):
-        frame = loading.load_columns(data_args, rejects=f"{training.output_dir}/rejects.jsonl", labelled=False)
-    template, splits = loading.make_template(data_args, frame=frame), make_splits(frame, data_args)
+        frame = loading.load_columns(config.data, rejects=f"{config.folder}/rejects.jsonl", labelled=False)
+    template, splits = loading.make_template(config.data, frame=frame), make_splits(frame, config.data)
     sides = loading.render(frame, template, loading.make_taxonomy(frame))
-    model_args.model_revision = resolve_revision(model_args.model_name_or_path, model_args.model_revision)
+    config = run.pin_base(config)
+    model_args = config.model
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
     encoder = PairEncoder(tokenizer, template, model_args.max_length)
-    config = RunConfig(model_args, data_args, objective, training)
-    record = replace(run.describe_run(config, frame, template, splits), stage=objective.stage, pooling=None)
-    config = replace(config, record=record)
+    record = run.describe_run(config, frame, template, splits)
+    config = replace(config, record=replace(record, stage=config.objective.stage, pooling=None))
     todo = run.claim_folder(config, splits)
     run.clear_folds(config, todo)
     pool = BaseModelPool(model_args, training, encoder, language=True)
@@ -70,7 +70,9 @@ def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:
     return [text for text in dict.fromkeys(side[i] for i in rows for side in sides) if text]
 
 
-def _check(model_args, data_args, training) -> None:
+def _check_arguments(config: RunConfig) -> None:
+    """Raise ValueError for arguments that belong to a classifier, before anything is read."""
+    model_args, data_args = config.model, config.data
     if data_args.random_levels:
         raise ValueError(
             f"--random_levels {data_args.random_levels}: --stage language_model reads each text once and whole; "
@@ -84,7 +86,7 @@ def _check(model_args, data_args, training) -> None:
         if (found := getattr(model_args, name)) != value:
             raise ValueError(f"--stage language_model: found --{name} {found}, expected {value or 'none'}: it makes a "
                              "plain adapter without a head, which a second stage puts under any head")  # fmt: skip
-    if distributed.zero_stage(training) == 3:
+    if distributed.zero_stage(config.training) == 3:
         raise ValueError(
             "--stage language_model reads the whole output embedding: not under ZeRO-3; use ZeRO-2 or DDP"
         )

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from product_relevance.data.folds import digests, query_keys
 from product_relevance.data.splits import Split
 from product_relevance.models import modeling
 from product_relevance.models.heads import classifier
+from product_relevance.models.loading.checkpoints import resolve_revision
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
@@ -23,6 +25,12 @@ from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
+
+
+def pin_base(config: RunConfig) -> RunConfig:
+    """Return a configuration whose base is one commit: a branch may move while folds train."""
+    revision = resolve_revision(config.model.model_name_or_path, config.model.model_revision)
+    return replace(config, model=replace(config.model, model_revision=revision))
 
 
 def make_encoder(config: RunConfig, template: Template, taxonomy: Taxonomy | None) -> PairEncoder:

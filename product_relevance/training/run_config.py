@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from transformers import TrainingArguments
 
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.training.arguments import ObjectiveArguments
+from product_relevance.training.arguments import ObjectiveArguments, parse_arguments, read_arguments
 from product_relevance.utils.run_record import RunRecord
 
 
@@ -28,6 +29,32 @@ class RunConfig:
     objective: ObjectiveArguments
     training: TrainingArguments
     record: RunRecord | None = None
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path | None = None, **options: Any) -> Self:
+        """Read a recipe as `train_relevance.py` does.
+
+        Args:
+            recipe: YAML file; None takes the options alone.
+            options: replace what the recipe says: `output_dir="runs/x"`, `lora_r=8`. Their names are those of the
+                flags; None takes a key of the recipe away.
+
+        Raises:
+            ValueError: unknown option or recipe key, or a value of another type or outside its range.
+        """
+        return cls(*read_arguments(recipe, options))
+
+    @classmethod
+    def from_flags(cls, argv: list[str] | None = None) -> Self:
+        """Parse a command line: `[RECIPE.yaml] [--flag value ...]`, a flag wins.
+
+        Args:
+            argv: without the program's name; `sys.argv[1:]` when None.
+
+        Raises:
+            ValueError: unknown flag or recipe key, or a value outside its range.
+        """
+        return cls(*parse_arguments(argv))
 
     @property
     def folder(self) -> Path:

@@ -129,7 +129,7 @@ def test_every_study_of_the_project_is_well_formed(path, tmp_path):
     for name in (*files.split(","), content["evaluate"]):
         (tmp_path / name).touch()
     found = studies.read_study(str(path), str(tmp_path))
-    from product_relevance.training.recipe import parse_arguments
+    from product_relevance.training.arguments import parse_arguments
 
     for row in found.rows:
         flags = found.flags(row, 1, tmp_path / "train.txt", tmp_path / "run")

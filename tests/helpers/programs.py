@@ -43,7 +43,7 @@ def programs() -> dict[str, tuple[set[str], tuple[str, str]]]:
     from transformers import TrainingArguments
 
     import push_to_hub
-    from product_relevance.training.recipe import KINDS
+    from product_relevance.training.arguments import KINDS
     from product_relevance.utils.options import Parser
 
     trained = flags_of(Parser((*KINDS, TrainingArguments)))

@@ -13,9 +13,8 @@ from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.text.prompt import Prompt
-from product_relevance.training.arguments import OBJECTIVES, ObjectiveArguments
+from product_relevance.training.arguments import OBJECTIVES, ObjectiveArguments, parse_arguments
 from product_relevance.training.batches.dataset import PairDataset
-from product_relevance.training.recipe import parse_arguments
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.trainer import make_trainer
 from tests.conftest import rows_of, save_tokenizer, tiny_config

@@ -11,7 +11,7 @@ import pytest
 from product_relevance.cli import main
 from product_relevance.data import loading
 from product_relevance.data.splits import make_splits
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
 from product_relevance.utils.extras import how_to_install
 from tests.conftest import ROOT, rows_of, write_rows
 from tests.helpers.pages import pages

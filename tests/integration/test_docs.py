@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from product_relevance.training import recipe
+from product_relevance.training import arguments
 from product_relevance.utils.options import own_names
 from tests.conftest import ROOT
 from tests.helpers.pages import pages
@@ -44,7 +44,7 @@ def test_the_reference_holds_every_flag_of_every_command(site):
     for name, parser in subcommands().items():
         assert f"relevance {name}" in pages
         assert all(f"<code>{flag}</code>" in pages for flag in flags_of(parser) - {"--help"}), name
-    for name in own_names((recipe.ModelArguments, recipe.DataArguments, recipe.ObjectiveArguments)):
+    for name in own_names(arguments.KINDS):
         assert f"<code>--{name}</code>" in pages, name
     for name in scripts("dataset_scripts"):
         flags = flags_of(module_of("dataset_scripts", name).make_parser()) - {"--help"}

@@ -7,7 +7,7 @@ import transformers
 
 import train_relevance
 from product_relevance.cli.main import main as relevance
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
 from tests.conftest import save_tokenizer, tiny_config
 from tests.integration.test_commands import commands, flags_of, place, trains, words_of  # noqa: F401
 

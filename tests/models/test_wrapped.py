@@ -13,7 +13,7 @@ from product_relevance.models.batching import pad
 from product_relevance.models.heads.language_model import LanguageModel
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
 from tests.helpers.tiny_prompt import PROMPT
 from tests.models.test_heads import tokens
 

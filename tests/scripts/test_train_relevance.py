@@ -17,9 +17,9 @@ from transformers import TrainingArguments
 import train_relevance
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
+from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.batches.dataset import PairCollator, PairDataset
 from product_relevance.training.checkpointing.safe_trainer import MARKER, STATE, last_whole_checkpoint
-from product_relevance.training.recipe import parse_arguments
 from product_relevance.training.trainer import RelevanceTrainer, evaluation_rows
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import ROOT, rows_of, write_rows

@@ -8,8 +8,8 @@ import pytest
 from transformers import TrainingArguments
 
 from product_relevance.training import distributed
-from product_relevance.training.arguments import accumulation
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
+from product_relevance.training.distributed import accumulation
 from tests.conftest import ROOT
 from tests.helpers.pages import pages
 

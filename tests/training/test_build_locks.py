@@ -8,7 +8,7 @@ import time
 import pytest
 
 from product_relevance.training import build_locks
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
 
 
 def hold(folder, age: float) -> str:

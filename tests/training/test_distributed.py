@@ -13,8 +13,8 @@ from product_relevance.models.batching import pad
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed
+from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.base_model import BaseModelPool
-from product_relevance.training.recipe import parse_arguments
 
 QUERIES = ["red shoes", "usb", "red shoes", "hat", "lamp", "usb", "rug"]
 

@@ -7,8 +7,7 @@ import pytest
 
 import train_relevance
 from product_relevance.training import preflight
-from product_relevance.training.arguments import metric_names
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import metric_names, parse_arguments
 from tests.conftest import rows_of, write_rows
 
 FLAGS = "--task QC --use_cpu true --fold 0 --max_steps 2 --eval_steps 1 --save_steps 1 --lora_r 2 --language_fix none"

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 
 from product_relevance.cli.main import main as relevance
 from product_relevance.models.loading.checkpoints import choose_device
-from product_relevance.training.recipe import check_reports, parse_arguments
+from product_relevance.training.arguments import check_reports, parse_arguments
 from product_relevance.utils.one_line import errors_in_one_line, one_line
 
 TOLD = [

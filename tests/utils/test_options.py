@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from product_relevance.cli.main import make_parser
-from product_relevance.training.recipe import parse_arguments
+from product_relevance.training.arguments import parse_arguments
 from product_relevance.utils.options import Parser, RaisingParser, option, read_options
 from product_relevance.utils.other_names import hint
 from tests.conftest import ROOT
