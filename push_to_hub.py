@@ -84,7 +84,7 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
 
     settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
     with offline(arguments.dry_run):
-        staged = staging.stage(
+        staged = staging.stage_run(
             run_folder,
             arguments.staging_folder or run_folder / "hub",
             arguments.repo_id,
@@ -102,7 +102,7 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
             f"dry run: nothing was sent; the files are in {staged[-1].folder.parent}"
         )
         return
-    commits = hub.publish(staged, **settings)
+    commits = hub.publish_staged(staged, **settings)
     print("\n".join(f"{place}  {commit}" for place, commit in commits.items()))
     revision = f', revision="{arguments.tag}"' if arguments.tag else ""
     print(f'load it with RelevanceEnsemble.from_pretrained("{arguments.repo_id}"{revision})')

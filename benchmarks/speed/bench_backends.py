@@ -18,10 +18,10 @@ from bench_ensemble import labelled, pairs_of
 
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.evaluation import metrics
-from product_relevance.models.batching import budget_batches, limits, pad
+from product_relevance.models.batching import batch_limits, budget_batches, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
-from product_relevance.serving.export import export
+from product_relevance.serving.export import export_classifier
 from product_relevance.serving.onnx_export import NAMES
 from product_relevance.utils.options import Parser
 
@@ -75,7 +75,7 @@ def of_openvino(path: Path, dtype: str) -> Callable:
 def ways(run: str, folder: Path) -> dict[str, Callable]:
     """Export the run with both graphs, and load each way."""
     for kind in NAMES:
-        export(run, str(folder / kind), onnx=kind, max_disagreement=1.0)
+        export_classifier(run, str(folder / kind), onnx=kind, max_disagreement=1.0)
     plain, quantised = folder / "float32/onnx" / NAMES["float32"], folder / "int8/onnx" / NAMES["int8"]
     made = {f"torch {dtype}": of_torch(folder / "float32", dtype) for dtype in ("float32", "bfloat16")}
     made |= {"onnx float32": of_onnxruntime(plain), "onnx int8": of_onnxruntime(quantised)}
@@ -106,8 +106,8 @@ def measure(args) -> dict:
         *zip(*pairs, strict=True), languages, translations, ensemble.taxonomy, tasks
     )
     ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
-    picked = budget_batches([len(row) for row in ids], *limits("cpu"))
-    batches = [(rows, pad([ids[i] for i in rows], ensemble.encoder.tokenizer.pad_token_id)) for rows in picked]
+    picked = budget_batches([len(row) for row in ids], *batch_limits("cpu"))
+    batches = [(rows, pad_rows([ids[i] for i in rows], ensemble.encoder.tokenizer.pad_token_id)) for rows in picked]
     labels = frame["label"].to_numpy(int)
     with tempfile.TemporaryDirectory() as name:
         forwards, taken, scores = ways(args.run, Path(name)), {}, {}

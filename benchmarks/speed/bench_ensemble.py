@@ -19,12 +19,12 @@ import torch
 
 from product_relevance.data import loading
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.predict_file import read_for
+from product_relevance.ensemble.predict_file import read_records_for
 from product_relevance.evaluation import metrics
 from product_relevance.models.adapters import layer_stack
-from product_relevance.models.batching import limits, pad
+from product_relevance.models.batching import batch_limits, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.models.predictor import over_batches
+from product_relevance.models.predictor import score_in_batches
 from product_relevance.utils.options import Parser
 
 COLUMNS = ("passes", "seconds", "cpu_seconds", "max_diff", "mean_diff", "changed", "f1", "auc")
@@ -52,7 +52,7 @@ def labelled(ensemble: RelevanceEnsemble, args) -> tuple[RelevanceEnsemble, pd.D
     Raises:
         ValueError: bad records, or rows without a label.
     """
-    ensemble, frame = read_for(ensemble, args.file, "any")
+    ensemble, frame = read_records_for(ensemble, args.file, "any")
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{args.file}: rows without a label; F1 and AUC need labels")
     frame = frame[frame["defect"] == ""]
@@ -95,12 +95,14 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     folds, pad_id, device = list(ensemble.folds), ensemble.encoder.tokenizer.pad_token_id, ensemble.device
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
-        batch = {name: value.repeat_interleave(len(folds), 0).to(device) for name, value in pad(rows, pad_id).items()}
+        batch = {
+            name: value.repeat_interleave(len(folds), 0).to(device) for name, value in pad_rows(rows, pad_id).items()
+        }
         logits = ensemble.model(**batch, adapter_names=folds * len(rows)).logits.float()
         return logits.view(len(rows), len(folds), 2)
 
-    budget = limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
-    logits = over_batches(forward, ids, (len(folds), 2), device.type, max_tokens=budget)
+    budget = batch_limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
+    logits = score_in_batches(forward, ids, (len(folds), 2), device.type, max_tokens=budget)
     return metrics.probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 
 

@@ -50,7 +50,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
     # here, since a machine that measures shapes alone has not all that these need
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
     from product_relevance.ensemble.locate import read_run
-    from product_relevance.serving.export import export, save_tokenizer
+    from product_relevance.serving.export import export_classifier, save_tokenizer
 
     if not (Path(name) / "run.json").is_file():
         torch.manual_seed(0)
@@ -65,7 +65,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
         name, merge="weights", device=device, dtype=dtype, max_disagreement=1.0
     )  # a mean that scores otherwise is as fast
     if run["pooling"] == "auto":
-        export(name, str(folder), max_disagreement=1.0, overwrite=True)
+        export_classifier(name, str(folder), max_disagreement=1.0, overwrite=True)
         return plain(folder, device, dtype, run["max_length"]), ensemble
     model = ensemble.model if run["adapter"] is None else ensemble.model.merge_and_unload(safe_merge=True)
     return implementations.Scorer(model.eval(), ensemble.encoder.tokenizer, run["max_length"]), ensemble
@@ -159,7 +159,7 @@ def compare(
     first, figures = next(iter(sides)), {}
     tokens = sum(map(len, scorer.encode(texts, targets)))
     for name, runs in rounds.items():
-        real, gap = runs[0]["real"], canaries.disagreement(scores[name], scores[first])
+        real, gap = runs[0]["real"], canaries.largest_difference(scores[name], scores[first])
         if real > tokens or (real < tokens and name != "ours") or not gap <= limit:  # ours may share prefixes
             raise ValueError(
                 f"{name}: {real} tokens and probabilities up to {gap:.2g} from those of {first}; expected {tokens} "

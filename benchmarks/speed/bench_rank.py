@@ -20,11 +20,11 @@ from product_relevance.data.records import read_records
 from product_relevance.ensemble import canaries
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import modeling
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.loading import checkpoints
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.models.predictor import over_batches, predict_logits
+from product_relevance.models.predictor import predict_logits, score_in_batches
 from product_relevance.utils.options import Parser
 
 COLUMNS = ("pairs_per_second", "cpu_seconds", "tokens_forwarded", "peak_mib", "max_difference")
@@ -66,10 +66,10 @@ def whole(model, ids: list[list[int]], pad_id: int) -> np.ndarray:
     device = next(model.parameters()).device
 
     def forward(rows):
-        return model(**{key: value.to(device) for key, value in pad(rows, pad_id).items()}).logits.float()
+        return model(**{key: value.to(device) for key, value in pad_rows(rows, pad_id).items()}).logits.float()
 
     with evaluating(model):
-        return over_batches(forward, ids, (2,), device.type)
+        return score_in_batches(forward, ids, (2,), device.type)
 
 
 @torch.inference_mode()
@@ -77,7 +77,7 @@ def plain_loop(model, ids: list[list[int]], pad_id: int, batch: int = 32) -> np.
     """Score in the order of arrival, 32 rows at a time, each padded to the longest of its batch."""
     device, logits = next(model.parameters()).device, []
     for start in range(0, len(ids), batch):
-        rows = {key: value.to(device) for key, value in pad(ids[start : start + batch], pad_id).items()}
+        rows = {key: value.to(device) for key, value in pad_rows(ids[start : start + batch], pad_id).items()}
         logits.append(model(**rows).logits.float().cpu().numpy())
     return np.concatenate(logits)
 
@@ -150,7 +150,7 @@ def compare(loaded: Loaded, ids: list[list[int]], repeats: int, limit: float) ->
             rounds[name].append(found)
     figures = {}
     for name, runs in rounds.items():
-        gap = canaries.disagreement(scores[name], scores["plain_loop"])
+        gap = canaries.largest_difference(scores[name], scores["plain_loop"])
         if not gap <= limit:
             raise ValueError(
                 f"{name}: probabilities up to {gap:.2g} away from the plain loop; expected {limit} at most"

@@ -227,7 +227,7 @@ def run(arguments) -> dict:
     dtype = checkpoints.choose_dtype(arguments.dtype, device)
     budget = arguments.tokens_per_forward or (1024 if device == "cpu" else 4096)
     model, ids, pad_id = load(arguments, arguments.steps * STEP, device, dtype)
-    shareable = prefix_cache.supports(model) and not arguments.gradient_checkpointing
+    shareable = prefix_cache.supports_prefixes(model) and not arguments.gradient_checkpointing
     if not shareable and any(WAYS[name].shared for name in arguments.ways):
         raise ValueError("ours_shared needs a causal base and no --gradient_checkpointing")
     best, checkpointing = measurement.matmul_peak(device, dtype), arguments.gradient_checkpointing

@@ -63,7 +63,7 @@ def steps(asked) -> list[Step]:
     model = adapters.add_adapter(model, ModelArguments("base"))
     for weight in (p for p in model.parameters() if p.requires_grad):
         weight.data = weight.data.float()  # as a run does
-    need = memory.estimate(model, PAIRS * LONGEST, half=True)
+    need = memory.estimate_memory(model, PAIRS * LONGEST, half=True)
     training, scoring = need["total"] / memory.GIB, need["weights"] / memory.GIB
     a_pair = asked.tokens * random_models.matmul_weights(model)
 

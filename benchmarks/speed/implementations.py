@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from product_relevance.evaluation.metrics import probabilities
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
@@ -64,7 +64,7 @@ def first_team(scorer: Scorer, texts: list[str], targets: list[str], batch: int 
     ids, logits = scorer.encode(texts, targets), []
     with evaluating(scorer.model), torch.inference_mode():
         for start in range(0, len(ids), batch):
-            rows = pad(ids[start : start + batch], scorer.tokenizer.pad_token_id)
+            rows = pad_rows(ids[start : start + batch], scorer.tokenizer.pad_token_id)
             rows = {key: value.to(scorer.device) for key, value in rows.items()}
             logits.append(scorer.model(**rows).logits.float().cpu().numpy())
     return probabilities(np.concatenate(logits))

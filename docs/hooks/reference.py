@@ -131,12 +131,12 @@ def _action(action: argparse.Action) -> tuple[str, str]:
 
 def http_api() -> str:
     """Return the endpoints of the server with the JSON schema of what they take and give."""
-    from product_relevance.serving.openapi import describe
+    from product_relevance.serving.openapi import describe_endpoints
     from product_relevance.serving.protocol import Limits
 
     named = {"f1": 0.5, "macro_f1": 0.5}
     text = []
-    for name, endpoint in describe(Limits(), named, "QC").items():
+    for name, endpoint in describe_endpoints(Limits(), named, "QC").items():
         responses = endpoint["responses"]
         text.append(f"### {'GET' if name == 'health' else 'POST'} /{name}")
         if "openapi_extra" in endpoint:

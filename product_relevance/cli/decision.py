@@ -112,4 +112,4 @@ def take(arguments: argparse.Namespace) -> None:
     """Take one task out of a run of both."""
     from product_relevance.ensemble import extract_task
 
-    print(extract_task.take(arguments.run_folder, arguments.task, arguments.output, arguments.overwrite))
+    print(extract_task.take_task(arguments.run_folder, arguments.task, arguments.output, arguments.overwrite))

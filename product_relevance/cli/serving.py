@@ -65,7 +65,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
 
     settings = server.Settings(
-        server.limits(arguments.max_pairs),
+        server.request_limits(arguments.max_pairs),
         max_queue=arguments.max_queue,
         timeout=arguments.timeout,
         window=arguments.batch_window_ms / 1000,
@@ -75,7 +75,7 @@ def serve(arguments: argparse.Namespace) -> None:
     )
     options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
     ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options).of_task(None)
-    server.serve(ensemble, settings, arguments.host, arguments.port)
+    server.serve_ensemble(ensemble, settings, arguments.host, arguments.port)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -84,4 +84,4 @@ def export(arguments: argparse.Namespace) -> None:
 
     names = ("fold", "revision", "dtype", "overwrite", "max_disagreement", "onnx")
     options = {name: getattr(arguments, name) for name in names}
-    print(exporting.export(arguments.model, arguments.output, **options))
+    print(exporting.export_classifier(arguments.model, arguments.output, **options))

@@ -32,12 +32,12 @@ EXACT, ROUNDED = 1e-3, 5e-2
 FOUR_BITS = 0.3
 
 
-def pairs(task: str) -> list[tuple[str, str, str]]:
+def canary_pairs(task: str) -> list[tuple[str, str, str]]:
     """Return the canaries of a task: (query, target, language)."""
     return list(_QC if task == "QC" else _QI)
 
 
-def measure(ensemble, chosen: Sequence | None = None) -> dict:
+def measure_canaries(ensemble, chosen: Sequence | None = None) -> dict:
     """Score the canaries with an ensemble.
 
     Args:
@@ -47,31 +47,31 @@ def measure(ensemble, chosen: Sequence | None = None) -> dict:
     Returns:
         `pairs`, `scores` (means over the folds), `folds` {name: scores} and `dtype`, as ensemble.json holds them.
     """
-    rows = [list(row) for row in chosen or pairs(ensemble.run["task"])]
+    rows = [list(row) for row in chosen or canary_pairs(ensemble.run["task"])]
     scores = ensemble.predict_folds([(query, target) for query, target, _ in rows], [code for *_, code in rows])
     folds = {name: scores[:, i].tolist() for i, name in enumerate(ensemble.folds)}
     return {"pairs": rows, "scores": scores.mean(axis=1).tolist(), "folds": folds, "dtype": ensemble.dtype}
 
 
-def check(ensemble, expected: dict) -> dict:
+def check_canaries(ensemble, expected: dict) -> dict:
     """Score the canaries again and compare one fold at a time.
 
     Args:
         ensemble: a RelevanceEnsemble with the same folds.
-        expected: from `measure`, as published.
+        expected: from `measure_canaries`, as published.
 
     Returns:
         The new measurement.
 
     Raises:
-        ValueError: from `compare`.
+        ValueError: from `compare_canaries`.
     """
-    found = measure(ensemble, expected["pairs"])
-    compare(found, expected)
+    found = measure_canaries(ensemble, expected["pairs"])
+    compare_canaries(found, expected)
     return found
 
 
-def compare(found: dict, expected: dict) -> None:
+def compare_canaries(found: dict, expected: dict) -> None:
     """Compare two measurements of the same canaries.
 
     Raises:
@@ -92,6 +92,6 @@ def compare(found: dict, expected: dict) -> None:
             )
 
 
-def disagreement(scores_a: Sequence[float], scores_b: Sequence[float]) -> float:
+def largest_difference(scores_a: Sequence[float], scores_b: Sequence[float]) -> float:
     """Return the largest absolute difference between two lists of n probabilities."""
     return float(np.abs(np.subtract(scores_a, scores_b)).max())

@@ -14,7 +14,7 @@ from product_relevance.data import loading
 from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble import canaries, shared_layers, weight_averaging
 from product_relevance.ensemble.base_model import load_base
-from product_relevance.ensemble.locate import locate
+from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.weight_averaging import MAX_DISAGREEMENT
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import probabilities
@@ -83,7 +83,7 @@ class RelevanceEnsemble:
             raise ValueError("merge 'vote': the folds vote when they predict; give vote='majority' to `predict`")
         if merge not in MERGES:
             raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
-        found = locate(name, revision)
+        found = locate_run(name, revision)
         if merge == "weights":
             tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
         encoder, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
@@ -91,9 +91,9 @@ class RelevanceEnsemble:
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
         if found.run["adapter"] is not None and merge != "weights":
             ensemble._load_adapters()
-        exact = canaries.check(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
+        exact = canaries.check_canaries(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
         if merge == "weights":
-            ensemble._merge_weights(found.folder, exact or canaries.measure(ensemble), max_disagreement)
+            ensemble._merge_weights(found.folder, exact or canaries.measure_canaries(ensemble), max_disagreement)
         ensemble.reasoning_tokens = reasoning_tokens  # from here on: the canaries were scored without
         return ensemble
 
@@ -211,7 +211,7 @@ class RelevanceEnsemble:
         if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
             # the layers below all adapters run once: the same scores, sooner
             what, bar = (self.model, ids, pad_id, names, self.select, self.shared_layers), f"{len(names)} folds"
-            logits = shared_layers.predict_logits(*what, progress=bar if progress else None)
+            logits = shared_layers.predict_fold_logits(*what, progress=bar if progress else None)
             return probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
         for name in names:
             self.select(name)
@@ -255,7 +255,7 @@ class RelevanceEnsemble:
             adapters.merge_in_place(self.model)
         else:
             adapters.score_in_dtype_of_base(self.model)
-        self.shared_layers = shared_layers.depth(self.model)
+        self.shared_layers = shared_layers.count_shared_layers(self.model)
 
     def _merge_weights(self, home: Path, exact: dict, limit: float) -> None:
         """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""
@@ -269,7 +269,7 @@ class RelevanceEnsemble:
                 self._put_on(folder, "weights")
                 adapters.merge_in_place(self.model)
         self.folds, self._selected = {"weights": home}, "weights"
-        merged = canaries.measure(self, exact["pairs"])
+        merged = canaries.measure_canaries(self, exact["pairs"])
         self.disagreement = weight_averaging.require_agreement(merged["scores"], exact["scores"], len(folds), limit)
 
     def select(self, name: str) -> None:
@@ -287,7 +287,7 @@ class RelevanceEnsemble:
 
     def _put_on(self, folder: str, name: str) -> None:
         """Put an adapter on in place of the one before, so that there is never more than one in memory."""
-        base = adapters.take_off(self.model) if self._selected is not None else self.model
+        base = adapters.remove_adapter(self.model) if self._selected is not None else self.model
         self.model = adapters.load_adapter(base, folder, name).to(self.device).eval()
 
     @property

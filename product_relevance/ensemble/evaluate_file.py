@@ -7,7 +7,7 @@ import numpy as np
 from product_relevance.data import loading
 from product_relevance.data.folds import digests, query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.predict_file import read_for, score_records
+from product_relevance.ensemble.predict_file import read_records_for, score_records
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
@@ -36,7 +36,7 @@ def evaluate_file(ensemble, file: str | Source, **options) -> dict:
     """
     options = FileOptions(**options)
     vote, threshold, translation = ensemble.checked_vote(options.vote), options.threshold, options.translation
-    ensemble, frame = read_for(ensemble, file, "any", options.on_bad_rows)
+    ensemble, frame = read_records_for(ensemble, file, "any", options.on_bad_rows)
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
     loading.require_translations(frame, ensemble.run, translation, options.max_missing_translations)

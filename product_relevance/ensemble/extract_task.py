@@ -12,7 +12,7 @@ from product_relevance.utils.tasks import of_task
 RESULTS = ("finished", "folds", "seconds", "thresholds", "thresholds_from", "metrics", "taxonomy_sha256")
 
 
-def take(folder: str, task: str, output: str, overwrite: bool = False) -> str:
+def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> str:
     """Write the part of a run of both tasks that belongs to one of them.
 
     The adapters are copied as they are, and texts are rendered as before, with their tag: the scores stay the same.

@@ -34,7 +34,7 @@ class Located:
     taxonomy: Path | None = None
 
 
-def locate(name: str, revision: str | None = None) -> Located:
+def locate_run(name: str, revision: str | None = None) -> Located:
     """Find an ensemble, download what its manifest names and nothing else, and check every file.
 
     Once downloaded it is found without a connection (HF_HUB_OFFLINE=1).
@@ -46,7 +46,7 @@ def locate(name: str, revision: str | None = None) -> Located:
     Raises:
         ValueError: nothing of that name, no access, a defect of the manifest, or files that differ from it.
     """
-    folder, found = find(name, revision)
+    folder, found = find_manifest(name, revision)
     if found is None:
         return _run_folder(folder)
     inside = [fold for fold in found["folds"] if fold["repo_id"] is None]
@@ -92,18 +92,18 @@ def _taxonomy_of(folder: Path, run: dict) -> Path | None:
     return path if found else None
 
 
-def find(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
+def find_manifest(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
     """Find the folder of an ensemble and read its manifest, without its folds.
 
     Args:
-        name: as in `locate`.
-        revision: as in `locate`.
+        name: as in `locate_run`.
+        revision: as in `locate_run`.
 
     Returns:
         (folder, content of ensemble.json or None for a run folder)
 
     Raises:
-        ValueError: as in `locate`.
+        ValueError: as in `locate_run`.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -115,12 +115,12 @@ def find(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
             _refuse_one_fold(str(name), folder / FOLD)
             raise ValueError(f"{name}: found neither run.json (a run) nor {manifest.NAME} (a published ensemble)")
         return folder, None
-    return folder, manifest.read(folder)
+    return folder, manifest.read_manifest(folder)
 
 
 def read_run(name: str, revision: str | None = None) -> dict:
-    """Return what is known of an ensemble's run, without its folds; arguments as in `locate`."""
-    folder, found = find(name, revision)
+    """Return what is known of an ensemble's run, without its folds; arguments as in `locate_run`."""
+    folder, found = find_manifest(name, revision)
     return load_run(folder) if found is None else found["run"]
 
 

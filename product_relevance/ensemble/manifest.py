@@ -11,7 +11,7 @@ from product_relevance.ensemble.manifest_schema import (
     KIND,
     OPTIONAL_RUN_KEYS,
     RUN_KEYS,
-    check,
+    check_manifest,
     check_name,
     is_pickle,
     is_public_base,
@@ -43,7 +43,7 @@ ARCHITECTURE = (
 MAX_MANIFEST = 5_000_000  # bytes
 
 
-def build(name: str, run: dict, folds: list[dict], files: dict[str, str], canaries: dict) -> dict:
+def build_manifest(name: str, run: dict, folds: list[dict], files: dict[str, str], canaries: dict) -> dict:
     """Put a manifest together.
 
     Args:
@@ -51,24 +51,24 @@ def build(name: str, run: dict, folds: list[dict], files: dict[str, str], canari
         run: from `public_run`, with `base.config_sha256` filled in.
         folds: dicts of FOLD_KEYS; `repo_id` None where the fold lies in `path` below the manifest.
         files: sha256 by path, of the ensemble's other files.
-        canaries: from `canaries.measure`.
+        canaries: from `canaries.measure_canaries`.
 
     Raises:
         ValueError: a part is malformed.
     """
     found = {"format": FORMAT, "kind": KIND, "name": name, "run": run, "folds": folds}
     found |= {"files": files, "canaries": canaries}
-    check(found, pinned=False)
+    check_manifest(found, pinned=False)
     return found
 
 
-def write(folder, manifest: dict) -> None:
+def write_manifest(folder, manifest: dict) -> None:
     """Write ensemble.json; a fold's commit may still be missing while its repository is being filled."""
-    check(manifest, pinned=False)
+    check_manifest(manifest, pinned=False)
     write_json(Path(folder) / NAME, manifest)
 
 
-def read(folder) -> dict:
+def read_manifest(folder) -> dict:
     """Read ensemble.json and refuse whatever is malformed.
 
     Raises:
@@ -79,7 +79,7 @@ def read(folder) -> dict:
         raise ValueError(f"{path}: not found; expected the folder of a published ensemble")
     manifest = read_json(path, limit=MAX_MANIFEST)
     try:
-        check(manifest, pinned=True)
+        check_manifest(manifest, pinned=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return manifest

@@ -36,7 +36,7 @@ _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]
 _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
 
 
-def check(manifest, pinned: bool) -> None:
+def check_manifest(manifest, pinned: bool) -> None:
     """Refuse a manifest with a defect.
 
     Args:

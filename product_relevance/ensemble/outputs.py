@@ -51,14 +51,14 @@ def write_output(records: pd.DataFrame, scores: pd.DataFrame, target: Path, aske
     whole = parts / f"whole{target.suffix}"
     _write(records, scores, whole)
     table = pa.Table.from_pandas(scores, preserve_index=False)
-    made = {**(table.schema.metadata or {}), MADE_OF: made_of(asked, sha256_of(whole))}
+    made = {**(table.schema.metadata or {}), MADE_OF: describe_origin(asked, sha256_of(whole))}
     with atomic_write(scores_path(target), "wb") as file:
         pq.write_table(table.replace_schema_metadata(made), file)
     with atomic_write(target, "wb") as file, open(whole, "rb") as source:
         shutil.copyfileobj(source, file)
 
 
-def made_of(asked: dict, sha256: str) -> bytes:
+def describe_origin(asked: dict, sha256: str) -> bytes:
     """Return the metadata of scores whose output has these bytes."""
     return json.dumps({"asked": asked, "sha256": sha256}, sort_keys=True).encode()
 
@@ -83,7 +83,7 @@ def require_same(target: Path, asked: dict) -> None:
         raise ValueError(f"{target} is there already, and was changed since it was written; {way_out}")
 
 
-def digest(*values: object) -> str:
+def json_sha256(*values: object) -> str:
     """Return the sha256 of values as JSON."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 

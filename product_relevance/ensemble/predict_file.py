@@ -22,7 +22,7 @@ from product_relevance.utils.tasks import BOTH
 logger = logging.getLogger(__name__)
 
 
-def read_for(ensemble, file: str | Source, role: str, on_bad_rows: str = "error"):
+def read_records_for(ensemble, file: str | Source, role: str, on_bad_rows: str = "error"):
     """Read records for an ensemble; for one of both tasks the file says which of them it is.
 
     Returns:
@@ -107,7 +107,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     options = FileOptions(**options)
     target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(options.vote)
     outputs.require_format(output)
-    ensemble, frame = read_for(ensemble, file, "test", options.on_bad_rows)
+    ensemble, frame = read_records_for(ensemble, file, "test", options.on_bad_rows)
     loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
     key = _score_key(ensemble, file, frame, vote, options.translation)
@@ -178,7 +178,7 @@ def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, tra
 
 
 def _run_key(ensemble) -> str:
-    return outputs.digest(ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0))
+    return outputs.json_sha256(ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0))
 
 
 def _claim_parts(parts: Path, key: dict) -> None:

@@ -10,10 +10,10 @@ from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import pad_on
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.modeling import evaluating
-from product_relevance.models.predictor import budget, over_batches
+from product_relevance.models.predictor import score_in_batches, token_budget
 
 
-def depth(model) -> int:
+def count_shared_layers(model) -> int:
     """Count the layers of a base that no adapter of a PeftModel changes, from the lowest one up.
 
     Returns:
@@ -34,7 +34,7 @@ def depth(model) -> int:
     return min(int(name.removeprefix(stack).split(".")[0]) for name in changed)
 
 
-def predict_logits(
+def predict_fold_logits(
     model,
     ids: list[list[int]],
     pad_id: int,
@@ -53,7 +53,7 @@ def predict_logits(
         pad_id: pad token.
         folds: K names of adapters.
         select: makes the adapter of a name the active one.
-        shared: number of lowest layers that all folds share, at least 1; from `depth`.
+        shared: number of lowest layers that all folds share, at least 1; from `count_shared_layers`.
         max_tokens: padded tokens per forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
@@ -74,10 +74,10 @@ def predict_logits(
                 found.append(model(**batch).logits.float())
         return torch.stack(found, dim=1)
 
-    max_tokens = max_tokens or budget(model, device)
+    max_tokens = max_tokens or token_budget(model, device)
     with evaluating(model):
         shape = (len(folds), 2)
-        return over_batches(forward, ids, shape, device.type, max_tokens=max_tokens, progress=progress)
+        return score_in_batches(forward, ids, shape, device.type, max_tokens=max_tokens, progress=progress)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def stack_runs(
     if (home / NAME).exists() and not overwrite:
         raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
     runs = [of_task(run.load_run(folder), None) for folder in folders]
-    oof, names = joined(folders, runs), [f"member-{i}" for i in range(len(folders))]
+    oof, names = join_scores(folders, runs), [f"member-{i}" for i in range(len(folders))]
     labels = oof["label"].to_numpy(int)
     coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
     scores = blend(oof[names].to_numpy(), coefficients, intercept)
@@ -69,7 +69,9 @@ def stack_runs(
     decision = thresholds.fit_decision(labels, scores, oof["given_language"].tolist(), "none", by, shrinkage)
     decision |= {"spread": None, "from": source, "figures": figures}
     if unlabelled is not None:
-        decision = thresholds.move_thresholds(decision, blended(unlabelled, coefficients, intercept), scores, match)
+        decision = thresholds.move_thresholds(
+            decision, blend_unlabelled(unlabelled, coefficients, intercept), scores, match
+        )
     content = {"format": run.FORMAT, "kind": KIND, "task": runs[0]["task"], "data": runs[0]["data"]}
     content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
     content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
@@ -79,7 +81,9 @@ def stack_runs(
     return f"{metrics_table(figures, COLUMNS)}\n\n{metrics_table(weights, ['member', 'coefficient'])}\n\n{source}"
 
 
-def blended(unlabelled: Sequence[dict[str, Any]], coefficients: np.ndarray, intercept: float) -> dict[str, Any]:
+def blend_unlabelled(
+    unlabelled: Sequence[dict[str, Any]], coefficients: np.ndarray, intercept: float
+) -> dict[str, Any]:
     """Return the stack's scores of unlabelled records, those of its single folds, and the records' source.
 
     Args:
@@ -100,7 +104,7 @@ def blended(unlabelled: Sequence[dict[str, Any]], coefficients: np.ndarray, inte
     return found | {"source": unlabelled[0]["source"]}
 
 
-def joined(folders: Sequence[str], runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def join_scores(folders: Sequence[str], runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Join the out-of-fold scores of runs by id.
 
     Returns:

@@ -52,7 +52,7 @@ def mean_adapter(folders: Sequence[Path], out: Path) -> None:
         else:  # the head, which is trained in full
             tensors[name] = torch.stack(parts).mean(dim=0)
     save_file({k: v.contiguous() for k, v in tensors.items()}, out / WEIGHTS, {"format": "pt"})
-    grown = adapters.grown(config, len(states))
+    grown = adapters.widen_config(config, len(states))
     (out / CONFIG).write_text(json.dumps(grown, indent=2), encoding="utf-8")
 
 
@@ -108,7 +108,7 @@ def require_agreement(merged: Sequence[float], exact: Sequence[float], folds: in
     Raises:
         ValueError: it is above the limit.
     """
-    found = canaries.disagreement(merged, exact)
+    found = canaries.largest_difference(merged, exact)
     line = (
         f"merge weights: probabilities differ from the mean of the {folds} folds by up to {found:.4f} on "
         f"{len(exact)} canary pairs (limit {limit})"

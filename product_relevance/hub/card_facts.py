@@ -64,7 +64,7 @@ def loads_plainly(run: dict) -> bool:
     return on_hub and run["adapter"] is not None and whole
 
 
-def carbon(run: dict, seconds: float) -> dict[str, Any] | None:
+def estimate_carbon(run: dict, seconds: float) -> dict[str, Any] | None:
     """Estimate what training emitted, from above: every card at its highest power all the time.
 
     Args:

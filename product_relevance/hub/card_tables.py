@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.markdown_tables import note_of
-from product_relevance.hub.markdown import one_line, table
+from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.languages import to_iso
 
 TARGETS = {"QC": "category path", "QI": "item title"}
@@ -97,7 +97,7 @@ def score_table(run: dict, measured: dict) -> Markup:
         own = f"macro-F1, its own threshold {run['thresholds']['macro_f1']:.4f}"
         rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], None, measured["floor_macro_f1"]))
     columns = {"metric": "metric", "value": "value", "interval": "95% interval", "floor": 'floor: always "relevant"'}
-    return table([dict(zip(columns, row, strict=True)) for row in rows], columns)
+    return markdown_table([dict(zip(columns, row, strict=True)) for row in rows], columns)
 
 
 def language_table(run: dict, measured: dict) -> Markup | None:
@@ -110,7 +110,7 @@ def language_table(run: dict, measured: dict) -> Markup | None:
     rows = [{"language": name} | group for name, group in groups.items()]
     trained = {code: "yes" if code in run["data"]["languages"] else "no" for code, _ in found}
     rows += [{"language": to_iso(code), "trained": trained[code]} | group for code, group in found]
-    return table(rows, LANGUAGE_COLUMNS)
+    return markdown_table(rows, LANGUAGE_COLUMNS)
 
 
 def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
@@ -125,7 +125,7 @@ def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
         (about[name].get("metrics") or {}) | {"name": name, "where": where, "train_rows": about[name]["train_rows"]}
         for name, where in folds
     ]
-    return table(rows, FOLD_COLUMNS)
+    return markdown_table(rows, FOLD_COLUMNS)
 
 
 def recipe_table(run: dict) -> Markup:
@@ -136,7 +136,9 @@ def recipe_table(run: dict) -> Markup:
     found |= {key: recipe[key] for key in RECIPE if recipe.get(key) is not None and recipe[key] != -1}
     found["processes"] = run["processes"]
     found |= {f"template: {key}": value for key, value in run["template"].items() if key != "task"}
-    return table([{"what": k, "value": _setting(v)} for k, v in found.items()], {"what": "setting", "value": "value"})
+    return markdown_table(
+        [{"what": k, "value": _setting(v)} for k, v in found.items()], {"what": "setting", "value": "value"}
+    )
 
 
 def _setting(value: Any) -> str:

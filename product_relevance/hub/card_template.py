@@ -11,14 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from product_relevance.hub.card_tables import TARGETS
-from product_relevance.hub.markdown import markdown, one_line, word
+from product_relevance.hub.markdown import one_line, to_markdown, to_word
 from product_relevance.text.languages import LANGUAGES, to_iso
 
 FOLDER = Path(__file__).parents[2] / "model_cards"
 TAGS = ["product-search", "e-commerce", "relevance", "product-relevance"]
 
 
-def render(template: str, metadata, values: dict[str, Any]) -> str:
+def render_card(template: str, metadata, values: dict[str, Any]) -> str:
     """Fill a template of model_cards/ and put the metadata on top; ValueError where there are no templates."""
     if not FOLDER.is_dir():
         raise ValueError(f"{FOLDER.name}/ not found beside the package: publish from a clone of its repository")
@@ -31,12 +31,12 @@ def _environment(folder: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
-        finalize=markdown,
+        finalize=to_markdown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"python": lambda value: Markup(repr(value)), "link": link}
+    environment.filters |= {"python": lambda value: Markup(repr(value)), "link": link_to_repo}
     return environment
 
 
@@ -46,7 +46,7 @@ def checked_repo(repo_id: str) -> str:
     return repo_id
 
 
-def link(repo_id: str) -> Markup:
+def link_to_repo(repo_id: str) -> Markup:
     """Return Markdown that links a repository on the Hub."""
     return Markup(f"[{checked_repo(repo_id)}](https://huggingface.co/{repo_id})")
 
@@ -76,8 +76,8 @@ def common_values(run: dict, repo_id: str, revision: str) -> dict[str, Any]:
         "target": TARGETS[run["task"]],
         "languages": [_named(code) for code in data["languages"]],
         "others": [_named(code) for code in LANGUAGES if code not in data["languages"]],
-        "version": word(run["versions"].get("product_relevance")),
-        "year": word(str(run.get("finished") or "")[:4]),
+        "version": to_word(run["versions"].get("product_relevance")),
+        "year": to_word(str(run.get("finished") or "")[:4]),
     }
 
 

@@ -55,10 +55,10 @@ def copy_code(folder: Path, base: str) -> None:
     if licence.is_file():  # not beside an installed package
         shutil.copyfile(licence, inner.parent / "LICENSE")
     shutil.copyfile(PACKAGE / "serving" / "handler.py", folder / "handler.py")
-    (folder / "requirements.txt").write_text(requirements(base), encoding="utf-8")
+    (folder / "requirements.txt").write_text(scoring_requirements(base), encoding="utf-8")
 
 
-def requirements(base: str) -> str:
+def scoring_requirements(base: str) -> str:
     """Return the requirements.txt of an ensemble: what scoring needs, in the versions of this machine.
 
     Args:

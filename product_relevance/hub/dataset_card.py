@@ -11,8 +11,8 @@ from huggingface_hub import DatasetCardData
 
 from product_relevance.data.provenance import ORIGINAL, read_facts
 from product_relevance.hub.card_tables import TARGETS
-from product_relevance.hub.card_template import TAGS, checked_path, checked_repo, common_values, iso_codes, render
-from product_relevance.hub.markdown import table
+from product_relevance.hub.card_template import TAGS, checked_path, checked_repo, common_values, iso_codes, render_card
+from product_relevance.hub.markdown import markdown_table
 
 TEXT_COLUMNS = {
     "query", "origin_query", "target", "clean_target", "category_path", "item_title", "translated_query", "original",
@@ -60,7 +60,7 @@ def dataset_card(
         "texts": [name for name in columns if name in TEXT_COLUMNS],
         "ensemble_id": ensemble_id and checked_repo(ensemble_id),
     }
-    return render("dataset.md", metadata, values)
+    return render_card("dataset.md", metadata, values)
 
 
 def prepared_card(path: str | os.PathLike) -> str:
@@ -81,7 +81,7 @@ def prepared_card(path: str | os.PathLike) -> str:
     columns = pq.read_schema(path).names
     values = {"file": Path(path).name, "columns": columns, "prepared": prepared, "target": TARGETS[prepared["task"]]}
     codes = iso_codes(prepared["languages"])
-    return render("prepared.md", _metadata(prepared["task"], codes, prepared["rows"], Path(path).name), values)
+    return render_card("prepared.md", _metadata(prepared["task"], codes, prepared["rows"], Path(path).name), values)
 
 
 def prepared_values(path: str | os.PathLike) -> dict[str, Any] | None:
@@ -132,7 +132,7 @@ def _steps(steps: list[dict]) -> Any:
         for step in steps
     ]
     headings = {"step": "step", "options": "options", "read": "read, by its sha256 or commit"}
-    return table(rows, headings | {"rows": "rows after it", "counts": "counts"})
+    return markdown_table(rows, headings | {"rows": "rows after it", "counts": "counts"})
 
 
 def _told(values: Mapping[str, Any]) -> str | None:
@@ -155,7 +155,7 @@ def _by_method(frame: pd.DataFrame, methods: pd.Series) -> Any:
         spread = {f"fold {fold}": int((chosen["fold"] == fold).sum()) for fold in folds}
         rows.append({"method": method, "rows": len(chosen), "relevant": _relevant(chosen)} | spread)
     headings = {"method": "method", "rows": "rows", "relevant": "labelled relevant"}
-    return table(rows, headings | {f"fold {fold}": f"fold {fold}" for fold in folds})
+    return markdown_table(rows, headings | {f"fold {fold}": f"fold {fold}" for fold in folds})
 
 
 def _by_language(frame: pd.DataFrame, methods: pd.Series) -> Any:
@@ -165,7 +165,7 @@ def _by_language(frame: pd.DataFrame, methods: pd.Series) -> Any:
         for code, part in frame.groupby("language")
     ]
     headings = {"language": "language", "rows": "rows", "made": "of them made", "relevant": "labelled relevant"}
-    return table(rows, headings)
+    return markdown_table(rows, headings)
 
 
 def _relevant(frame: pd.DataFrame) -> str | None:

@@ -12,7 +12,7 @@ from product_relevance.evaluation.report import metrics_table
 ESCAPES = {ord(c): f"&#{ord(c)};" for c in "&<>|`[]*\\$"}  # what means something in Markdown, HTML or a table
 
 
-def markdown(value: Any) -> Markup:
+def to_markdown(value: Any) -> Markup:
     """Turn a value into Markdown that shows it.
 
     Args:
@@ -27,7 +27,7 @@ def markdown(value: Any) -> Markup:
     if value is None:
         return Markup("not recorded")
     if isinstance(value, list | tuple):
-        return Markup(", ").join(markdown(item) for item in value)
+        return Markup(", ").join(to_markdown(item) for item in value)
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
     if isinstance(value, int | float):
@@ -48,17 +48,17 @@ def base_name(text: str) -> str:
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if absolute else text
 
 
-def word(value: Any) -> Markup:
+def to_word(value: Any) -> Markup:
     """Keep letters, digits and `_.+-`, for places where no escape is read, as a version in BibTeX."""
     return Markup(re.sub(r"[^\w.+-]", "", str(value or ""), flags=re.ASCII)[:40] or "unknown")
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Markup:
+def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Markup:
     """Lay rows out as `report.metrics_table` does, with text escaped.
 
     Args:
         rows: one mapping a row.
         columns: keys to headings.
     """
-    plain = [{key: markdown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows]
+    plain = [{key: to_markdown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows]
     return Markup(metrics_table(plain, columns))

@@ -14,8 +14,8 @@ from product_relevance.hub.card_template import (
     checked_revision,
     common_values,
     iso_codes,
-    link,
-    render,
+    link_to_repo,
+    render_card,
 )
 from product_relevance.hub.markdown import base_name
 from product_relevance.models.loading import packaged_bases
@@ -72,7 +72,7 @@ def adapter_card(
         "plain": card_facts.loads_plainly(run),
         "rendered": _rendered(run),
     }
-    return render("adapter.md", _metadata(run, repo_id, measured, fold["seconds"]), values)
+    return render_card("adapter.md", _metadata(run, repo_id, measured, fold["seconds"]), values)
 
 
 def ensemble_card(
@@ -105,12 +105,12 @@ def ensemble_card(
         "count": len(folds),
         "dataset_id": dataset_id and checked_repo(dataset_id),
     }
-    return render("ensemble.md", _metadata(run, repo_id, run["metrics"], run["seconds"], dataset_id), values)
+    return render_card("ensemble.md", _metadata(run, repo_id, run["metrics"], run["seconds"], dataset_id), values)
 
 
 def _metadata(run: dict, repo_id: str, measured: dict | None, seconds: float, dataset_id: str | None = None):
     base, lora = card_facts.base_facts(run["base"]), run["adapter"] is not None
-    emitted, optional = card_facts.carbon(run, seconds), {}
+    emitted, optional = card_facts.estimate_carbon(run, seconds), {}
     if base["hub"]:
         optional["base_model_relation"] = "adapter" if lora else "finetune"
     if emitted:
@@ -150,7 +150,7 @@ def _values(run: dict, measured: dict | None, repo_id: str, revision: str, pictu
         "recipe": card_tables.recipe_table(run),
         "versions": ", ".join(f"{name} {value}" for name, value in run["versions"].items()),
         "time": _time(seconds),
-        "carbon": card_facts.carbon(run, seconds),
+        "carbon": card_facts.estimate_carbon(run, seconds),
         "ranked": RANKED[run["task"]],
         "pairs": [pair[:2] for pair in pairs],
         "codes": [pair[2] for pair in pairs] if run["template"]["language_tag"] else None,
@@ -160,7 +160,7 @@ def _values(run: dict, measured: dict | None, repo_id: str, revision: str, pictu
 def _place(fold: dict, home: str) -> Markup:
     if fold["repo_id"] is None:
         return Markup(f"folder `{checked_path(fold['path'])}`")
-    where = Markup("a branch of this repository") if fold["repo_id"] == home else link(fold["repo_id"])
+    where = Markup("a branch of this repository") if fold["repo_id"] == home else link_to_repo(fold["repo_id"])
     return where + Markup(f" at `{checked_revision(fold['revision'])[:12]}`") if fold["revision"] else where
 
 

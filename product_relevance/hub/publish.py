@@ -17,7 +17,7 @@ NOT_OURS = {".gitattributes"}
 COLLECTION = re.compile(r"[^/\s]+/[a-z0-9-]+-[0-9a-f]{24}")
 
 
-def publish(
+def publish_staged(
     staged: Iterable,
     *,
     private: bool = False,
@@ -31,7 +31,7 @@ def publish(
     folds. So whoever loads the ensemble meanwhile, or after an upload that died, gets the one before, whole.
 
     Args:
-        staged: from `staging.stage`.
+        staged: from `staging.stage_run`.
         private: make the repositories private, also those that exist already.
         gated: `auto` or `manual`: readers have to ask for access.
         tag: set after the last commit on the repositories of folds, data set and ensemble; it is never moved.
@@ -52,7 +52,7 @@ def publish(
         api.whoami()  # a wrong token ends here, before anything is made
         heads = {part: _prepare(api, part, private, gated) for part in [ensemble, *others]}
         commits = {part: _push(api, part, heads[part]) for part in others}
-        pinned = pin(ensemble, commits)
+        pinned = pin_commits(ensemble, commits)
         commits[ensemble] = _push(api, ensemble, heads[ensemble], {"ensemble.json": pinned})
         _verify(api, ensemble, commits[ensemble], pinned)
         if tag:
@@ -62,7 +62,7 @@ def publish(
     return {f"{part.repo_id}@{part.branch}": commit for part, commit in commits.items()}
 
 
-def pin(ensemble, commits: dict) -> bytes:
+def pin_commits(ensemble, commits: dict) -> bytes:
     """Return `ensemble.json` with the commit of each fold's repository or branch filled in."""
     manifest = json.loads((ensemble.folder / "ensemble.json").read_text(encoding="utf-8"))
     found = {part.folder.name: commit for part, commit in commits.items() if part.role == "fold"}
@@ -157,7 +157,7 @@ def _collect(api, staged: list, collection: str, private: bool) -> None:
 
 
 def describe_plan(staged: Iterable, *, private=False, gated=None, tag=None, collection=None) -> str:
-    """Return what `publish` would make, as a tree with sizes; reads local files only."""
+    """Return what `publish_staged` would make, as a tree with sizes; reads local files only."""
     *others, ensemble = sorted(staged, key=lambda part: part.role == "ensemble")
     kind = ("private" if private else "public") + (f", gated ({gated})" if gated else "")
     lines, total = [], 0

@@ -52,7 +52,7 @@ class Staged:
     role: str
 
 
-def stage(
+def stage_run(
     run_folder,
     out,
     repo_id: str,
@@ -206,7 +206,7 @@ def _measure(run_folder, fingerprint: str | None) -> tuple[dict, dict]:
     if fingerprint is None:  # ZeRO-3 spreads the weights while training, so the run has none
         fingerprint = _fingerprint_of(run_folder)
     ensemble = RelevanceEnsemble.from_pretrained(str(run_folder))
-    scores = canaries.measure(ensemble)
+    scores = canaries.measure_canaries(ensemble)
     scores["scores"] = [round(score, DIGITS) for score in scores["scores"]]
     scores["folds"] = {name: [round(s, DIGITS) for s in column] for name, column in scores["folds"].items()}
     digest = manifest.config_sha256(ensemble.model.config.to_dict())
@@ -215,10 +215,10 @@ def _measure(run_folder, fingerprint: str | None) -> tuple[dict, dict]:
 
 def _fingerprint_of(run_folder) -> str:
     from product_relevance.ensemble.base_model import load_base
-    from product_relevance.ensemble.locate import locate
+    from product_relevance.ensemble.locate import locate_run
     from product_relevance.models.modeling import fingerprint
 
-    _, model = load_base(locate(str(run_folder)), None, "auto")
+    _, model = load_base(locate_run(str(run_folder)), None, "auto")
     return fingerprint(model)
 
 
@@ -282,7 +282,7 @@ def _stage_ensemble(parts: list[Staged], source: Path, run: dict, folds: list[di
     inside = {f"{fold['path']}/{file}" for fold in folds for file in fold["files"]}
     names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: sha256_of(path) for name, path in names.items() if name not in inside and path.suffix != ".md"}
-    manifest.write(folder, manifest.build(place.repo_id, run, folds, files, scores))
+    manifest.write_manifest(folder, manifest.build_manifest(place.repo_id, run, folds, files, scores))
     data = next((part.repo_id for part in parts if part.role == "dataset"), None)
     pictures = {title: f"figures/{name}" for title, name in shown.items()}
     options = {"repo_id": place.repo_id, "revision": revision, "dataset_id": data, "pictures": pictures}

@@ -202,7 +202,7 @@ def merge_in_place(model) -> None:
             base.weight.data = base.weight.data.to(dtype)
 
 
-def take_off(model):
+def remove_adapter(model):
     """Take the adapter off and return the base with the head as it was before training.
 
     PEFT's `unload` leaves the trained head on the base (0.21), so that the next fold would start from a head that was
@@ -243,10 +243,10 @@ def convert_to_plain_lora(folder, start: dict) -> None:
             tensors[name] = torch.cat([value, -start[name].to(value.dtype)], dim=1)
     save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata={"format": "pt"})
     config = json.loads(settings.read_text(encoding="utf-8"))
-    settings.write_text(json.dumps(grown(config, 2), indent=2), encoding="utf-8")
+    settings.write_text(json.dumps(widen_config(config, 2), indent=2), encoding="utf-8")
 
 
-def grown(config: dict, times: int) -> dict:
+def widen_config(config: dict, times: int) -> dict:
     """Return the config of adapters side by side: the rank grows, alpha / r (rsLoRA: alpha / sqrt(r)) stays."""
     grow = times**0.5 if config["use_rslora"] else times
     return config | {"r": times * config["r"], "lora_alpha": grow * config["lora_alpha"], "init_lora_weights": True}

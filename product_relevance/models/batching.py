@@ -9,14 +9,14 @@ MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens per forward
 MAX_ROWS = {"cpu": 128, "cuda": 1024}
 
 
-def distinct(ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], np.ndarray]:
+def distinct_rows(ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], np.ndarray]:
     """Return the distinct rows in the order of their first and, per row, which of them it is."""
     seen: dict[tuple[int, ...], int] = {}
     inverse = np.array([seen.setdefault(tuple(row), len(seen)) for row in ids], dtype=int)
     return [list(row) for row in seen], inverse
 
 
-def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad token ids on the right into `input_ids` and `attention_mask` of shape (rows, longest)."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -26,7 +26,7 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
-def limits(device: str) -> tuple[int, int]:
+def batch_limits(device: str) -> tuple[int, int]:
     """Return how many padded tokens and how many rows per forward may have on a kind of device."""
     kind = device if device in MAX_TOKENS else "cpu"
     return MAX_TOKENS[kind], MAX_ROWS[kind]
@@ -39,8 +39,8 @@ def pad_left_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int
 
 
 def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad as `pad` does, and copy to a device; to a GPU out of pinned memory, while it still works on other rows."""
-    batch = pad(rows, pad_id)
+    """Pad as `pad_rows` does, and copy to a device; to a GPU from pinned memory, while it works on other rows."""
+    batch = pad_rows(rows, pad_id)
     if device.type == "cuda":
         batch = {name: value.pin_memory() for name, value in batch.items()}
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

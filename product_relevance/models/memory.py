@@ -12,7 +12,7 @@ KEPT = 0.9  # of what is free; the rest is for the allocator's gaps and the libr
 GIB = 2**30
 
 
-def estimate(model, tokens: int, *, checkpointing: bool = False, half: bool = False) -> dict[str, int]:
+def estimate_memory(model, tokens: int, *, checkpointing: bool = False, half: bool = False) -> dict[str, int]:
     """Estimate what a training step with AdamW holds at its peak.
 
     Activations follow Korthikanti et al. (arXiv 2205.05198, section 4.1): what each linear layer, norm and activation
@@ -82,7 +82,7 @@ def largest_forward(lengths: Sequence[int], batch: int, tokens_per_forward: int 
     return whole if tokens_per_forward is None else max(longest, min(whole, tokens_per_forward))
 
 
-def free(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Return the bytes that a device can still give."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -102,8 +102,10 @@ def describe_need(model, tokens: int, device: torch.device, *, checkpointing: bo
         checkpointing: whether --gradient_checkpointing is on.
         half: whether the forward pass runs in 16 bits by autocast.
     """
-    need, other = (estimate(model, tokens, checkpointing=c, half=half) for c in (checkpointing, not checkpointing))
-    there = free(device) + need["weights"]
+    need, other = (
+        estimate_memory(model, tokens, checkpointing=c, half=half) for c in (checkpointing, not checkpointing)
+    )
+    there = free_memory(device) + need["weights"]
     state = need["gradients"] + need["optimiser"] + need["copies"]
     line = (
         f"memory: {_gib(need['weights'])} weights, {_gib(state)} gradients and AdamW, "

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from product_relevance.models.heads.classifier import (
     HEAD,
     LAST,
-    adopt,
+    adopt_head,
     classifier_class,
     compute_in_float32,
     set_labels,
@@ -28,7 +28,13 @@ from product_relevance.models.heads.pooling import PooledClassifier
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel, require_causal
 from product_relevance.models.loading import packaged_bases
-from product_relevance.models.loading.base_errors import check_folder, check_model, check_tokens, opening, refuse_code
+from product_relevance.models.loading.base_errors import (
+    check_folder,
+    check_model,
+    check_tokens,
+    explain_errors,
+    refuse_code,
+)
 from product_relevance.utils import console
 
 logger = logging.getLogger(__name__)
@@ -64,8 +70,8 @@ def load_tokenizer(name: str, revision: str | None = None):
     Raises:
         ValueError: a base that cannot be used, a tokenizer that does not belong to it, or no usable pad token.
     """
-    config, folder = load_config(name, revision), packaged_bases.resolve(name)
-    with opening(name, "tokenizer"):
+    config, folder = load_config(name, revision), packaged_bases.resolve_base(name)
+    with explain_errors(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     check_tokens(name, tokenizer, config)
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -84,9 +90,9 @@ def load_config(name: str, revision: str | None = None):
     Raises:
         ValueError: no model of its own, or a config that asks for code from the repository (`auto_map`).
     """
-    folder = packaged_bases.resolve(name)
+    folder = packaged_bases.resolve_base(name)
     check_folder(name, folder)
-    with opening(name, "config"):
+    with explain_errors(name, "config"):
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     refuse_code(name, config)
     text = getattr(config, "text_config", None)
@@ -141,15 +147,16 @@ def load_classifier(
         kind = classifier_class(name, config) if pooling == "auto" else AutoModel
     if kind in (AutoModel, AutoModelForCausalLM):  # a classifier gets its labels when its own head is known
         set_labels(config)
-    with _quiet(), opening(name, "weights"):  # transformers warns of new or dropped tensors; the check is stricter
-        model, info = kind.from_pretrained(packaged_bases.resolve(name), **options)
+    # transformers warns of new or dropped tensors; the check is stricter
+    with _quiet(), explain_errors(name, "weights"):
+        model, info = kind.from_pretrained(packaged_bases.resolve_base(name), **options)
     vars(model).pop("hf_device_map", None)  # where it is set, the Trainer leaves what is added to the base on the CPU
     check_model(name, model)
     _check_keys(name, model, info)
     if language or answers is not None:
         return LanguageModel(model) if language else YesNoModel(model, answers, writes)
     if pooling == "auto":
-        adopt(name, model, set(info["missing_keys"]))
+        adopt_head(name, model, set(info["missing_keys"]))
     else:
         model = PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
     return compute_in_float32(model)

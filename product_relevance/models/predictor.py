@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from product_relevance.models import memory, prefix_cache
-from product_relevance.models.batching import MAX_TOKENS, distinct, limits, pad_on
+from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, pad_on
 from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.modeling import evaluating
-from product_relevance.models.prefix_groups import batches, worth_sharing
+from product_relevance.models.prefix_groups import make_batches, worth_sharing
 from product_relevance.utils import console
 
 logger = logging.getLogger(__name__)
@@ -35,20 +35,20 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     """
     device = next(model.parameters()).device
 
-    after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports(model) else None
+    after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports_prefixes(model) else None
     options = {} if after is None else {"use_cache": False}  # keys and values that nobody would read
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
         return model(**pad_on(device, rows, pad_id), **options).logits.float()
 
-    max_tokens = max_tokens or budget(model, device)
+    max_tokens = max_tokens or token_budget(model, device)
     with evaluating(model):
-        return over_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
+        return score_in_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
 
 
-def budget(model, device: torch.device) -> int | None:
+def token_budget(model, device: torch.device) -> int | None:
     """Return how many padded tokens per forward may have on a GPU, by its free memory; None on other devices."""
-    return fitting_tokens(model, memory.free(device)) if device.type == "cuda" else None
+    return fitting_tokens(model, memory.free_memory(device)) if device.type == "cuda" else None
 
 
 def fitting_tokens(model, free: int) -> int:
@@ -73,7 +73,7 @@ def fitting_tokens(model, free: int) -> int:
 
 
 @torch.inference_mode()
-def over_batches(
+def score_in_batches(
     forward: Callable[[list[list[int]]], np.ndarray | torch.Tensor],
     ids: list[list[int]],
     shape: tuple[int, ...],
@@ -102,11 +102,11 @@ def over_batches(
     """
     if not ids:
         return np.zeros((0, *shape), np.float32)
-    (once, inverse), done = distinct(ids), []
+    (once, inverse), done = distinct_rows(ids), []
     most = None  # padded tokens that a forward may have once one has failed
-    tokens, at_most = limits(device)
+    tokens, at_most = batch_limits(device)
     sharing = None if after is None else worth_sharing(once)
-    pending = list(batches(once, max_tokens or tokens, at_most, sharing))[::-1]
+    pending = list(make_batches(once, max_tokens or tokens, at_most, sharing))[::-1]
     with console.bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
         while pending:
             batch = pending.pop()

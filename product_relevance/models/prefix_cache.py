@@ -14,7 +14,7 @@ from product_relevance.models.heads.yes_no import YesNoModel
 DECODERS = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"}
 
 
-def supports(model) -> bool:
+def supports_prefixes(model) -> bool:
     """Return whether a model, with adapters or without, reads from left to right and can be given a cache."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not isinstance(inner, GenericForSequenceClassification | YesNoModel):

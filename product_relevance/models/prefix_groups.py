@@ -54,7 +54,7 @@ class Batch:
         return Batch(self.rows[chosen], places, [self.prefixes[i] for i in kept])
 
 
-def share(rows: Sequence[Sequence[int]], shortest: int = MIN_PREFIX) -> Sharing:
+def share_prefixes(rows: Sequence[Sequence[int]], shortest: int = MIN_PREFIX) -> Sharing:
     """Group rows so that the tokens saved, prefix times rows less one over all groups, are as many as can be.
 
     The prefixes are nodes of the rows' trie; a row belongs to the deepest chosen node above it. A node v of depth d
@@ -82,7 +82,7 @@ def share(rows: Sequence[Sequence[int]], shortest: int = MIN_PREFIX) -> Sharing:
 
 def worth_sharing(rows: Sequence[Sequence[int]]) -> Sharing | None:
     """Return the prefixes that distinct rows share, None where forwarding them apart saves too little."""
-    sharing = share(rows)
+    sharing = share_prefixes(rows)
     return sharing if sharing.saved >= (1 - PAYS) * sum(map(len, rows)) else None
 
 
@@ -154,7 +154,7 @@ class _Trie:
         return chosen
 
 
-def batches(
+def make_batches(
     rows: Sequence[Sequence[int]], max_tokens: int, max_rows: int, sharing: Sharing | None = None
 ) -> Iterator[Batch]:
     """Yield batches of like lengths: first the rows that share nothing, then block by block those that do.
@@ -166,7 +166,7 @@ def batches(
         rows: n distinct lists of token ids.
         max_tokens: padded tokens per forward.
         max_rows: rows per forward, and prefixes per block.
-        sharing: from `share`; nothing is shared if None.
+        sharing: from `share_prefixes`; nothing is shared if None.
     """
     lengths = np.array([len(row) for row in rows])
     group = np.full(len(rows), -1) if sharing is None else sharing.group

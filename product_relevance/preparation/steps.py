@@ -285,14 +285,14 @@ def content_of(option: str, name: str | Source, revision: str | None = None) -> 
     if option == "run":
         return fingerprint(label_errors.read_scores(name))
     if option == "veto":
-        folder, published = locate.find(name)
+        folder, published = locate.find_manifest(name)
         return sha256_of(folder / (manifest.NAME if published else "run.json"))
     if os.path.isfile(name):
         return sha256_of(name)
     try:
         if option == "translation" or os.path.splitext(name)[1] in TABLES:
             raise OSError("there is no such table")  # the Hub is not asked for it
-        return checkpoints.identity(name, revision)
+        return checkpoints.checkpoint_identity(name, revision)
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{option}: found {name!r}, expected a file, a folder or a model; {reason}") from None

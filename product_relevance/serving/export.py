@@ -67,7 +67,7 @@ INT8 = """In int8 activations share one scale per forward, so a score depends a 
 """
 
 
-def export(
+def export_classifier(
     name: str,
     output: str,
     *,
@@ -105,7 +105,7 @@ def export(
     ensemble = ensemble.of_task(None)
     if fold is not None and fold not in ensemble.folds:
         raise ValueError(f"--fold {fold}: expected one of {', '.join(ensemble.folds)}")
-    found = canaries.measure(ensemble)
+    found = canaries.measure_canaries(ensemble)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -133,7 +133,7 @@ def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite:
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     if onnx is not None:
-        onnx_export.check(onnx)
+        onnx_export.require_onnx(onnx)
         if dtype != "float32":
             raise ValueError(f"--onnx {onnx} with --dtype {dtype}: a graph is made of float32; leave --dtype out")
     run = read_run(name, revision)
@@ -170,7 +170,7 @@ def _save_graph(
     queries, targets, languages = map(list, zip(*found["pairs"], strict=True))
     ids = ensemble.encoder.encode(Pairs(queries, targets, languages, None))
     pad_id, file = ensemble.encoder.pad_id, f"onnx/{onnx_export.NAMES[kind]}"
-    moved = onnx_export.write(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
+    moved = onnx_export.write_graph(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
     logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
     section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, column))
     line = f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
@@ -191,7 +191,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    texts, targets, _ = zip(*canaries.pairs("QC"), *canaries.pairs("QI"), strict=True)
+    texts, targets, _ = zip(*canaries.canary_pairs("QC"), *canaries.canary_pairs("QI"), strict=True)
     texts, targets = [*texts, " ".join(texts * 9)], [*targets, " ".join(targets * 9)]  # one pair that is truncated
     expected = encode_pairs(tokenizer, texts, targets, max_length)  # from here on its pairs have a boundary
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

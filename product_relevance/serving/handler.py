@@ -30,7 +30,7 @@ class EndpointHandler:
         from product_relevance import RelevanceEnsemble
         from product_relevance.serving import protocol, scorer
 
-        self._parse, self._answer_together = protocol.parse, scorer.answer_together
+        self._parse, self._answer_together = protocol.parse_request, scorer.answer_together
         self.limits = protocol.Limits.from_environment()
         self.ensemble = RelevanceEnsemble.from_pretrained(path, device=device).of_task(None)
         self._one_at_a_time = threading.Lock()  # the folds share one base

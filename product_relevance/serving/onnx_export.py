@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from product_relevance.evaluation import metrics
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.utils.extras import how_to_install
 
 NAMES = {"float32": "model.onnx", "int8": "model_quantized.onnx"}  # as Hub repositories have them, in onnx/
@@ -30,7 +30,7 @@ class _Logits(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask, **self.options).logits
 
 
-def check(kind: str) -> None:
+def require_onnx(kind: str) -> None:
     """Check before anything is loaded that a graph can be written.
 
     Raises:
@@ -46,7 +46,7 @@ def check(kind: str) -> None:
         raise ValueError(f"--onnx needs {error.name}: {how_to_install('onnx')}") from None
 
 
-def write(
+def write_graph(
     model: nn.Module, ids: Sequence[Sequence[int]], pad_id: int, folder: Path, kind: str, max_disagreement: float
 ) -> float:
     """Write a model's graph, with a batch and a length of any size, and score rows with it.
@@ -69,13 +69,13 @@ def write(
         ValueError: a model that cannot be traced; scores that moved further than EXACT or `max_disagreement`.
     """
     folder.mkdir()
-    path, batch = folder / NAMES[kind], pad(ids, pad_id)
+    path, batch = folder / NAMES[kind], pad_rows(ids, pad_id)
     model.eval()
     options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     with torch.no_grad():
         expected = probabilities(model(**batch, **options).logits.numpy())
     _trace(_Logits(model, options), batch, path, quantised=kind == "int8")
-    alone = [pad([row], pad_id) for row in ids]
+    alone = [pad_rows([row], pad_id) for row in ids]
     found = np.stack([_run(path, [batch]), _run(path, alone)])
     moved = float(np.abs(found - expected).max())
     limit = EXACT if kind == "float32" else max_disagreement

@@ -14,7 +14,7 @@ ERRORS = {
 }
 
 
-def describe(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
+def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
     """Return FastAPI's keyword arguments of each endpoint.
 
     Args:

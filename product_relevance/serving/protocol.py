@@ -90,7 +90,7 @@ class Question:
     truncate: bool
 
 
-def parse(data: object, ensemble, limits: Limits) -> Question:
+def parse_request(data: object, ensemble, limits: Limits) -> Question:
     """Read a request: pairs, or a query with texts (on the top level or under `inputs`).
 
     Args:
@@ -115,7 +115,7 @@ def parse(data: object, ensemble, limits: Limits) -> Question:
 
 
 def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
-    """Read {"query": ..., "texts": [...]}, the shape of TEI's /rerank; arguments and errors as in `parse`."""
+    """Read {"query": ..., "texts": [...]}, the shape of TEI's /rerank; arguments and errors as in `parse_request`."""
     if not isinstance(data, dict):
         raise ValueError(f'body: found {_kind(data)}, expected {{"query": query, "texts": [target, ...]}}')
     _check_keys("body", data, (*RANKING, "parameters"), needed=("query", "texts"))
@@ -124,7 +124,7 @@ def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
     return _question(rows, data, ensemble, limits, ranking=True)
 
 
-def answer(question: Question, scores: Sequence[float]) -> list:
+def build_answer(question: Question, scores: Sequence[float]) -> list:
     """Return what the client gets.
 
     Args:

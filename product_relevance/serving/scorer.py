@@ -8,7 +8,7 @@ from itertools import islice
 
 from product_relevance.data.pairs import Pairs
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.serving.protocol import Limits, Question, answer
+from product_relevance.serving.protocol import Limits, Question, build_answer
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
 
     Args:
         ensemble: a RelevanceEnsemble; used by one thread at a time.
-        questions: from `payloads.parse`.
+        questions: from `protocol.parse_request`.
         limits: of each question.
 
     Returns:
@@ -35,7 +35,7 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         rows = [row for ids in kept for row in ids]
         scores = iter(ensemble.predict_tokens(rows) if rows else ())
         return [
-            error or answer(question, list(islice(scores, len(question.pairs))))
+            error or build_answer(question, list(islice(scores, len(question.pairs))))
             for question, error in zip(questions, refused, strict=True)
         ]
     except Exception as error:  # messages of libraries may quote the text they failed on

@@ -176,7 +176,7 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
-    described = openapi.describe(
+    described = openapi.describe_endpoints(
         service.settings.limits, service.ensemble.thresholds, service.ensemble.encoder.template.task
     )
 
@@ -185,7 +185,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     @app.post("/predict", **described["predict"])
     async def predict(request: Request):
         """Score pairs, or rank texts: what the handler does under hf-serve."""
-        return await service.respond(request, protocol.parse)
+        return await service.respond(request, protocol.parse_request)
 
     @app.post("/rerank", **described["rerank"])
     async def rerank(request: Request):
@@ -249,19 +249,19 @@ class Watch:
         self.metrics.seconds.labels(path).observe(time.perf_counter() - start)
 
 
-def limits(max_pairs: int | None) -> Limits:
+def request_limits(max_pairs: int | None) -> Limits:
     """Return the limits of the environment, with `max_pairs` in place of its own unless None."""
     found = Limits.from_environment()
     return found if max_pairs is None else replace(found, pairs=max_pairs)
 
 
-def configured(app: FastAPI, settings: Settings, **options) -> uvicorn.Config:
+def make_server_config(app: FastAPI, settings: Settings, **options) -> uvicorn.Config:
     """Return uvicorn's configuration of a service, without a log of requests, which would show query strings."""
     names = ("max_connections", "header_timeout", "keep_alive")
     return connections.make_config(app, **{name: getattr(settings, name) for name in names}, **options)
 
 
-def serve(ensemble, settings: Settings, host: str, port: int) -> None:
+def serve_ensemble(ensemble, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first.
 
     Raises:
@@ -273,7 +273,9 @@ def serve(ensemble, settings: Settings, host: str, port: int) -> None:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ValueError(f"{host}:{port}: {error.strerror}; choose another --host or --port") from None
-    config = configured(make_app(ensemble, settings), settings, timeout_graceful_shutdown=int(settings.timeout) + 5)
+    config = make_server_config(
+        make_app(ensemble, settings), settings, timeout_graceful_shutdown=int(settings.timeout) + 5
+    )
     # uvicorn raises the signal again once it has shut down: the handlers of then make that the end with code 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

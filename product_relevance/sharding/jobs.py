@@ -35,7 +35,7 @@ class Score(ScoringArguments):
 
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the table that `prediction.predict_frame` makes of the shard's records."""
-        scorer, frame = predict_file.read_for(_loaded(self), str(source), "test", self.on_bad_rows)
+        scorer, frame = predict_file.read_records_for(_loaded(self), str(source), "test", self.on_bad_rows)
         loading.require_translations(frame, scorer.run, self.translation, self.max_missing_translations)
         frame.attrs["read_once"] = True
         return predict_file.predict_frame(scorer, frame, self)

@@ -45,7 +45,7 @@ def join_shards(folder: Path, target: Path) -> int:
                 text = lines.read_bytes()
                 digest.update(text)
                 file.write(text)
-            made = outputs.made_of(describe_request(plan["source"], plan["job"]), digest.hexdigest())
+            made = outputs.describe_origin(describe_request(plan["source"], plan["job"]), digest.hexdigest())
             writer.add_key_value_metadata({outputs.MADE_OF: made})
         _require_distinct(np.concatenate(ids))
     return sum(map(len, ids))

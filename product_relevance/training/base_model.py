@@ -110,7 +110,7 @@ class BaseModelPool:
 
     def release(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""
-        self.model = None if self.reload else adapters.take_off(model)
+        self.model = None if self.reload else adapters.remove_adapter(model)
         del model
         _free_memory()
 

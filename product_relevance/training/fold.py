@@ -18,7 +18,7 @@ from product_relevance.data.folds import digests
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.metrics import probabilities, require_finite
 from product_relevance.models import adapters, predictor
-from product_relevance.models.batching import budget_batches, distinct, limits, pad_on
+from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed, trainer
@@ -225,9 +225,9 @@ def score_rows(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, pro
 
 def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
     """Return logits of shape (n, 2) where the weights are spread (ZeRO-3): all processes forward equally often."""
-    (once, inverse), device = distinct(ids), fitter.args.device
-    tokens, at_most = limits(device.type)
-    tokens = distributed.first_decides(lambda: predictor.budget(fitter.model, device)) or tokens
+    (once, inverse), device = distinct_rows(ids), fitter.args.device
+    tokens, at_most = batch_limits(device.type)
+    tokens = distributed.first_decides(lambda: predictor.token_budget(fitter.model, device)) or tokens
     batches = list(budget_batches([len(row) for row in once], tokens, at_most))
     found = np.full((len(once), 2), np.nan, np.float32)
     with evaluating(fitter.model), torch.no_grad():

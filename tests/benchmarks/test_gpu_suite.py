@@ -125,7 +125,7 @@ def test_a_shape_has_the_matmul_weights_of_its_base(shape, billions):
 
 
 def test_a_built_shape_scores_random_rows_with_two_finite_logits():
-    from product_relevance.models.batching import pad
+    from product_relevance.models.batching import pad_rows
 
     model, vocabulary = random_models.build("tiny", "cpu", torch.bfloat16)
     rows = random_models.random_rows(400, vocabulary)
@@ -133,7 +133,7 @@ def test_a_built_shape_scores_random_rows_with_two_finite_logits():
     assert (
         sum(lengths) / 400 == pytest.approx(45, abs=2) and 1 <= min(map(min, rows)) <= max(map(max, rows)) < vocabulary
     )
-    logits = model(**pad(rows[:4], 0)).logits
+    logits = model(**pad_rows(rows[:4], 0)).logits
     assert logits.shape == (4, 2) and logits.dtype == torch.bfloat16 and torch.isfinite(logits).all()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble import manifest
-from product_relevance.ensemble.locate import locate
+from product_relevance.ensemble.locate import locate_run
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.models import adapters, modeling
 from product_relevance.models.adapter_fit import check_fit
@@ -50,13 +50,13 @@ def folder(base_of, tmp_path_factory) -> Path:
     files = {path.name: sha256_of(path) for path in sorted((home / FOLD).glob("adapter_*"))}
     folds = [{"name": FOLD, "repo_id": None, "revision": None, "path": FOLD, "files": files}]
     scores = {"pairs": [["q", "t", "en"]], "scores": [0.5], "folds": {FOLD: [0.5]}, "dtype": "float32"}
-    manifest.write(home, manifest.build("org/x", run, folds, {"taxonomy.json": tree}, scores))
+    manifest.write_manifest(home, manifest.build_manifest("org/x", run, folds, {"taxonomy.json": tree}, scores))
     return home
 
 
 def load(folder: Path, model) -> None:
     """Read everything that loading reads, without the base."""
-    found = locate(folder)
+    found = locate_run(folder)
     if found.taxonomy:
         Taxonomy.load(found.taxonomy)
     check_fit(model, found.folds[FOLD])
@@ -157,14 +157,14 @@ def edit(path: Path, change) -> None:
 def test_a_run_without_one_of_its_folds_is_refused(run):
     edit(run / "run.json", lambda content: content["folds"].append({"name": "fold-1"}))
     with pytest.raises(ValueError, match="run.json lists fold-0, fold-1, but fold-1 is not there: put its"):
-        locate(run)
+        locate_run(run)
     shutil.copytree(run / FOLD, run / "fold-1")
-    assert list(locate(run).folds) == ["fold-0", "fold-1"]
+    assert list(locate_run(run).folds) == ["fold-0", "fold-1"]
 
 
 def test_a_fold_that_run_json_does_not_list_is_left_out(run):
     shutil.copytree(run / FOLD, run / "fold-1")  # trained, but the run was not finished with it
-    assert list(locate(run).folds) == [FOLD]
+    assert list(locate_run(run).folds) == [FOLD]
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 9\n"
@@ -175,15 +175,15 @@ def test_weights_that_are_no_whole_file_are_named_before_the_base_is_loaded(cont
     path = run / FOLD / "adapter_model.safetensors"
     path.write_bytes(content or path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=f"fold-0/adapter_model.safetensors: .*{told}"):
-        locate(run)
+        locate_run(run)
 
 
 def test_the_taxonomy_of_another_run_is_refused(run):
     (run / "taxonomy.json").write_text('[["shoes"]]')
     with pytest.raises(ValueError, match="taxonomy.json: found .*the taxonomy of another run"):
-        locate(run)
+        locate_run(run)
     edit(run / "run.json", lambda content: content.pop("taxonomy_sha256"))  # as older versions wrote it
-    assert Taxonomy.load(locate(run).taxonomy).paths == [("shoes",)]
+    assert Taxonomy.load(locate_run(run).taxonomy).paths == [("shoes",)]
 
 
 def test_the_taxonomy_of_another_run_is_refused_though_its_hash_was_changed_too(folder, tmp_path):
@@ -193,16 +193,16 @@ def test_the_taxonomy_of_another_run_is_refused_though_its_hash_was_changed_too(
     edit(copy / "ensemble.json", lambda content: content["run"].update(taxonomy_sha256=SHA))
     edit(copy / "ensemble.json", lambda content: content["files"].update({"taxonomy.json": digest}))
     with pytest.raises(ValueError, match="files.taxonomy.json: .*the taxonomy of this run"):
-        locate(copy)
+        locate_run(copy)
 
 
 def test_a_taxonomy_that_the_manifest_does_not_name_is_not_read(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     edit(copy / "ensemble.json", lambda content: content["files"].pop("taxonomy.json"))
     with pytest.raises(ValueError, match="files.taxonomy.json: found 'None'.*the taxonomy of this run"):
-        locate(copy)
+        locate_run(copy)
     edit(copy / "ensemble.json", lambda content: content["run"].pop("taxonomy_sha256"))  # as older versions wrote it
-    assert locate(copy).taxonomy is None
+    assert locate_run(copy).taxonomy is None
 
 
 WRONG = [
@@ -221,7 +221,7 @@ def test_what_no_run_publishes_is_refused(path, value, told, folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     edit(copy / "ensemble.json", lambda content: changed(content, path, value))
     with pytest.raises(ValueError, match=f"ensemble.json: .*{told}"):
-        locate(copy)
+        locate_run(copy)
 
 
 def test_many_canaries_are_refused_before_they_are_parsed(folder, tmp_path):
@@ -229,7 +229,7 @@ def test_many_canaries_are_refused_before_they_are_parsed(folder, tmp_path):
     edit(copy / "ensemble.json", lambda content: content["canaries"].update(pairs=[["q" * 1000, "t", "en"]] * 19_000))
     started = time.process_time()
     with pytest.raises(ValueError, match="ensemble.json: .* bytes, expected at most 5000000"):
-        locate(copy)
+        locate_run(copy)
     assert time.process_time() - started < 2
 
 
@@ -238,7 +238,7 @@ def test_a_pickle_of_any_case_beside_the_weights_is_refused(name, folder, tmp_pa
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / FOLD / name).write_bytes(b"\x80\x04.")
     with pytest.raises(ValueError, match=f"fold-0: found {name}, a pickle"):
-        locate(copy)
+        locate_run(copy)
 
 
 def test_info_on_a_run_that_was_changed_is_one_line(run):

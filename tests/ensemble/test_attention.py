@@ -6,7 +6,7 @@ import pytest
 
 import train_relevance
 from product_relevance.ensemble.base_model import attention_of_run, load_base
-from product_relevance.ensemble.locate import locate
+from product_relevance.ensemble.locate import locate_run
 from product_relevance.models.modeling import attention_of
 from product_relevance.utils.run_folder import load_run, of_folds, read_json, write_json
 from tests.conftest import rows_of, write_rows
@@ -30,12 +30,12 @@ def changed(run, tmp_path, **changes):
     shutil.copytree(run, tmp_path / "run")
     content = load_run(run) | changes
     write_json(tmp_path / "run/run.json", {key: value for key, value in content.items() if value is not None})
-    return locate(str(tmp_path / "run"))
+    return locate_run(str(tmp_path / "run"))
 
 
 def test_a_run_is_scored_with_the_attention_of_its_training(capped):
     assert load_run(capped)["attn_implementation"] == "eager"
-    assert attention_of(load_base(locate(str(capped)), "cpu", "float32")[1]) == "eager"
+    assert attention_of(load_base(locate_run(str(capped)), "cpu", "float32")[1]) == "eager"
 
 
 def test_an_older_run_is_scored_with_what_its_arguments_asked_for(capped, tmp_path):

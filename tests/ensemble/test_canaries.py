@@ -21,18 +21,18 @@ def ensemble(base_of, tmp_path_factory):
 
 @pytest.mark.parametrize("task", ["QC", "QI"])
 def test_the_canaries_are_a_few_pairs_in_several_languages(task):
-    rows = canaries.pairs(task)
+    rows = canaries.canary_pairs(task)
     assert len(rows) == len(set(rows)) == 8
     assert {code for *_, code in rows} <= LANGUAGES.keys() and len({code for *_, code in rows}) >= 6
 
 
 def test_a_measurement_is_what_predict_gives_and_passes_its_own_check(ensemble):
-    found = canaries.measure(ensemble)
+    found = canaries.measure_canaries(ensemble)
     pairs = [(query, target) for query, target, _ in found["pairs"]]
     assert np.allclose(found["scores"], ensemble.predict(pairs, [code for *_, code in found["pairs"]]), atol=1e-7)
     assert found["dtype"] == "float32" and list(found["folds"]) == ["fold-0", "fold-1", "fold-2"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    canaries.check(ensemble, found)
+    canaries.check_canaries(ensemble, found)
 
 
 def moved(found: dict, by: float, **changes) -> dict:
@@ -42,39 +42,39 @@ def moved(found: dict, by: float, **changes) -> dict:
 
 
 def test_a_score_that_moved_is_named_with_its_fold(ensemble):
-    found = canaries.measure(ensemble)
-    canaries.compare(found, moved(found, 9e-4))
+    found = canaries.measure_canaries(ensemble)
+    canaries.compare_canaries(found, moved(found, 9e-4))
     with pytest.raises(ValueError, match="canary 3 of fold-1: scored .* as float32, expected"):
-        canaries.compare(found, moved(found, 2e-3))
+        canaries.compare_canaries(found, moved(found, 2e-3))
     with pytest.raises(ValueError, match="canary 3 of fold-1"):
-        canaries.compare(moved(found, float("nan")), found)
+        canaries.compare_canaries(moved(found, float("nan")), found)
 
 
 def test_sixteen_bits_may_move_a_score_further_but_not_any_distance(ensemble):
-    found = canaries.measure(ensemble)
-    canaries.compare(found, moved(found, 4e-2, dtype="bfloat16"))
-    canaries.compare(found | {"dtype": "bfloat16"}, moved(found, 4e-2, dtype="bfloat16"))
+    found = canaries.measure_canaries(ensemble)
+    canaries.compare_canaries(found, moved(found, 4e-2, dtype="bfloat16"))
+    canaries.compare_canaries(found | {"dtype": "bfloat16"}, moved(found, 4e-2, dtype="bfloat16"))
     with pytest.raises(ValueError, match="as bfloat16 within 0.05"):
-        canaries.compare(found, moved(found, 6e-2, dtype="bfloat16"))
+        canaries.compare_canaries(found, moved(found, 6e-2, dtype="bfloat16"))
 
 
 def test_other_folds_are_refused(ensemble):
-    found = canaries.measure(ensemble)
+    found = canaries.measure_canaries(ensemble)
     with pytest.raises(ValueError, match="found folds .*fold-2.*expected"):
-        canaries.compare(found, found | {"folds": {"fold-0": found["folds"]["fold-0"]}})
+        canaries.compare_canaries(found, found | {"folds": {"fold-0": found["folds"]["fold-0"]}})
 
 
 @pytest.mark.parametrize(
     "change", [{"lowercase": True}, {"path_style": "leaf_first"}, {"language_tag": True, "language_fix": "none"}]
 )
 def test_a_changed_template_changes_a_canary(ensemble, change, monkeypatch):
-    expected = canaries.measure(ensemble)
+    expected = canaries.measure_canaries(ensemble)
     other = type(ensemble.encoder.template).from_dict(ensemble.encoder.template.to_dict() | change)
     monkeypatch.setattr(ensemble, "encoder", replace(ensemble.encoder, template=other))
     with pytest.raises(ValueError, match="template"):
-        canaries.check(ensemble, expected)
+        canaries.check_canaries(ensemble, expected)
 
 
 def test_disagreement_is_the_largest_distance():
-    assert canaries.disagreement([0.1, 0.5, 0.9], [0.2, 0.5, 0.6]) == pytest.approx(0.3)
+    assert canaries.largest_difference([0.1, 0.5, 0.9], [0.2, 0.5, 0.6]) == pytest.approx(0.3)
     assert len(PAIRS) == 40

@@ -12,7 +12,7 @@ import pytest
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
-from product_relevance.ensemble.locate import find, locate
+from product_relevance.ensemble.locate import find_manifest, locate_run
 from product_relevance.utils.files import sha256_of
 from tests.conftest import ROOT, save_base
 from tests.helpers.published import BASE, NAME, PAIRS, edit, files_of, publish, tiny_run, upload
@@ -43,26 +43,26 @@ def load(name, **options):
 
 
 def test_a_run_is_found_as_it_lies(run):
-    found = locate(run)
+    found = locate_run(run)
     assert found.manifest is None and found.folder == run and found.run["task"] == "QC"
     assert found.folds == {f"fold-{k}": run / f"fold-{k}" for k in range(3)}
 
 
 def test_what_is_no_ensemble_is_refused(tmp_path, run):
     with pytest.raises(ValueError, match="neither run.json .* nor ensemble.json"):
-        locate(tmp_path)
+        locate_run(tmp_path)
     with pytest.raises(ValueError, match="no such folder, and no Hub id"):
-        locate(tmp_path / "nothing")
+        locate_run(tmp_path / "nothing")
     with pytest.raises(ValueError, match="is a folder: a revision applies"):
-        locate(run, "v1")
+        locate_run(run, "v1")
     shutil.copy(run / "run.json", tmp_path)
     with pytest.raises(ValueError, match="no finished fold"):
-        locate(tmp_path)
+        locate_run(tmp_path)
 
 
 def test_a_fold_alone_says_how_it_is_loaded(run, folder, hub, tmp_path):
     with pytest.raises(ValueError, match=f"one fold of a run, .*: give {run}"):
-        locate(run / "fold-0")
+        locate_run(run / "fold-0")
     files = files_of(run / "fold-0")
     summary = json.loads(files["fold.json"]) | {"ensemble": NAME, "base": {"name": BASE, "revision": "b" * 40}}
     files["fold.json"] = json.dumps(summary).encode()
@@ -139,7 +139,7 @@ def test_after_one_download_no_connection_is_needed(folder, hub, expected, tmp_p
 def test_without_a_download_offline_says_so(hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=f"{NAME}: no folder of that name here, and from the Hub: .*HF_HUB_OFFLINE"):
-        locate(NAME)
+        locate_run(NAME)
 
 
 def test_a_folder_made_by_hf_download_loads(folder, hub, expected, tmp_path):
@@ -155,13 +155,13 @@ def test_folds_laid_below_the_folder_are_taken_from_there(folder, hub, run):
     for k in range(3):
         shutil.copytree(run / f"fold-{k}", folder / f"fold-{k}")
     hub.requests.clear()
-    assert set(locate(folder).folds.values()) == {folder / f"fold-{k}" for k in range(3)}
+    assert set(locate_run(folder).folds.values()) == {folder / f"fold-{k}" for k in range(3)}
     assert hub.requests == []
 
 
 def test_find_reads_the_manifest_and_no_fold(folder, hub):
     upload(hub, folder)
-    assert find(NAME)[1]["name"] == NAME and hub.count("GET", "fold-") == 0
+    assert find_manifest(NAME)[1]["name"] == NAME and hub.count("GET", "fold-") == 0
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", ""])
@@ -170,7 +170,7 @@ def test_a_private_ensemble_needs_the_right_token_and_no_message_shows_one(token
     hub.repo(NAME).private = True
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(ValueError, match=NAME) as error:
-        locate(NAME)
+        locate_run(NAME)
     assert "hf_w" not in str(error.value) and hub.token not in str(error.value)
 
 
@@ -178,7 +178,7 @@ def test_a_missing_fold_repository_is_named(folder, hub):
     upload(hub, folder)
     del hub.repos["model", f"{NAME}-fold-1"]
     with pytest.raises(ValueError, match=f"{NAME}-fold-1"):
-        locate(NAME)
+        locate_run(NAME)
 
 
 def rehash(folder: Path, name: str) -> None:
@@ -231,7 +231,7 @@ def test_a_pickle_that_a_repository_holds_is_not_even_downloaded(folder, hub):
     edit(folder, lambda content: content["folds"][0].update(revision=commit))
     hub.put(NAME, files_of(folder))
     hub.requests.clear()
-    locate(NAME)
+    locate_run(NAME)
     assert hub.count("GET", "adapter_model.bin") == hub.count("HEAD", "adapter_model.bin") == 0
 
 
@@ -242,7 +242,7 @@ def test_path_tricks_in_the_manifest_reach_no_file(folder, hub):
     hub.put(NAME, files_of(folder))
     hub.requests.clear()
     with pytest.raises(ValueError, match="file name.*evil"):
-        locate(NAME)
+        locate_run(NAME)
     assert hub.count("GET", "evil") == 0
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.ensemble import manifest
-from product_relevance.ensemble.manifest_schema import RUN_KEYS, check, check_name, is_repo_id
+from product_relevance.ensemble.manifest_schema import RUN_KEYS, check_manifest, check_name, is_repo_id
 from product_relevance.utils.files import sha256_of
 
 SHA, COMMIT = "a" * 64, "b" * 40
@@ -49,12 +49,12 @@ def whole() -> dict:
     files = {"adapter_config.json": SHA, "adapter_model.safetensors": SHA}
     folds = [{"name": "fold-0", "repo_id": "org/x-fold-0", "revision": COMMIT, "path": ".", "files": files}]
     canaries = {"pairs": [["q", "t", "en"]], "scores": [0.5], "folds": {"fold-0": [0.5]}, "dtype": "float32"}
-    return manifest.build("org/x", run, folds, {"taxonomy.json": SHA, "code/a/b.py": SHA}, canaries)
+    return manifest.build_manifest("org/x", run, folds, {"taxonomy.json": SHA, "code/a/b.py": SHA}, canaries)
 
 
 def test_what_is_written_reads_back(tmp_path):
-    manifest.write(tmp_path, whole())
-    assert manifest.read(tmp_path) == whole()
+    manifest.write_manifest(tmp_path, whole())
+    assert manifest.read_manifest(tmp_path) == whole()
 
 
 def test_the_public_run_holds_no_path_and_no_name_of_an_account_or_machine():
@@ -81,9 +81,9 @@ def test_a_base_that_is_a_folder_here_is_not_published(tmp_path, monkeypatch):
 def test_a_fold_may_lack_its_commit_while_it_is_filled_but_not_when_it_is_read(tmp_path):
     content = whole()
     content["folds"][0]["revision"] = None
-    manifest.write(tmp_path, content)
+    manifest.write_manifest(tmp_path, content)
     with pytest.raises(ValueError, match="fold-0: revision.*pinned"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 DEFECTS = [
@@ -132,7 +132,7 @@ def test_every_defect_is_named(path, value, told, tmp_path):
     content = whole()
     (tmp_path / "ensemble.json").write_text(json.dumps(changed(content, path, value)), encoding="utf-8")
     with pytest.raises(ValueError, match=f"ensemble.json: .*{told}"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 def changed(content: dict, path: list, value):
@@ -161,12 +161,12 @@ def changed(content: dict, path: list, value):
 def test_what_is_no_clean_json_is_refused(text, told, tmp_path):
     (tmp_path / "ensemble.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=told):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
     with pytest.raises(ValueError, match="ensemble.json: not found"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 def places(value, path=()):
@@ -187,7 +187,7 @@ ANYTHING = st.recursive(
 @given(st.sampled_from([p for p in places(whole()) if p]), ANYTHING)
 def test_whatever_stands_anywhere_is_accepted_or_a_value_error(path, value):
     try:
-        check(changed(whole(), list(path), value), pinned=True)
+        check_manifest(changed(whole(), list(path), value), pinned=True)
     except ValueError as error:
         assert str(error)
 
@@ -286,7 +286,7 @@ def test_a_decision_is_published_with_the_run_and_one_without_is_read_as_before(
     assert "decision" not in manifest.public_run(RUN)
     content = whole()
     content["run"]["decision"] = DECISION
-    check(content, pinned=True)
+    check_manifest(content, pinned=True)
 
 
 @pytest.mark.parametrize(
@@ -296,4 +296,4 @@ def test_a_decision_with_a_defect_is_refused_before_anything_is_loaded(bad):
     content = whole()
     content["run"]["decision"] = bad
     with pytest.raises(ValueError, match="decision|calibration"):
-        check(content, pinned=True)
+        check_manifest(content, pinned=True)

@@ -14,10 +14,10 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import shared_layers
 from product_relevance.models import adapters, predictor
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export
+from product_relevance.serving.export import export_classifier
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -60,19 +60,19 @@ def fold_by_fold(model, ids, pad_id, max_tokens=None):
     for name in "abc":
         model.set_adapter(name)
         columns.append(
-            predictor.over_batches(
-                lambda rows: model(**pad(rows, pad_id)).logits, ids, (2,), "cpu", max_tokens=max_tokens
+            predictor.score_in_batches(
+                lambda rows: model(**pad_rows(rows, pad_id)).logits, ids, (2,), "cpu", max_tokens=max_tokens
             )
         )
     return np.stack(columns, axis=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_over_the_trunk_are_those_of_fold_by_fold(kind, base_of):
+def test_scores_over_the_shared_layers_are_those_of_fold_by_fold(kind, base_of):
     model, tokenizer = three_folds(base_of(kind), lora_layers=1)
     ids, pad_id = tokens_of(tokenizer), tokenizer.pad_token_id
-    assert shared_layers.depth(model) == 1
-    found = shared_layers.predict_logits(model, ids, pad_id, "abc", model.set_adapter, 1, max_tokens=500)
+    assert shared_layers.count_shared_layers(model) == 1
+    found = shared_layers.predict_fold_logits(model, ids, pad_id, "abc", model.set_adapter, 1, max_tokens=500)
     assert np.allclose(found, fold_by_fold(model, ids, pad_id, 500), atol=1e-6)
     assert np.abs(found[:, 0] - found[:, 1]).max() > 1e-2
 
@@ -84,7 +84,9 @@ def test_lower_layers_run_once_and_top_layers_once_a_fold(base_of):
         part = layer.intermediate  # inside the layer, since the whole of it is called even where it only gives back
         part.register_forward_hook(lambda *_, i=i: runs.__setitem__(i, runs[i] + 1))
     ids = tokens_of(tokenizer)
-    shared_layers.predict_logits(model, ids, tokenizer.pad_token_id, "abc", model.set_adapter, 1, max_tokens=10_000)
+    shared_layers.predict_fold_logits(
+        model, ids, tokenizer.pad_token_id, "abc", model.set_adapter, 1, max_tokens=10_000
+    )
     assert runs == [1, 3]
 
 
@@ -99,7 +101,7 @@ def test_the_layers_are_as_they_were_even_after_a_failure(base_of):
         model.set_adapter(name if len(calls) < 2 else "missing")
 
     with pytest.raises(ValueError, match="missing"):
-        shared_layers.predict_logits(model, ids, pad_id, ["a", "c", "a"], select, 1)
+        shared_layers.predict_fold_logits(model, ids, pad_id, ["a", "c", "a"], select, 1)
     layers = adapters.layer_stack(model)[1]
     assert not any("forward" in layer.__dict__ or layer._forward_hooks for layer in layers)
     assert np.array_equal(fold_by_fold(model, ids, pad_id), before)
@@ -107,21 +109,21 @@ def test_the_layers_are_as_they_were_even_after_a_failure(base_of):
 
 @pytest.mark.parametrize("options", [{}, {"lora_layers": 2}, {"lora_target_modules": ["attention"]}])
 def test_nothing_is_shared_below_an_adapter_on_the_lowest_layer(options, base_of):
-    assert shared_layers.depth(three_folds(base_of("bert"), **options)[0]) == 0
+    assert shared_layers.count_shared_layers(three_folds(base_of("bert"), **options)[0]) == 0
 
 
 def test_a_base_whose_layers_read_others_keys_shares_nothing(base_of):
     model, _ = three_folds(base_of("qwen3"), lora_layers=1)
     model.config.num_kv_shared_layers = 1
-    assert shared_layers.depth(model) == 0
+    assert shared_layers.count_shared_layers(model) == 0
 
 
-def test_an_adapter_outside_the_layers_leaves_no_trunk(base_of):
+def test_an_adapter_outside_the_layers_leaves_no_shared_layers(base_of):
     from peft import LoraConfig, get_peft_model
 
     model = load_classifier(str(base_of("qwen3")), load_tokenizer(str(base_of("qwen3"))))
     config = LoraConfig(task_type="SEQ_CLS", target_modules=["embed_tokens", "model.layers.1.mlp.up_proj"])
-    assert shared_layers.depth(get_peft_model(model, config)) == 0
+    assert shared_layers.count_shared_layers(get_peft_model(model, config)) == 0
 
 
 def adapted(base, **options):
@@ -145,7 +147,7 @@ def test_more_layers_than_there_are_and_full_fine_tuning_are_refused(base_of):
             ModelArguments("x", **options)
 
 
-def test_a_run_says_its_layers_and_is_scored_over_the_trunk(run, monkeypatch):
+def test_a_run_says_its_layers_and_is_scored_over_the_shared_layers(run, monkeypatch):
     assert json.loads((run / "run.json").read_text())["adapter"]["layers"] == 1
     names = load_file(run / "fold-0/adapter_model.safetensors")
     assert {name.split("layers.")[1][0] for name in names if "lora_" in name} == {"1"}
@@ -153,14 +155,14 @@ def test_a_run_says_its_layers_and_is_scored_over_the_trunk(run, monkeypatch):
     assert ensemble.shared_layers == 1
     found = ensemble.predict_folds(PAIRS)
     ensemble.shared_layers = 0
-    monkeypatch.setattr(shared_layers, "predict_logits", None)  # not called any more
+    monkeypatch.setattr(shared_layers, "predict_fold_logits", None)  # not called any more
     assert np.allclose(found, ensemble.predict_folds(PAIRS), atol=1e-6)
 
 
 def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     merged = load(run, merge="weights", max_disagreement=1.0)
     assert merged.shared_layers == 0 and merged.predict_folds(PAIRS).shape == (len(PAIRS), 1)
-    export(str(run), str(tmp_path / "plain"), fold="fold-1")
+    export_classifier(str(run), str(tmp_path / "plain"), fold="fold-1")
     from transformers import AutoModelForSequenceClassification
 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()

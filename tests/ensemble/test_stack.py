@@ -116,7 +116,7 @@ def test_rows_are_joined_by_id_and_those_of_a_missing_fold_are_left_out(two, tmp
     shutil.rmtree(two[1] / "fold-2")
     content = json.loads((two[1] / "run.json").read_text())
     (two[1] / "run.json").write_text(json.dumps(content | {"folds": content["folds"][:2]}))
-    table = stacking.joined(two, [json.loads((f / "run.json").read_text()) for f in two])
+    table = stacking.join_scores(two, [json.loads((f / "run.json").read_text()) for f in two])
     scores, _ = made()
     assert set(table["fold"]) == {"fold-0", "fold-1"} and len(table) == 534
     assert np.allclose(table[["member-0", "member-1"]], scores[table["id"]])

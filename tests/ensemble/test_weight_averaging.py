@@ -75,8 +75,10 @@ def test_the_disagreement_told_is_the_one_on_the_canaries(kind, run_of, caplog):
 
     with caplog.at_level(logging.WARNING):
         merged = load(run_of(kind))
-    expected = canaries.measure(load(run_of(kind), "probabilities"))["scores"]
-    assert merged.disagreement == pytest.approx(canaries.disagreement(canaries.measure(merged)["scores"], expected))
+    expected = canaries.measure_canaries(load(run_of(kind), "probabilities"))["scores"]
+    assert merged.disagreement == pytest.approx(
+        canaries.largest_difference(canaries.measure_canaries(merged)["scores"], expected)
+    )
     assert f"up to {merged.disagreement:.4f} on 8 canary pairs" in caplog.text
     assert merged.disagreement > 0
     with pytest.raises(ValueError, match="differ from the mean of the 3 folds.*max_disagreement"):

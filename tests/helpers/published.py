@@ -31,7 +31,7 @@ def public_part(run: Path, commit: str = "b" * 40) -> tuple[dict, dict]:
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
     public = manifest.public_run(content)
     public["base"]["config_sha256"] = manifest.config_sha256(ensemble.model.config.to_dict())
-    return public, canaries.measure(ensemble)
+    return public, canaries.measure_canaries(ensemble)
 
 
 def publish(run: Path, folder: Path, commit: str = "b" * 40) -> Path:
@@ -46,7 +46,7 @@ def publish(run: Path, folder: Path, commit: str = "b" * 40) -> Path:
         folds.append({"name": name, "repo_id": None, "revision": None, "path": name, "files": files})
     shutil.copy(run / "taxonomy.json", folder / "taxonomy.json")
     files = {"taxonomy.json": sha256_of(folder / "taxonomy.json")}
-    manifest.write(folder, manifest.build(NAME, public, folds, files, scores))
+    manifest.write_manifest(folder, manifest.build_manifest(NAME, public, folds, files, scores))
     return folder
 
 
@@ -71,6 +71,6 @@ def upload(hub, folder: Path, layout: str = "repos") -> Path:
         commit = hub.put(repo, files, branch=branch)
         shutil.rmtree(folder / fold["name"])
         fold |= {"repo_id": repo, "revision": commit, "path": "."}
-    manifest.write(folder, content)
+    manifest.write_manifest(folder, content)
     hub.put(NAME, files_of(folder) | {"README.md": b"# card", "extra.txt": b"unnamed"})
     return folder

@@ -53,4 +53,4 @@ def staged(base: Path, layout: str = "repos", changed: bool = False) -> list:
 @lru_cache
 def _staged(base: Path, layout: str, changed: bool) -> list:
     out = base.with_name(f"staged-{layout}-{changed}")
-    return staging.stage(plain_run(base, changed), out, NAME, layout=layout, base=base_pin(base))
+    return staging.stage_run(plain_run(base, changed), out, NAME, layout=layout, base=base_pin(base))

@@ -17,7 +17,7 @@ pytest_plugins = ["tests.hub.loopback.fixture"]
 def told(hub, parts, capsys, **options) -> str:
     """The one line that a failed publication ends with; it holds no token, and nothing else was printed with one."""
     with pytest.raises(ValueError) as caught:
-        publishing.publish(parts, **options)
+        publishing.publish_staged(parts, **options)
     text, shown = str(caught.value), capsys.readouterr()
     assert len(text.splitlines()) == 1 and caught.value.__cause__ is None
     assert not re.search(r"hf_\w{4}", text + shown.out + shown.err)
@@ -65,14 +65,14 @@ def test_a_name_that_holds_something_else_is_left_alone(hub, parts, capsys):
 
 
 def test_a_change_by_someone_else_meanwhile_is_not_mixed_with_ours(hub, parts, capsys, monkeypatch):
-    publishing.publish(parts)
-    real = publishing.pin
+    publishing.publish_staged(parts)
+    real = publishing.pin_commits
 
     def meanwhile(*given):
         hub.put(NAME, {"README.md": b"# of another\n"})
         return real(*given)
 
-    monkeypatch.setattr(publishing, "pin", meanwhile)
+    monkeypatch.setattr(publishing, "pin_commits", meanwhile)
     assert "changed by someone else" in told(hub, parts, capsys)
     assert hub.repo(NAME).read("README.md") == b"# of another\n"
 
@@ -93,7 +93,7 @@ def test_a_broken_transfer_is_told_with_the_way_out(hub, parts, capsys):
 
 def test_readers_of_closed_or_missing_repositories_are_told_what_to_do(hub, base, parts, monkeypatch):
     hub.put(BASE, base_files(base))
-    publishing.publish(parts)
+    publishing.publish_staged(parts)
     repo = hub.repo(NAME)
     cases = [
         ("private", True, "private and your token may not read it"),

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from product_relevance.hub.markdown import base_name, markdown, word
+from product_relevance.hub.markdown import base_name, to_markdown, to_word
 from tests.helpers.card_runs import RUN, blocks, rows, single, whole
 
 NASTY = [
@@ -71,9 +71,9 @@ def check_cards_with(text: str) -> None:
 
 
 def test_a_text_is_shown_and_not_obeyed():
-    assert markdown("a|b <i>*x*</i>\n[y](z)") == "a&#124;b &#60;i&#62;&#42;x&#42;&#60;/i&#62; &#91;y&#93;(z)"
-    assert markdown(markdown("a|b")) == "a&#124;b"
-    assert [markdown(v) for v in (None, True, 12345, 0.5, ["a", 1])] == [
+    assert to_markdown("a|b <i>*x*</i>\n[y](z)") == "a&#124;b &#60;i&#62;&#42;x&#42;&#60;/i&#62; &#91;y&#93;(z)"
+    assert to_markdown(to_markdown("a|b")) == "a&#124;b"
+    assert [to_markdown(v) for v in (None, True, 12345, 0.5, ["a", 1])] == [
         "not recorded",
         "yes",
         "12,345",
@@ -92,4 +92,4 @@ def test_an_absolute_path_loses_its_folders(text, kept):
 
 
 def test_a_word_has_nothing_to_escape():
-    assert word('0.1.0+cpu"}\n```') == "0.1.0+cpu" and word(None) == "unknown"
+    assert to_word('0.1.0+cpu"}\n```') == "0.1.0+cpu" and to_word(None) == "unknown"

@@ -21,13 +21,13 @@ from product_relevance.data.loading import load_columns
 from product_relevance.data.splits import make_splits
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.evaluate_file import evaluate_file
-from product_relevance.ensemble.extract_task import take
+from product_relevance.ensemble.extract_task import take_task
 from product_relevance.ensemble.predict_file import predict_file
 from product_relevance.ensemble.stack import stack_runs
 from product_relevance.evaluation.decision import decide_run
 from product_relevance.evaluation.metrics import best_threshold
 from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
-from product_relevance.hub.staging import stage
+from product_relevance.hub.staging import stage_run
 from product_relevance.preparation.labels.label_errors import read_scores
 from product_relevance.serving.handler import EndpointHandler
 from product_relevance.text.templates import Template
@@ -126,7 +126,7 @@ def test_pairs_need_a_task_and_views_of_both_share_one_model(both):
 
 
 def test_a_task_taken_out_scores_as_before_and_can_be_decided(both, tmp_path):
-    take(str(both / "run"), "QI", str(tmp_path / "qi"))
+    take_task(str(both / "run"), "QI", str(tmp_path / "qi"))
     alone = RelevanceEnsemble.from_pretrained(str(tmp_path / "qi"))
     whole = RelevanceEnsemble.from_pretrained(str(both / "run")).of_task("QI")
     pairs = [(row["origin_query"], row["item_title"]) for row in rows_of("dev_QI.txt")[:20]]
@@ -137,18 +137,18 @@ def test_a_task_taken_out_scores_as_before_and_can_be_decided(both, tmp_path):
     assert not (tmp_path / "qi/taxonomy.json").exists()
     assert "isotonic" in decide_run(str(tmp_path / "qi")) and (tmp_path / "qi/report.md").is_file()
     with pytest.raises(ValueError, match="already"):
-        take(str(both / "run"), "QI", str(tmp_path / "qi"))
+        take_task(str(both / "run"), "QI", str(tmp_path / "qi"))
     shutil.copytree(both / "run", tmp_path / "runs/both")
     for output in ("runs/both", "runs"):
         with pytest.raises(ValueError, match="name another one"):
-            take(str(tmp_path / "runs/both"), "QI", str(tmp_path / output), overwrite=True)
+            take_task(str(tmp_path / "runs/both"), "QI", str(tmp_path / output), overwrite=True)
     assert load_run(tmp_path / "runs/both")["task"] == "QC,QI"
     with pytest.raises(ValueError, match="nothing to take out"):
-        take(str(tmp_path / "qi"), "QI", str(tmp_path / "again"))
+        take_task(str(tmp_path / "qi"), "QI", str(tmp_path / "again"))
 
 
 def test_the_transfer_matrix_measures_runs_on_tasks_that_they_were_not_trained_on(both, tmp_path, capsys):
-    take(str(both / "run"), "QC", str(tmp_path / "qc"))  # the same weights and texts, but of one task
+    take_task(str(both / "run"), "QC", str(tmp_path / "qc"))  # the same weights and texts, but of one task
     files = [str(both / "QC.txt"), str(both / "QI.txt")]
     task_transfer.main([str(both / "run"), str(tmp_path / "qc"), "--files", *files, "--rows", "60", "--device", "cpu"])
     table, *_, line = capsys.readouterr().out.strip().splitlines()
@@ -163,7 +163,7 @@ def test_the_transfer_matrix_measures_runs_on_tasks_that_they_were_not_trained_o
 def test_what_takes_one_task_refuses_a_run_of_both_and_says_how_to_take_one_out(both, tmp_path):
     run = str(both / "run")
     calls = [lambda: decide_run(run), lambda: stack_runs([run, run], str(tmp_path / "stack"))]
-    calls += [lambda: stage(run, str(tmp_path / "out"), "org/name")]
+    calls += [lambda: stage_run(run, str(tmp_path / "out"), "org/name")]
     calls += [lambda: RelevanceEnsemble.from_pretrained(run, merge="weights"), lambda: EndpointHandler(run)]
     calls += [lambda: read_scores(run), lambda: serve(make_parser().parse_args(["serve", run, "--port", "0"]))]
     for call in calls:

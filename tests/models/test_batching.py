@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.training.batches.dataset import LengthGroupedSampler
 
 
@@ -37,6 +37,6 @@ def test_successive_batches_do_not_follow_a_trend_in_length():
 
 
 def test_padding_is_on_the_right_and_masked():
-    batch = pad([[5, 6], [7, 8, 9]], 1)
+    batch = pad_rows([[5, 6], [7, 8, 9]], 1)
     assert batch["input_ids"].tolist() == [[5, 6, 1], [7, 8, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]

@@ -7,7 +7,7 @@ import torch
 from product_relevance import RelevanceEnsemble
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads import classifier
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.heads.prompt_tokens import use_prompt
@@ -55,7 +55,7 @@ def test_distinct_pairs_keep_distinct_scores_in_bfloat16(kind, head, base_of):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_under_autocast_are_in_float32_and_so_is_what_the_head_keeps(kind, head, dtype, base_of):
     tokenizer, model = prepared(base_of(kind), head, dtype)
-    batch = pad(tokens(tokenizer)[:4], tokenizer.pad_token_id)
+    batch = pad_rows(tokens(tokenizer)[:4], tokenizer.pad_token_id)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(**batch).logits
     rounded = logits.to(torch.bfloat16).float()
@@ -80,7 +80,7 @@ def test_a_head_computes_in_float32_whatever_its_weights_are():
 def test_a_decoder_gives_the_logits_of_transformers_own_class(kind, base_of):
     tokenizer, model = prepared(base_of(kind), dtype="float32")
     (own,) = [c for c in type(model).__mro__ if c.__name__ == type(model).__name__][1:]
-    batch = pad(tokens(tokenizer)[:6], tokenizer.pad_token_id)
+    batch = pad_rows(tokens(tokenizer)[:6], tokenizer.pad_token_id)
     labels = torch.tensor([0, 1, 0, 1, 1, 0])
     with torch.no_grad():
         found, expected = model.eval()(**batch, labels=labels), own.forward(model, **batch, labels=labels)
@@ -102,7 +102,7 @@ def adapted(base, **options):
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             weight.data.normal_(std=0.1)
-    return model, pad(tokens(tokenizer)[:4], tokenizer.pad_token_id)
+    return model, pad_rows(tokens(tokenizer)[:4], tokenizer.pad_token_id)
 
 
 def inputs_of_adapters(model, batch) -> set:

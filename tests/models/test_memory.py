@@ -48,7 +48,7 @@ def kept(model, half: bool = False) -> int:
 @pytest.mark.parametrize(("adapter", "half"), [("lora", False), ("lora", True), ("none", False)])
 def test_the_estimate_of_activations_is_within_half_of_what_a_pass_keeps(kind, adapter, half):
     model = model_of(kind, adapter, torch.bfloat16 if half else torch.float32)
-    need = memory.estimate(model, ROWS * LENGTH, half=half)
+    need = memory.estimate_memory(model, ROWS * LENGTH, half=half)
     found = kept(model, half)
     assert found / 1.6 < need["activations"] + need["copies"] < found * 1.6
 
@@ -58,7 +58,7 @@ def test_adapters_on_the_top_layers_keep_nothing_below_them():
     for name, weight in top.named_parameters():
         if ".layers.0." in name:
             weight.requires_grad_(False)
-    share = memory.estimate(top, 100)["activations"] / memory.estimate(whole, 100)["activations"]
+    share = memory.estimate_memory(top, 100)["activations"] / memory.estimate_memory(whole, 100)["activations"]
     assert share == pytest.approx(0.5, abs=0.02) and kept(top) / kept(whole) == pytest.approx(0.5, abs=0.05)
 
 
@@ -69,13 +69,13 @@ def test_a_checkpointed_pass_keeps_the_input_of_each_layer():
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     inputs = 4 * width * layers * ROWS * LENGTH
     assert inputs <= kept(model) < 1.5 * inputs
-    need = memory.estimate(model, ROWS * LENGTH, checkpointing=True)["activations"]
-    assert need == inputs + memory.estimate(model, ROWS * LENGTH)["activations"] // layers
+    need = memory.estimate_memory(model, ROWS * LENGTH, checkpointing=True)["activations"]
+    assert need == inputs + memory.estimate_memory(model, ROWS * LENGTH)["activations"] // layers
 
 
 def test_adamw_on_full_weights_takes_four_times_their_memory():
     model = model_of("bert", "none")
-    need = memory.estimate(model, 1)
+    need = memory.estimate_memory(model, 1)
     assert need["weights"] == sum(p.nbytes for p in model.parameters())
     assert need["gradients"] + need["optimiser"] == 3 * need["weights"]
     assert need["total"] == sum(size for name, size in need.items() if name != "total")
@@ -83,13 +83,13 @@ def test_adamw_on_full_weights_takes_four_times_their_memory():
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4000))
 def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
-    from product_relevance.models.batching import pad
+    from product_relevance.models.batching import pad_rows
     from product_relevance.training.batches.micro_batches import split_by_length
 
     largest = memory.largest_forward(lengths, batch, budget)
     assert largest <= memory.largest_forward(lengths, batch)
     for start in range(0, len(lengths), batch):
-        pieces = split_by_length(pad([[5] * n for n in lengths[start : start + batch]], 1), budget)
+        pieces = split_by_length(pad_rows([[5] * n for n in lengths[start : start + batch]], 1), budget)
         assert all(piece["input_ids"].numel() <= largest for piece in pieces)
 
 
@@ -106,9 +106,9 @@ def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
 )
 def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeypatch):
     model = model_of("qwen3", "lora")
-    need = memory.estimate(model, 10_000), memory.estimate(model, 10_000, checkpointing=True)
+    need = memory.estimate_memory(model, 10_000), memory.estimate_memory(model, 10_000, checkpointing=True)
     assert need[0]["total"] > 2 * 10**8 > need[1]["total"] / 0.9
-    monkeypatch.setattr(memory, "free", lambda device: free)
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
     line = memory.describe_need(model, 10_000, torch.device("cpu"), checkpointing=checkpointing, half=False)
     assert told in line and "gradients and AdamW" in line
 
@@ -119,9 +119,9 @@ def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeyp
     DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2),
 ])  # fmt: skip
 def test_a_base_whose_config_names_no_inner_width_is_estimated(config):
-    need = memory.estimate(AutoModelForSequenceClassification.from_config(config), 100)
+    need = memory.estimate_memory(AutoModelForSequenceClassification.from_config(config), 100)
     assert need["activations"] > 0 and need["total"] == sum(need.values()) - need["total"]
 
 
 def test_a_cpu_has_free_memory():
-    assert memory.free(torch.device("cpu")) > 2**20
+    assert memory.free_memory(torch.device("cpu")) > 2**20

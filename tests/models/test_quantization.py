@@ -16,12 +16,12 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import canaries
 from product_relevance.models import adapters, modeling
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.loading.quantization import is_quantized, quantize
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export
+from product_relevance.serving.export import export_classifier
 from product_relevance.training.base_model import BaseModelPool
 from tests.conftest import rows_of
 from tests.helpers.published import PAIRS, tiny_run
@@ -80,7 +80,7 @@ def test_a_pooled_head_and_the_answers_of_yes_no_stay_whole(base_of):
 
 def test_four_bits_stay_close_to_the_base_and_pass_gradients_on(base_of):
     model, tokenizer = bare(base_of("qwen3"))
-    batch = pad(encode_pairs(tokenizer, *zip(*PAIRS[:4], strict=True), 48), tokenizer.pad_token_id)
+    batch = pad_rows(encode_pairs(tokenizer, *zip(*PAIRS[:4], strict=True), 48), tokenizer.pad_token_id)
     exact = model.eval()(**batch).logits
     adapted = adapters.add_adapter(quantize(model, "cpu"), ModelArguments("x", lora_r=4))
     moved = (adapted.eval()(**batch).logits - exact).abs().max()
@@ -94,7 +94,7 @@ def test_four_bits_stay_close_to_the_base_and_pass_gradients_on(base_of):
         }
         with torch.no_grad():
             adapted.eval()(**batch)
-    assert set(linear_kinds(adapters.take_off(adapted)).values()) == {bitsandbytes.nn.Linear4bit, Float32Linear}
+    assert set(linear_kinds(adapters.remove_adapter(adapted)).values()) == {bitsandbytes.nn.Linear4bit, Float32Linear}
 
 
 def test_a_run_says_so_and_knows_the_base_by_its_whole_weights(run, base_of):
@@ -114,9 +114,9 @@ def test_its_adapters_load_on_the_base_in_full_and_in_four_bits(run, caplog):
     assert (full.dtype, four.dtype) == ("float32", "nf4") and is_quantized(four.model) and not is_quantized(full.model)
     scores = {ensemble.dtype: ensemble.predict_folds(PAIRS) for ensemble in (full, four)}
     assert 0 < np.abs(scores["float32"] - scores["nf4"]).max() < 0.1
-    found = canaries.measure(four)
+    found = canaries.measure_canaries(four)
     assert found["dtype"] == "nf4"
-    canaries.compare(found, canaries.measure(full))
+    canaries.compare_canaries(found, canaries.measure_canaries(full))
 
 
 def test_out_of_fold_scores_are_those_of_the_base_in_four_bits(run):
@@ -129,7 +129,7 @@ def test_out_of_fold_scores_are_those_of_the_base_in_four_bits(run):
 
 
 def test_merged_and_exported_models_are_in_full_precision(run, tmp_path):
-    export(str(run), str(tmp_path / "plain"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "plain"), max_disagreement=1.0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()
     assert set(linear_kinds(plain).values()) == {nn.Linear} and plain.dtype == torch.float32
     merged = load(run, merge="weights", max_disagreement=1.0)
@@ -137,7 +137,7 @@ def test_merged_and_exported_models_are_in_full_precision(run, tmp_path):
     texts, targets = merged.encoder.template.render(queries, targets, None, None, merged.taxonomy)
     ids = encode_pairs(merged.encoder.tokenizer, texts, targets, merged.run["max_length"])
     with torch.no_grad():
-        logits = plain(**pad(ids, merged.encoder.tokenizer.pad_token_id)).logits
+        logits = plain(**pad_rows(ids, merged.encoder.tokenizer.pad_token_id)).logits
     assert np.allclose(logits.softmax(-1)[:, 1], merged.predict(PAIRS), atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.classifier import LABELS
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
@@ -43,7 +43,7 @@ def loaded(folder, **options):
 
 
 def batch_of(tokenizer, labels=None):
-    batch = pad(encode_pairs(tokenizer, QUERIES, TARGETS, 64), tokenizer.pad_token_id)
+    batch = pad_rows(encode_pairs(tokenizer, QUERIES, TARGETS, 64), tokenizer.pad_token_id)
     return batch if labels is None else batch | {"labels": labels}
 
 

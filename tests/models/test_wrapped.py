@@ -9,7 +9,7 @@ from transformers import TrainingArguments as Arguments
 
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.language_model import LanguageModel
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
@@ -41,7 +41,7 @@ def bare(base, head):
 def adapted(base, head, **options):
     """The real PeftModel in training, and a batch for it."""
     tokenizer, model = bare(base, head)
-    batch = pad(tokens(tokenizer)[:4], tokenizer.pad_token_id)
+    batch = pad_rows(tokens(tokenizer)[:4], tokenizer.pad_token_id)
     batch["labels"] = batch["input_ids"] if isinstance(model, LanguageModel) else torch.tensor([0, 1, 1, 0])
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -116,7 +116,7 @@ def test_no_hook_is_left_on_the_base_after_folds(kind, head, base_of):
     for _ in range(2):
         fold = adapters.add_adapter(model, ModelArguments("base", lora_r=2))
         fold.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model = adapters.take_off(fold)
+        model = adapters.remove_adapter(fold)
     assert not any(module._forward_hooks for module in model.modules())
 
 

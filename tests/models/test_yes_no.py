@@ -16,12 +16,12 @@ from product_relevance.ensemble import manifest
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
-from product_relevance.serving.export import export
+from product_relevance.serving.export import export_classifier
 from product_relevance.text.prompt import load_prompt
 from tests.conftest import ROOT, save_tokenizer, tiny_config, write_rows
 from tests.helpers.launching import launch
@@ -85,7 +85,7 @@ def test_a_row_alone_has_the_score_it_has_in_a_batch_whatever_the_padding(kind, 
     ids = encoded(tokenizer)
     together = predict_logits(model, ids, tokenizer.pad_token_id)
     assert np.allclose([predict_logits(model, [row], 1)[0] for row in ids], together, atol=1e-3)
-    batch = {name: value.flip(1) for name, value in pad([row[::-1] for row in ids], 1).items()}
+    batch = {name: value.flip(1) for name, value in pad_rows([row[::-1] for row in ids], 1).items()}
     assert batch["attention_mask"][:, 0].sum() < len(ids)  # padded on the left
     with torch.inference_mode():
         assert np.allclose(model(**batch).logits, together, atol=1e-3)
@@ -103,7 +103,7 @@ def test_each_family_overfits_32_rows(kind, strong_of):
     tokenizer, _, model = prepared(strong_of(kind))
     labels = torch.tensor([row["label"] for row in ROWS[:32]])
     assert 0.2 < labels.float().mean() < 0.8
-    batch = pad(encoded(tokenizer, PAIRS[:32]), tokenizer.pad_token_id) | {"labels": labels}
+    batch = pad_rows(encoded(tokenizer, PAIRS[:32]), tokenizer.pad_token_id) | {"labels": labels}
     torch.manual_seed(0)
     model = add_adapter(model, ModelArguments("x", lora_r=8, lora_dropout=0.0)).train()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=5e-3)
@@ -119,7 +119,7 @@ def test_each_family_overfits_32_rows(kind, strong_of):
 
 def test_gradient_checkpointing_gives_the_same_gradients(base_of):
     tokenizer, _, model = prepared(base_of("gemma3_text"))
-    batch = pad(encoded(tokenizer, PAIRS[:4]), 1) | {"labels": torch.tensor([0, 1, 1, 0])}
+    batch = pad_rows(encoded(tokenizer, PAIRS[:4]), 1) | {"labels": torch.tensor([0, 1, 1, 0])}
     torch.manual_seed(0)
     model = add_adapter(model, ModelArguments("x", lora_r=2, lora_dropout=0.0)).train()
 
@@ -221,7 +221,7 @@ def test_an_adapter_fits_the_plain_causal_model(run, strong_of):
 def test_an_export_is_a_classifier_with_one_label_and_the_same_scores(run, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    print(export(str(run), str(tmp_path / "out"), fold="fold-1"))
+    print(export_classifier(str(run), str(tmp_path / "out"), fold="fold-1"))
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
     texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:20], strict=True))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
@@ -286,6 +286,6 @@ def test_a_real_language_model_answers_yes_or_no():
     assert tokenizer.convert_ids_to_tokens(answers[:2]) == ["▁no", "▁yes"]
     ids = encoded(tokenizer, PAIRS[:2], load_prompt("plain"))
     found = predict_logits(model, ids, tokenizer.pad_token_id)
-    from product_relevance.models.loading.packaged_bases import resolve
+    from product_relevance.models.loading.packaged_bases import resolve_base
 
-    assert np.allclose(found, by_hand(resolve("embedded:gemma-3-270m"), ids, answers), atol=1e-3)
+    assert np.allclose(found, by_hand(resolve_base("embedded:gemma-3-270m"), ids, answers), atol=1e-3)

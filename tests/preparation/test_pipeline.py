@@ -184,7 +184,7 @@ def scored_run(tmp_path) -> Path:
 def test_the_third_teams_pipeline_runs_from_its_recipe(scored_run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sentence_encoder, "load_encoder", lambda *a, **k: encode)
-    monkeypatch.setattr(checkpoints, "identity", lambda *a: "stand-in")
+    monkeypatch.setattr(checkpoints, "checkpoint_identity", lambda *a: "stand-in")
     content = yaml.safe_load((ROOT / "recipes/data/third-team-qc.yaml").read_text(encoding="utf-8"))
     steps = content["steps"]
     steps[2]["hard_negatives"] |= {"band": [0.2, 0.9]}

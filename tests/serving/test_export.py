@@ -12,7 +12,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.models.modeling import load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export, save_tokenizer
+from product_relevance.serving.export import export_classifier, save_tokenizer
 from tests.conftest import rows_of, save_base, tiny_config
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -72,7 +72,7 @@ LOADERS = [auto_scores, pipeline_scores, cross_encoder_scores]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_export_scores_as_the_merged_ensemble_under_every_loader(kind, run_of, tmp_path):
-    export(str(run_of(kind)), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run_of(kind)), str(tmp_path / "out"), max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu", merge="weights", max_disagreement=1.0)
     expected = merged.predict(PAIRS)
     for scores in LOADERS:
@@ -81,18 +81,18 @@ def test_an_export_scores_as_the_merged_ensemble_under_every_loader(kind, run_of
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3"])
 def test_a_fold_exports_alone(kind, run_of, tmp_path):
-    export(str(run_of(kind)), str(tmp_path / "out"), fold="fold-1")
+    export_classifier(str(run_of(kind)), str(tmp_path / "out"), fold="fold-1")
     ensemble = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu")
     folds = ensemble.predict_folds(PAIRS)
     found = auto_scores(tmp_path / "out", *rendered(ensemble))
     assert np.allclose(found, folds[:, 1], atol=1e-4) and not np.allclose(found, folds[:, 0], atol=1e-4)
     with pytest.raises(ValueError, match="--fold fold-9: expected one of fold-0, fold-1, fold-2"):
-        export(str(run_of(kind)), str(tmp_path / "out2"), fold="fold-9")
+        export_classifier(str(run_of(kind)), str(tmp_path / "out2"), fold="fold-9")
 
 
 def test_a_fully_fine_tuned_run_exports(run_of, tmp_path):
     run = run_of("bert", "--adapter none --learning_rate 3e-4")
-    export(str(run), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="weights", max_disagreement=1.0)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
 
@@ -109,7 +109,7 @@ def test_a_multimodal_base_exports_as_its_text_model(tmp_path):
     config.architectures = ["Gemma3ForConditionalGeneration"]
     config.save_pretrained(base)
     run = tiny_run(base, tmp_path)
-    export(str(run), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="weights", max_disagreement=1.0)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
 
@@ -118,8 +118,8 @@ def test_a_multimodal_base_exports_as_its_text_model(tmp_path):
 def test_weights_are_cast_after_the_merge(dtype, run_of, tmp_path):
     from safetensors import safe_open
 
-    export(str(run_of("qwen3")), str(tmp_path / "whole"), fold="fold-0")
-    export(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0", dtype=dtype)
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "whole"), fold="fold-0")
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0", dtype=dtype)
     with (
         safe_open(tmp_path / "whole/model.safetensors", "pt") as whole,
         safe_open(tmp_path / "out/model.safetensors", "pt") as cast,
@@ -132,7 +132,7 @@ def test_weights_are_cast_after_the_merge(dtype, run_of, tmp_path):
 
 def test_the_folder_tells_labels_threshold_and_template_and_no_path_of_this_machine(run_of, tmp_path):
     run = run_of("qwen3")
-    print(export(str(run), str(tmp_path / "out"), fold="fold-0"))
+    print(export_classifier(str(run), str(tmp_path / "out"), fold="fold-0"))
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert config["id2label"] == {"0": "irrelevant", "1": "relevant"} and config["pad_token_id"] == 1
     readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def test_the_folder_tells_labels_threshold_and_template_and_no_path_of_this_mach
 def test_the_scores_in_the_readme_are_true(run_of, tmp_path, monkeypatch):
     import re
 
-    export(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
     readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(tmp_path / "out")
@@ -164,13 +164,13 @@ def test_the_scores_in_the_readme_are_true(run_of, tmp_path, monkeypatch):
 def test_pooled_heads_are_refused_with_the_reason(pooling, run_of, tmp_path):
     run = run_of("bert", f"--pooling {pooling}")
     with pytest.raises(ValueError, match=f"{pooling}-pooled tokens, which no plain transformers class"):
-        export(str(run), str(tmp_path / "out"))
+        export_classifier(str(run), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_mean_weights_that_disagree_are_not_exported(run_of, tmp_path):
     with pytest.raises(ValueError, match="differ from the mean of the 3 folds"):
-        export(str(run_of("qwen3")), str(tmp_path / "out"), max_disagreement=1e-9)
+        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), max_disagreement=1e-9)
     assert os.listdir(tmp_path) == []
 
 
@@ -196,7 +196,7 @@ def test_the_command_writes_once_and_overwrites_only_an_export(run_of, tmp_path,
 def test_an_export_that_fails_leaves_nothing(run_of, tmp_path, monkeypatch):
     monkeypatch.setattr("product_relevance.serving.export.save_tokenizer", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
+        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
     assert os.listdir(tmp_path) == []
 
 
@@ -242,7 +242,7 @@ def test_real_tokenizers_export_exactly(name, tmp_path):
     from product_relevance.models.loading import packaged_bases
 
     try:
-        config = AutoConfig.from_pretrained(packaged_bases.resolve(name))
+        config = AutoConfig.from_pretrained(packaged_bases.resolve_base(name))
     except ValueError as error:
         pytest.skip(str(error))
     own, plain = copied(name, tmp_path, config, 32)

@@ -143,7 +143,7 @@ def test_a_null_is_named_with_its_place(handler, inputs, place):
 
 def test_the_translation_of_a_record_is_that_of_its_pair(handler):
     record = {"origin_query": "a", "category_path": "b", "translated_query": "c"}
-    assert protocol.parse({"inputs": record}, handler.ensemble, Limits()).translations == ["c"]
+    assert protocol.parse_request({"inputs": record}, handler.ensemble, Limits()).translations == ["c"]
 
 
 @pytest.mark.parametrize("truncate", [True, False])
@@ -157,7 +157,7 @@ def test_each_question_is_tokenised_once(handler, monkeypatch, truncate):
     monkeypatch.setattr(handler.ensemble, "encoder", replace(handler.ensemble.encoder, tokenizer=counting))
     monkeypatch.setattr(counting, "pad_token_id", tokenizer.pad_token_id, raising=False)
     body = {"inputs": [list(pair) for pair in PAIRS[:5]], "truncate": truncate}
-    questions = [protocol.parse(body, handler.ensemble, Limits()) for _ in range(2)]
+    questions = [protocol.parse_request(body, handler.ensemble, Limits()) for _ in range(2)]
     first, second = answer_together(handler.ensemble, questions, Limits())
     assert asked == [5, 5] and first == second and len(first) == 5
 
@@ -173,7 +173,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_read_or_refused_with_a_value_error(handler, data):
     try:
-        assert isinstance(protocol.parse(data, handler.ensemble, Limits()), Question)
+        assert isinstance(protocol.parse_request(data, handler.ensemble, Limits()), Question)
     except ValueError as error:
         assert "expected" in str(error)
 
@@ -210,7 +210,7 @@ def test_a_score_that_is_not_finite_is_an_error_and_never_an_answer(run, handler
         finally:
             weight.copy_(before)
     with pytest.raises(RuntimeError, match="not finite"):
-        protocol.answer(protocol.parse({"inputs": PAIR}, handler.ensemble, Limits()), [math.nan])
+        protocol.build_answer(protocol.parse_request({"inputs": PAIR}, handler.ensemble, Limits()), [math.nan])
 
 
 def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from product_relevance import RelevanceEnsemble
-from product_relevance.hub.publish import publish
+from product_relevance.hub.publish import publish_staged
 from tests.conftest import ROOT, free_port
 from tests.helpers.serving import PAIRS, SECRET, classify, post, started, tiny_run
 from tests.helpers.staged import BASE, NAME, base_files, plain_run, staged
@@ -117,7 +117,7 @@ def test_without_its_switch_the_server_runs_no_code_of_a_repository(repository, 
 def test_a_published_ensemble_is_served_at_a_tag_that_its_base_does_not_have(hub, base_of, tmp_path):
     base = base_of("qwen3")
     hub.put(BASE, base_files(base))
-    publish(staged(base), tag="v1")
+    publish_staged(staged(base), tag="v1")
     assert "v1" in hub.repo(NAME).tags and not hub.repo(BASE).tags
     environment = hub.environment(tmp_path / "home") | SWITCHES
     url, process = launch(["--model-id", NAME, "--revision", "v1"], tmp_path / "log.txt", **environment)

@@ -16,7 +16,7 @@ from product_relevance.evaluation.metrics import scores_report
 from product_relevance.preparation.augmentation.translated_rows import from_language_table, missing_languages
 from product_relevance.preparation.steps import Languages
 from product_relevance.preparation.translation.seq2seq import tags
-from product_relevance.serving.protocol import Limits, parse
+from product_relevance.serving.protocol import Limits, parse_request
 from product_relevance.text.language_codes import LANGUAGES, code_pattern, is_code, normal_code
 from product_relevance.text.languages import fix_language
 from product_relevance.text.templates import Template
@@ -127,4 +127,4 @@ def test_the_server_takes_a_language_in_any_form():
     whole = SimpleNamespace(run={"task": "QC"}, encoder=encoder, rule=DecisionRule({"f1": 0.5}))
     whole.of_task = lambda task: whole
     request = {"inputs": {"text": "mesa", "text_pair": "home", "language": "pt-BR"}}
-    assert parse(request, whole, Limits()).languages == ["pt"]
+    assert parse_request(request, whole, Limits()).languages == ["pt"]

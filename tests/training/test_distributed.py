@@ -9,7 +9,7 @@ import torch
 
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed
@@ -92,7 +92,7 @@ def test_every_trained_weight_has_a_part_in_the_loss(kind, pooling, adapter, bas
     model = load_classifier(str(base_of(kind)), tokenizer, pooling=pooling)
     model = adapters.add_adapter(model, ModelArguments("base")) if adapter == "lora" else model
     ids = encode_pairs(tokenizer, ["red shoes", "usb"], ["shoes", "phones,cables"], 32)
-    logits = model(**pad(ids, tokenizer.pad_token_id)).logits
+    logits = model(**pad_rows(ids, tokenizer.pad_token_id)).logits
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 

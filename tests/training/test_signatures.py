@@ -12,7 +12,7 @@ OVER: dict[str, set[str]] = {
     "training": set(),
     "ensemble": {
         *("ensemble.from_pretrained", "ensemble.predict", "ensemble.rank"),
-        *("shared_layers.predict_logits", "stack.stack_runs"),
+        *("shared_layers.predict_fold_logits", "stack.stack_runs"),
     },
     "data": {"columns._cached", "columns._mapped", "records.read_records", "splits._checked", "validation._defect"},
 }

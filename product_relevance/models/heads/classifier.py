@@ -81,7 +81,7 @@ def set_labels(config) -> None:
     config.label2id = {label: i for i, label in LABELS.items()}
 
 
-def adopt(name: str, model, missing: set[str]) -> None:
+def adopt_head(name: str, model, missing: set[str]) -> None:
     """Give a classifier two labels, whatever its checkpoint had, in place.
 
     A reranker's one logit s becomes [0, s], whose softmax is the sigmoid of s: the same ranking before any training.
@@ -132,14 +132,14 @@ def _widened(linear: nn.Linear) -> nn.Linear:
     """Return a layer of two outputs: zero, and what a layer of one output gives."""
     made = _like(linear)
     weights = [weight for weight in (linear.weight, linear.bias) if weight is not None]
-    with gathered(weights):
+    with gather_weights(weights):
         for ours, theirs in zip((made.weight, made.bias), weights, strict=False):
             ours.zero_()
             ours[1] = theirs[0]
     return made
 
 
-def gathered(weights: list):
+def gather_weights(weights: list):
     """Return a context in which weights are whole; under ZeRO-3 they lie spread over the processes."""
     if not hasattr(weights[0], "ds_id"):
         return nullcontext()

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from product_relevance.models.batching import pad
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.heads.wrapped import Wrapped
 
 IGNORED = -100  # the label of a place whose token is not predicted, as transformers counts them
@@ -49,7 +49,7 @@ class TextCollator:
         self.pad_id = pad_id
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        batch = pad([row["input_ids"] for row in rows], self.pad_id)
+        batch = pad_rows([row["input_ids"] for row in rows], self.pad_id)
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
         labels[:, 0] = IGNORED
         return batch | {"labels": labels}

@@ -11,8 +11,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from product_relevance.models.batching import budget_batches, limits, pad_left_on
-from product_relevance.models.heads.classifier import gathered
+from product_relevance.models.batching import batch_limits, budget_batches, pad_left_on
+from product_relevance.models.heads.classifier import gather_weights
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.wrapped import Wrapped
 
@@ -69,7 +69,7 @@ class YesNoModel(Wrapped):
         starts = [row[: len(row) - len(self.stem)] for row in ids]
         longest = [len(row) + limit for row in starts]
         steps = [[]] * len(ids)
-        for rows in budget_batches(longest, *limits(device.type)):
+        for rows in budget_batches(longest, *batch_limits(device.type)):
             batch = pad_left_on(device, [starts[i] for i in rows], pad_id)
             made = writer.generate(**batch, max_new_tokens=limit, do_sample=False, pad_token_id=pad_id)
             for i, row in zip(rows, made[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
@@ -116,7 +116,7 @@ def require_causal(name: str, config, flag: str = "--head yes_no") -> None:
 
 def _rows(weight, rows: list[int]):
     """Copy rows of the output embedding."""
-    with gathered([weight]):
+    with gather_weights([weight]):
         return weight.detach()[rows].clone()
 
 

@@ -76,7 +76,7 @@ def check_tokens(name: str, tokenizer, config) -> None:
     Raises:
         UnusableBaseError: it has no vocabulary, or a token that a text can hold is beyond the last row.
     """
-    with opening(name, "tokenizer"):
+    with explain_errors(name, "tokenizer"):
         ids = set(tokenizer(PLAIN_TEXT, add_special_tokens=False)["input_ids"])
     if ids <= {tokenizer.unk_token_id}:
         way_out = "put its tokenizer.json, or the vocabulary that its tokenizer is made from, beside the weights"
@@ -95,7 +95,7 @@ def check_tokens(name: str, tokenizer, config) -> None:
 
 
 @contextmanager
-def opening(name: str, part: str) -> Iterator[None]:
+def explain_errors(name: str, part: str) -> Iterator[None]:
     """Give what goes wrong while a part of a base is opened as one line with the way out.
 
     Args:

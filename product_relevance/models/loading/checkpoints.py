@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from product_relevance.models.loading import packaged_bases
-from product_relevance.models.loading.base_errors import check_folder, opening, refuse_code
+from product_relevance.models.loading.base_errors import check_folder, explain_errors, refuse_code
 from product_relevance.utils.files import sha256_of
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -41,24 +41,24 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """
     from transformers import AutoConfig
 
-    folder = packaged_bases.resolve(name)
+    folder = packaged_bases.resolve_base(name)
     check_folder(name, folder)
-    with opening(name, "config"):
+    with explain_errors(name, "config"):
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     refuse_code(name, config)
-    return Checkpoint(name, folder, revision, config, identity(name, revision))
+    return Checkpoint(name, folder, revision, config, checkpoint_identity(name, revision))
 
 
 def resolve_revision(name: str, revision: str | None = None) -> str | None:
     """Return the commit of a checkpoint on the Hub, which pins its content; `revision` itself for local ones."""
     from transformers.utils import cached_file
 
-    folder = packaged_bases.resolve(name)
+    folder = packaged_bases.resolve_base(name)
     if os.path.isdir(folder):
         return revision
     # configs no longer hold their commit (transformers 5.23); the client's cache does, by its folder's name
     check_folder(name, folder)
-    with opening(name, "config"):
+    with explain_errors(name, "config"):
         path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
     found = re.search(r"/snapshots/([0-9a-f]{40})/", path)
     return found.group(1) if found else revision
@@ -74,7 +74,7 @@ def load_tokenizer(checkpoint: Checkpoint):
     from transformers.utils import has_file
 
     folder, revision = checkpoint.folder, checkpoint.revision
-    with opening(checkpoint.name, "tokenizer"):
+    with explain_errors(checkpoint.name, "tokenizer"):
         # transformers 5 rebuilds some tokenizers from their vocabulary alone: MADLAD-400's then lacks the byte
         # fallback and reads an unknown letter as the end of the text. The plain class takes tokenizer.json as it is.
         kind = PreTrainedTokenizerFast if has_file(folder, "tokenizer.json", revision) else AutoTokenizer
@@ -95,7 +95,7 @@ def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
     Raises:
         ValueError: No safetensors, or weights that do not fill the model.
     """
-    with opening(checkpoint.name, "weights"):
+    with explain_errors(checkpoint.name, "weights"):
         model, info = auto_class.from_pretrained(
             checkpoint.folder,
             revision=checkpoint.revision,
@@ -167,7 +167,7 @@ def cpu_has_bfloat16() -> bool:
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
-def identity(name: str, revision: str | None = None) -> str:
+def checkpoint_identity(name: str, revision: str | None = None) -> str:
     """Return what makes a checkpoint's content unique: the Hub's commit; of local weights the sha256.
 
     Args:
@@ -178,7 +178,7 @@ def identity(name: str, revision: str | None = None) -> str:
         ValueError: No such embedded base, or its package is missing.
         OSError: No such repository here or on the Hub.
     """
-    folder = packaged_bases.resolve(name)
+    folder = packaged_bases.resolve_base(name)
     if packaged_bases.is_embedded(name):
         return packaged_bases.BASES[name.removeprefix(packaged_bases.PREFIX)]["sha256"]
     if os.path.isdir(folder):

@@ -47,7 +47,7 @@ def is_embedded(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def resolve(name: str) -> str:
+def resolve_base(name: str) -> str:
     """Return a local folder for an `embedded:` name, assembling it on first use; other names pass through.
 
     Args:

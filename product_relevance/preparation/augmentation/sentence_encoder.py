@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load, save
 
 from product_relevance.models import modeling
-from product_relevance.models.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad
+from product_relevance.models.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad_rows
 from product_relevance.models.heads.pooling import masked_mean
 from product_relevance.models.loading import packaged_bases
 from product_relevance.models.loading.checkpoints import choose_device
@@ -147,7 +147,7 @@ def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple
         vectors = np.empty((len(ids), model.config.hidden_size), np.float32)
         with torch.inference_mode():
             for rows in budget_batches([len(row) for row in ids], MAX_TOKENS["cpu"], MAX_ROWS["cpu"]):
-                batch = pad([ids[i] for i in rows], tokenizer.pad_token_id)
+                batch = pad_rows([ids[i] for i in rows], tokenizer.pad_token_id)
                 vectors[rows] = _mean(model, {key: value.to(device) for key, value in batch.items()}).cpu().numpy()
         return vectors
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from product_relevance.models.batching import distinct, pad
-from product_relevance.models.prefix_groups import MIN_PREFIX, share
+from product_relevance.models.batching import distinct_rows, pad_rows
+from product_relevance.models.prefix_groups import MIN_PREFIX, share_prefixes
 
 # What a row may have for its loss beside the label: a factor, and a teacher's probability of relevance.
 ROW_COLUMNS = ("weights", "teacher")
@@ -49,7 +49,7 @@ class PairCollator:
         self.pad_id = pad_id
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        batch = pad([row["input_ids"] for row in rows], self.pad_id)
+        batch = pad_rows([row["input_ids"] for row in rows], self.pad_id)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         for name in ROW_COLUMNS:
@@ -108,9 +108,9 @@ class PrefixGroupedSampler(LengthGroupedSampler):
 
     def __init__(self, ids: Sequence[Sequence[int]], batch_size: int, seed: int, short=None):
         super().__init__([len(row) for row in ids], batch_size, seed, short)
-        once, inverse = distinct(ids)
+        once, inverse = distinct_rows(ids)
         lengths = np.array([len(row) for row in once], dtype=int)
-        sharing = share(once, max(MIN_PREFIX, int(lengths.sum() / max(1, len(once)) / 5)))
+        sharing = share_prefixes(once, max(MIN_PREFIX, int(lengths.sum() / max(1, len(once)) / 5)))
         alone = sharing.group < 0
         groups = np.where(alone, sharing.group.max(initial=-1) + 1 + np.cumsum(alone), sharing.group)
         groups = np.unique(groups, return_inverse=True)[1]

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from product_relevance.models import prefix_cache
-from product_relevance.models.batching import distinct, pad
+from product_relevance.models.batching import distinct_rows, pad_rows
 from product_relevance.models.modeling import DROPOUTS, load_config
-from product_relevance.models.prefix_groups import Batch, batches, worth_sharing
+from product_relevance.models.prefix_groups import Batch, make_batches, worth_sharing
 from product_relevance.training.batches import micro_batches
 
 
@@ -25,10 +25,10 @@ def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_
         Pieces that hold each pair once: what `batch` has, of some rows; under `shared` how to forward them.
     """
     ends = batch["attention_mask"].sum(1).tolist()
-    rows, inverse = distinct([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
+    rows, inverse = distinct_rows([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
     budget = max_tokens or batch["input_ids"].numel()
     made = []
-    for found in batches(rows, budget, len(rows), worth_sharing(rows)):
+    for found in make_batches(rows, budget, len(rows), worth_sharing(rows)):
         forwarded = found.part(np.arange(len(found.rows))) if found.prefixes else found
         members = np.flatnonzero(np.isin(inverse, found.rows))
         at = torch.from_numpy(members).to(batch["input_ids"].device)
@@ -75,7 +75,7 @@ class Shared:
             forward = prefix_cache.PrefixForward(model, self.pad_id, inner)
             logits = forward(self.rows, self.batch.places, self.batch.prefixes)
         else:
-            padded = {name: value.to(device) for name, value in pad(self.rows, self.pad_id).items()}
+            padded = {name: value.to(device) for name, value in pad_rows(self.rows, self.pad_id).items()}
             logits = model(**padded, use_cache=False).logits
         return logits[self.places.to(device)]
 

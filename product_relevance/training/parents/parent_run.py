@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from product_relevance.data.splits import valid_digests
-from product_relevance.ensemble.locate import locate
+from product_relevance.ensemble.locate import locate_run
 from product_relevance.utils.tasks import names
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def find_parent(flag: str, name: str | None, shared: dict, splits: list[str]) ->
         return None
     alone = Path(name) if (Path(name) / "fold.json").is_file() else None
     home = str(alone.parent) if alone else name
-    found = locate(home)
+    found = locate_run(home)
     folds = {alone.name: found.folds[alone.name]} if alone else found.folds
     parent = ParentRun(flag, name, home, found.run, folds)
     for split in splits:
