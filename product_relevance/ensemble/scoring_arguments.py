@@ -79,7 +79,7 @@ def _compile(ensemble) -> None:
     import torch
 
     if ensemble.shared_layers and len(ensemble.folds) > 1:
-        raise ValueError("--compile: the folds of this run share their lowest layers, which run one by one")
+        raise ValueError("--compile: the folds of this run share their lowest layers; leave it out")
     # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.
     known = torch._dynamo.config
     known.recompile_limit = max(known.recompile_limit, 4 * len(ensemble.folds) + 4)
