@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from product_relevance.evaluation.metrics import scores_report
     from product_relevance.models.arguments import ModelArguments
     from product_relevance.preparation.translation.translator import load_translator
+    from product_relevance.serving.endpoint import EndpointScorer
     from product_relevance.text.taxonomy import Taxonomy
     from product_relevance.text.templates import Template
     from product_relevance.training.arguments import ObjectiveArguments
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from product_relevance.training.trainer import RelevanceTrainer
 
 __version__ = "0.1.0"
+HANDLER_API = 1  # what EndpointScorer takes and gives; the handler of a published ensemble asks for its own number
 __all__ = [
     "DataArguments",
+    "EndpointScorer",
     "ModelArguments",
     "ObjectiveArguments",
     "RelevanceEnsemble",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 _PLACES = {
     "DataArguments": "data.arguments",
+    "EndpointScorer": "serving.endpoint",
     "ModelArguments": "models.arguments",
     "ObjectiveArguments": "training.arguments",
     "RelevanceEnsemble": "ensemble.ensemble",

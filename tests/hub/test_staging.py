@@ -23,7 +23,7 @@ from tests.helpers.staged import BASE, NAME, base_pin, plain_run, staged
 from tests.test_layers import FILES, imports_of
 
 PACKAGE = ROOT / "product_relevance"
-SCORING = ("ensemble.ensemble", "serving.protocol", "serving.scorer")
+SCORING = ("serving.endpoint",)
 FOLD = {"README.md", "adapter_config.json", "adapter_model.safetensors", "fold.json"}
 FOLD |= {"figures/f1_over_threshold.png", "figures/reliability.png"}
 ENSEMBLE = {"README.md", "ensemble.json", "handler.py", "metrics.json", "requirements.txt", "taxonomy.json"}

@@ -1,5 +1,6 @@
 """The handler: shapes, limits, what it answers and what it never says."""
 
+import ast
 import logging
 import math
 import shutil
@@ -7,14 +8,17 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import product_relevance
+from product_relevance.hub import code_bundle
 from product_relevance.serving import protocol
-from product_relevance.serving.handler import EndpointHandler
+from product_relevance.serving.handler import FIRST_VERSION, HANDLER_API, EndpointHandler, require_api
 from product_relevance.serving.protocol import Limits, Question
 from product_relevance.serving.scorer import answer_together
 from tests.conftest import ROOT
@@ -36,7 +40,7 @@ def named(pair) -> dict:
 
 
 def test_every_shape_of_pairs_gets_the_scores_of_the_local_ensemble(handler):
-    expected = handler.ensemble.predict(PAIRS[:6])
+    expected = handler.scorer.ensemble.predict(PAIRS[:6])
     shapes = [[named(p) for p in PAIRS[:6]], [list(p) for p in PAIRS[:6]]]
     shapes.append([named(p) if i % 2 else list(p) for i, p in enumerate(PAIRS[:6])])
     shapes.append([{"id": 1, "task": "QC", "origin_query": q, "category_path": t} for q, t in PAIRS[:6]])
@@ -51,7 +55,7 @@ def test_every_shape_of_pairs_gets_the_scores_of_the_local_ensemble(handler):
 @pytest.mark.parametrize("threshold", ["f1", "macro_f1", 0.0, 1.0, 0.5])
 def test_the_first_label_is_the_decision_at_the_threshold_and_its_score_the_probability(handler, threshold):
     answer = handler({"inputs": [list(p) for p in PAIRS[:9]], "parameters": {"top_k": 2, "threshold": threshold}})
-    cut = handler.ensemble.thresholds.get(threshold, threshold)
+    cut = handler.scorer.ensemble.thresholds.get(threshold, threshold)
     for first, second in answer:
         assert first["threshold"] == cut and {first["label"], second["label"]} == {"relevant", "irrelevant"}
         assert first["label"] == ("relevant" if first["probability"] >= cut else "irrelevant")
@@ -69,7 +73,7 @@ def test_the_labels_are_those_of_the_model():
 
 def test_a_ranking_is_the_local_one_best_first(handler):
     texts = [target for _, target in PAIRS[:12]]
-    local = handler.ensemble.rank("red shoes", texts)
+    local = handler.scorer.ensemble.rank("red shoes", texts)
     bare = {"query": "red shoes", "texts": texts}
     for body in (bare, {"inputs": bare}):
         answer = handler(body)
@@ -143,22 +147,22 @@ def test_a_null_is_named_with_its_place(handler, inputs, place):
 
 def test_the_translation_of_a_record_is_that_of_its_pair(handler):
     record = {"origin_query": "a", "category_path": "b", "translated_query": "c"}
-    assert protocol.parse_request({"inputs": record}, handler.ensemble, Limits()).translations == ["c"]
+    assert protocol.parse_request({"inputs": record}, handler.scorer.ensemble, Limits()).translations == ["c"]
 
 
 @pytest.mark.parametrize("truncate", [True, False])
 def test_each_question_is_tokenised_once(handler, monkeypatch, truncate):
-    asked, tokenizer = [], handler.ensemble.encoder.tokenizer
+    asked, tokenizer = [], handler.scorer.ensemble.encoder.tokenizer
 
     def counting(*sides, **options):
         asked.append(len(sides[0]))
         return tokenizer(*sides, **options)
 
-    monkeypatch.setattr(handler.ensemble, "encoder", replace(handler.ensemble.encoder, tokenizer=counting))
+    monkeypatch.setattr(handler.scorer.ensemble, "encoder", replace(handler.scorer.ensemble.encoder, tokenizer=counting))
     monkeypatch.setattr(counting, "pad_token_id", tokenizer.pad_token_id, raising=False)
     body = {"inputs": [list(pair) for pair in PAIRS[:5]], "truncate": truncate}
-    questions = [protocol.parse_request(body, handler.ensemble, Limits()) for _ in range(2)]
-    first, second = answer_together(handler.ensemble, questions, Limits())
+    questions = [protocol.parse_request(body, handler.scorer.ensemble, Limits()) for _ in range(2)]
+    first, second = answer_together(handler.scorer.ensemble, questions, Limits())
     assert asked == [5, 5] and first == second and len(first) == 5
 
 
@@ -173,7 +177,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_read_or_refused_with_a_value_error(handler, data):
     try:
-        assert isinstance(protocol.parse_request(data, handler.ensemble, Limits()), Question)
+        assert isinstance(protocol.parse_request(data, handler.scorer.ensemble, Limits()), Question)
     except ValueError as error:
         assert "expected" in str(error)
 
@@ -200,7 +204,7 @@ def test_a_score_that_is_not_finite_is_an_error_and_never_an_answer(run, handler
 
     with torch.no_grad():
         weight = next(
-            p for name, p in handler.ensemble.model.named_parameters() if "fold-1" in name and "lora_B" in name
+            p for name, p in handler.scorer.ensemble.model.named_parameters() if "fold-1" in name and "lora_B" in name
         )
         before = weight.clone()
         weight.fill_(float("nan"))
@@ -210,7 +214,7 @@ def test_a_score_that_is_not_finite_is_an_error_and_never_an_answer(run, handler
         finally:
             weight.copy_(before)
     with pytest.raises(RuntimeError, match="not finite"):
-        protocol.build_answer(protocol.parse_request({"inputs": PAIR}, handler.ensemble, Limits()), [math.nan])
+        protocol.build_answer(protocol.parse_request({"inputs": PAIR}, handler.scorer.ensemble, Limits()), [math.nan])
 
 
 def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch):
@@ -221,7 +225,7 @@ def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch
     def fail(*_):
         raise KeyError(SECRET)  # as a library that quotes what it failed on
 
-    monkeypatch.setattr(handler.ensemble, "predict_tokens", fail)
+    monkeypatch.setattr(handler.scorer.ensemble, "predict_tokens", fail)
     with pytest.raises(RuntimeError, match="KeyError") as caught:
         handler({"inputs": [SECRET, "b"]})
     assert "scoring failed" in caplog.text  # the log is captured, and says where it failed
@@ -232,20 +236,20 @@ def test_neither_logs_nor_errors_hold_a_text(handler, caplog, capfd, monkeypatch
 def test_a_model_that_reads_the_language_asks_for_it_and_gets_the_pairs_own(handler, monkeypatch):
     from product_relevance.text.templates import Template
 
-    encoder = replace(handler.ensemble.encoder, template=Template(language_tag=True))
-    monkeypatch.setattr(handler.ensemble, "encoder", encoder)
+    encoder = replace(handler.scorer.ensemble.encoder, template=Template(language_tag=True))
+    monkeypatch.setattr(handler.scorer.ensemble, "encoder", encoder)
     with pytest.raises(ValueError, match="pair 1: found no language"):
         handler({"inputs": [named(PAIRS[0]) | {"language": "de"}, named(PAIRS[1])]})
     own = handler(
         {"inputs": [named(PAIRS[0]) | {"language": "de"}, named(PAIRS[1])], "parameters": {"language": "fr"}}
     )
-    expected = handler.ensemble.predict(PAIRS[:2], ["de", "fr"])
+    expected = handler.scorer.ensemble.predict(PAIRS[:2], ["de", "fr"])
     assert np.allclose([labels[0]["probability"] for labels in own], expected, atol=1e-5)
-    assert not np.allclose(expected, handler.ensemble.predict(PAIRS[:2], ["fr", "de"]), atol=1e-5)
+    assert not np.allclose(expected, handler.scorer.ensemble.predict(PAIRS[:2], ["fr", "de"]), atol=1e-5)
 
 
 def test_calls_from_several_threads_do_not_mix_the_folds_up(handler):
-    expected, found = handler.ensemble.predict(PAIRS[:16]), {}
+    expected, found = handler.scorer.ensemble.predict(PAIRS[:16]), {}
 
     def call(i):
         found[i] = handler({"inputs": list(PAIRS[i])})[0][0]["probability"]
@@ -278,10 +282,37 @@ def test_the_one_file_runs_with_the_sources_of_its_repository_where_the_package_
     run, handler, tmp_path
 ):
     shutil.copytree(run, tmp_path / "repo", ignore=shutil.ignore_patterns("checkpoints"))
-    shutil.copy(ROOT / "product_relevance/serving/handler.py", tmp_path / "repo/handler.py")
-    no_cache = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "product_relevance", tmp_path / "repo/code/product_relevance", ignore=no_cache)
+    code_bundle.copy_code(tmp_path / "repo", "org/base")
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    expected = handler.ensemble.predict([("red shoes", "shoes")])[0]
+    expected = handler.scorer.ensemble.predict([("red shoes", "shoes")])[0]
     assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({}, r"handler API 1, .*product-relevance 0.7 has none: install product-relevance>=0.1.0; or uninstall it"),
+        ({"HANDLER_API": 2}, r"handler API 1, .*product-relevance 0.7 has 2: publish the ensemble again"),
+    ],
+)
+def test_a_package_that_is_too_old_or_too_new_is_named_with_the_way_out(run, monkeypatch, found, message):
+    package = ModuleType("product_relevance")
+    vars(package).update({"__version__": "0.7"} | found)
+    monkeypatch.setitem(sys.modules, "product_relevance", package)
+    with pytest.raises(ImportError, match=message):
+        EndpointHandler(str(run), device="cpu")
+
+
+def test_the_handler_is_written_for_the_api_of_its_package():
+    assert product_relevance.HANDLER_API == HANDLER_API
+    assert tuple(map(int, FIRST_VERSION.split("."))) <= tuple(map(int, product_relevance.__version__.split(".")))
+    require_api(product_relevance)
+
+
+def test_the_handler_takes_one_public_name_of_the_package():
+    source = ast.parse((ROOT / "product_relevance/serving/handler.py").read_text(encoding="utf-8"))
+    names = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom) and node.module != "pathlib"]
+    assert [(node.module, [alias.name for alias in node.names]) for node in names] == [
+        ("product_relevance", ["EndpointScorer"])
+    ]
