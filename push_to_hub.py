@@ -8,9 +8,13 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import RaisingParser, option, required
+
+if TYPE_CHECKING:
+    from product_relevance.hub.places import StagingOptions
 
 
 @dataclass
@@ -84,18 +88,8 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
 
     settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
     with offline(arguments.dry_run):
-        staged = staging.stage_run(
-            run_folder,
-            arguments.staging_folder or run_folder / "hub",
-            arguments.repo_id,
-            layout=arguments.layout,
-            branch=arguments.revision,
-            tag=arguments.tag,
-            base=arguments.base_model_id and (arguments.base_model_id, arguments.base_revision),
-            data_file=arguments.with_dataset,
-            with_metric=arguments.with_metric,
-            overwrite=arguments.overwrite,
-        )
+        out = arguments.staging_folder or run_folder / "hub"
+        staged = staging.stage_run(run_folder, out, arguments.repo_id, _staging_options(arguments))
     if arguments.dry_run:
         print(
             f"{hub.describe_plan(staged, **settings)}\n"
@@ -106,6 +100,23 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
     print("\n".join(f"{place}  {commit}" for place, commit in commits.items()))
     revision = f', revision="{arguments.tag}"' if arguments.tag else ""
     print(f'load it with RelevanceEnsemble.from_pretrained("{arguments.repo_id}"{revision})')
+
+
+def _staging_options(arguments: PublishArguments) -> "StagingOptions":
+    from product_relevance.hub.places import StagingOptions
+
+    base = None
+    if arguments.base_model_id and arguments.base_revision:
+        base = arguments.base_model_id, arguments.base_revision
+    return StagingOptions(
+        layout=arguments.layout,
+        branch=arguments.revision,
+        tag=arguments.tag,
+        base=base,
+        data_file=arguments.with_dataset,
+        with_metric=arguments.with_metric,
+        overwrite=arguments.overwrite,
+    )
 
 
 def make_parser() -> RaisingParser:

@@ -1,7 +1,8 @@
 """What all cards for the Hub share: the templates in model_cards/, metadata on top, and checked names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,32 @@ from product_relevance.text.languages import LANGUAGES, to_iso
 
 FOLDER = Path(__file__).parents[2] / "model_cards"
 TAGS = ["product-search", "e-commerce", "relevance", "product-relevance"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardPlace:
+    """Where what a card describes lies on the Hub.
+
+    Attributes:
+        repo_id: repository.
+        revision: tag, branch or commit that the snippets load.
+        path: of the folder or file in the repository, "." for the top.
+        pictures: title to path in the repository.
+
+    Raises:
+        ValueError: a malformed id, revision or path.
+    """
+
+    repo_id: str
+    revision: str = "main"
+    path: str = "."
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked_repo(self.repo_id)
+        checked_revision(self.revision)
+        for path in (self.path, *self.pictures.values()):
+            checked_path(path)
 
 
 def render_card(template: str, metadata, values: dict[str, Any]) -> str:
@@ -65,14 +92,14 @@ def checked_path(path: str) -> str:
     return path
 
 
-def common_values(run: dict, repo_id: str, revision: str) -> dict[str, Any]:
+def common_values(run: dict, place: CardPlace) -> dict[str, Any]:
     """Return what the templates of all cards of a run take."""
     data = run["data"]
     return {
         "run": run,
         "data": data,
-        "repo_id": checked_repo(repo_id),
-        "revision": checked_revision(revision),
+        "repo_id": place.repo_id,
+        "revision": place.revision,
         "target": TARGETS[run["task"]],
         "languages": [_named(code) for code in data["languages"]],
         "others": [_named(code) for code in LANGUAGES if code not in data["languages"]],

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData
 
 from product_relevance.data.provenance import ORIGINAL, read_facts
 from product_relevance.hub.card_tables import TARGETS
-from product_relevance.hub.card_template import TAGS, checked_path, checked_repo, common_values, iso_codes, render_card
+from product_relevance.hub.card_template import TAGS, CardPlace, checked_repo, common_values, iso_codes, render_card
 from product_relevance.hub.markdown import markdown_table
 
 TEXT_COLUMNS = {
@@ -22,30 +22,25 @@ TEXT_COLUMNS = {
 
 def dataset_card(
     run: dict,
-    *,
-    repo_id: str,
+    place: CardPlace,
     columns: list[str],
-    file: str,
     ensemble_id: str | None = None,
-    revision: str = "main",
     prepared: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the card of the prepared data set.
 
     Args:
         run: public part of a run (`manifest.public_run`).
-        repo_id: repository of the data set on the Hub.
+        place: of the data set, with the path of its file.
         columns: names of the published columns; the card says whether texts are among them.
-        file: path of the data in the repository.
         ensemble_id: repository of the ensemble trained on it.
-        revision: tag, branch or commit that the snippet loads.
         prepared: how the file was made (`prepared_values`), where the file says so.
 
     Returns:
         Markdown with metadata, for README.md.
 
     Raises:
-        ValueError: a malformed id, revision or path, rows prepared for another task, or no templates.
+        ValueError: a malformed id, rows prepared for another task, or no templates.
     """
     if prepared and prepared["task"] != run["task"]:
         raise ValueError(
@@ -53,8 +48,8 @@ def dataset_card(
             "file that its models were trained on"
         )
     rows = prepared["rows"] if prepared else run["data"]["rows"]
-    metadata = _metadata(run["task"], iso_codes(run["data"]["languages"]), rows, checked_path(file))
-    values = common_values(run, repo_id, revision) | {
+    metadata = _metadata(run["task"], iso_codes(run["data"]["languages"]), rows, place.path)
+    values = common_values(run, place) | {
         "prepared": prepared,
         "columns": columns,
         "texts": [name for name in columns if name in TEXT_COLUMNS],

@@ -1,6 +1,5 @@
 """Fill the cards of folds and ensembles for the Hub from a run."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -9,6 +8,7 @@ from markupsafe import Markup
 from product_relevance.hub import card_facts, card_tables
 from product_relevance.hub.card_template import (
     TAGS,
+    CardPlace,
     checked_path,
     checked_repo,
     checked_revision,
@@ -31,81 +31,59 @@ RANKED = {
 }
 
 
-def adapter_card(
-    run: dict,
-    name: str,
-    *,
-    repo_id: str,
-    ensemble_id: str,
-    revision: str = "main",
-    path: str = ".",
-    ensemble_revision: str = "main",
-    pictures: Mapping[str, str] | None = None,
-) -> str:
+def adapter_card(run: dict, name: str, place: CardPlace, ensemble: CardPlace) -> str:
     """Write the card of one fold.
 
     Args:
         run: public part of a run (`manifest.public_run`).
         name: of the fold, as "fold-0".
-        repo_id: repository of the fold on the Hub.
-        ensemble_id: repository of its ensemble.
-        revision: tag, branch or commit that the snippets load.
-        path: folder of the fold in its repository, "." for the top.
-        ensemble_revision: tag, branch or commit of the ensemble that the snippets load.
-        pictures: title to path in the repository.
+        place: of the fold.
+        ensemble: of the fold's ensemble.
 
     Returns:
         Markdown with metadata, for README.md.
 
     Raises:
-        ValueError: a fold that the run does not have, a malformed id, revision or path, or no templates.
+        ValueError: a fold that the run does not have, or no templates.
     """
     fold = next((f for f in run["folds"] if f["name"] == name), None)
     if fold is None:
         raise ValueError(f"{name}: no such fold; the run has {', '.join(f['name'] for f in run['folds'])}")
     measured = fold.get("metrics")
-    values = _values(run, measured, repo_id, revision, pictures, fold["seconds"]) | {
+    values = _values(run, measured, place, fold["seconds"]) | {
         "fold": fold,
-        "path": checked_path(path),
-        "ensemble_id": checked_repo(ensemble_id),
-        "ensemble_revision": checked_revision(ensemble_revision),
+        "path": place.path,
+        "ensemble_id": ensemble.repo_id,
+        "ensemble_revision": ensemble.revision,
         "plain": card_facts.loads_plainly(run),
         "rendered": _rendered(run),
     }
-    return render_card("adapter.md", _metadata(run, repo_id, measured, fold["seconds"]), values)
+    return render_card("adapter.md", _metadata(run, place.repo_id, measured, fold["seconds"]), values)
 
 
-def ensemble_card(
-    run: dict,
-    folds: list[dict],
-    *,
-    repo_id: str,
-    revision: str = "main",
-    dataset_id: str | None = None,
-    pictures: Mapping[str, str] | None = None,
-) -> str:
+def ensemble_card(run: dict, folds: list[dict], place: CardPlace, dataset_id: str | None = None) -> str:
     """Write the card of the ensemble.
 
     Args:
         run: public part of a run (`manifest.public_run`).
         folds: `folds` of ensemble.json: name, repo_id, revision, path; repo_id and revision may still be None.
-        repo_id: repository of the ensemble on the Hub.
-        revision: tag, branch or commit that the snippets load.
+        place: of the ensemble.
         dataset_id: repository of the published data set, if there is one.
-        pictures: title to path in the repository.
 
     Returns:
         Markdown with metadata, for README.md.
 
     Raises:
-        ValueError: a malformed id, revision or path, or no templates.
+        ValueError: a malformed id, revision or path of a fold or the data set, or no templates.
     """
-    values = _values(run, run["metrics"], repo_id, revision, pictures, run["seconds"]) | {
-        "folds": card_tables.fold_table(run, [(fold["name"], _place(fold, repo_id)) for fold in folds]),
+    values = _values(run, run["metrics"], place, run["seconds"]) | {
+        "folds": card_tables.fold_table(run, [(fold["name"], _place(fold, place.repo_id)) for fold in folds]),
         "count": len(folds),
         "dataset_id": dataset_id and checked_repo(dataset_id),
     }
-    return render_card("ensemble.md", _metadata(run, repo_id, run["metrics"], run["seconds"], dataset_id), values)
+    return render_card(
+        "ensemble.md", _metadata(run, place.repo_id, run["metrics"], run["seconds"], dataset_id), values
+    )
 
 
 def _metadata(run: dict, repo_id: str, measured: dict | None, seconds: float, dataset_id: str | None = None):
@@ -130,23 +108,23 @@ def _metadata(run: dict, repo_id: str, measured: dict | None, seconds: float, da
         tags=[*TAGS, "query-category" if run["task"] == "QC" else "query-item", *(["lora"] if lora else [])],
         metrics=["f1", "roc_auc"] if measured else None,
         datasets=[checked_repo(dataset_id)] if dataset_id else None,
-        model_name=checked_repo(repo_id),
+        model_name=repo_id,
         eval_results=card_tables.eval_results(run, measured, dataset_id) or None,
         **optional,
     )
 
 
-def _values(run: dict, measured: dict | None, repo_id: str, revision: str, pictures, seconds: float) -> dict[str, Any]:
+def _values(run: dict, measured: dict | None, place: CardPlace, seconds: float) -> dict[str, Any]:
     base, pairs = card_facts.base_facts(run["base"]), PAIRS[run["task"]]
     key = base["name"].removeprefix(packaged_bases.PREFIX)
-    return common_values(run, repo_id, revision) | {
+    return common_values(run, place) | {
         "base": base | {"name": base_name(base["name"])},
         "package": packaged_bases.BASES[key]["package"] if base["embedded"] else None,
         "measured": measured,
         "gain": measured["f1"] - measured["floor_f1"] if measured else None,
         "scores": card_tables.score_table(run, measured) if measured else None,
         "by_language": card_tables.language_table(run, measured) if measured else None,
-        "pictures": {title: checked_path(path) for title, path in (pictures or {}).items()},
+        "pictures": place.pictures,
         "recipe": card_tables.recipe_table(run),
         "versions": ", ".join(f"{name} {value}" for name, value in run["versions"].items()),
         "time": _time(seconds),

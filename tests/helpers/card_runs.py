@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from product_relevance.evaluation.metrics import best_threshold, scores_report
+from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card
 from product_relevance.hub.model_card import adapter_card, ensemble_card
 
@@ -73,15 +74,15 @@ def places(run: dict) -> list[dict]:
 
 
 def whole(run: dict, **options) -> str:
-    return ensemble_card(run, places(run), repo_id="acme/rel", revision="v1", pictures=PICTURES, **options)
+    return ensemble_card(run, places(run), CardPlace(repo_id="acme/rel", revision="v1", pictures=PICTURES), **options)
 
 
 def single(run: dict, name: str = "fold-1", **options) -> str:
-    return adapter_card(run, name, repo_id=f"acme/rel-{name}", ensemble_id="acme/rel", **options)
+    return adapter_card(run, name, CardPlace(repo_id=f"acme/rel-{name}", **options), CardPlace(repo_id="acme/rel"))
 
 
 def rows(run: dict, columns=("id", "language", "given_language", "label", "fold")) -> str:
-    return dataset_card(run, repo_id="acme/rows", columns=list(columns), file="data/train.parquet")
+    return dataset_card(run, CardPlace(repo_id="acme/rows", path="data/train.parquet"), list(columns))
 
 
 def blocks(card: str, language: str = "python") -> list[str]:

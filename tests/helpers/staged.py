@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from product_relevance.hub import staging
+from product_relevance.hub.places import StagingOptions
 from tests.helpers.serving import tiny_run
 from tests.hub.loopback.repos import Repo
 
@@ -53,4 +54,4 @@ def staged(base: Path, layout: str = "repos", changed: bool = False) -> list:
 @lru_cache
 def _staged(base: Path, layout: str, changed: bool) -> list:
     out = base.with_name(f"staged-{layout}-{changed}")
-    return staging.stage_run(plain_run(base, changed), out, NAME, layout=layout, base=base_pin(base))
+    return staging.stage_run(plain_run(base, changed), out, NAME, StagingOptions(layout=layout, base=base_pin(base)))

@@ -11,6 +11,7 @@ import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble.manifest import public_run
 from product_relevance.hub import card_facts, card_template, model_card
+from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.model_card import ensemble_card
 from tests.conftest import rows_of, write_rows
 from tests.helpers.card_runs import COMMIT, RUN, blocks, full_run, on_hub, places, rows, single, whole
@@ -24,7 +25,7 @@ CARDS = {
     "full fold": single(full_run(), "full"),
     "fine-tuned": single(RUN | {"adapter": None}),
     "with a tag": whole(RUN | {"template": RUN["template"] | {"language_tag": True}}),
-    "one fold": ensemble_card(RUN, places(RUN)[:1], repo_id="acme/rel"),
+    "one fold": ensemble_card(RUN, places(RUN)[:1], CardPlace(repo_id="acme/rel")),
     "titles": whole(RUN | {"task": "QI", "template": {"task": "QI", "language_tag": False}}),
     "data": rows(RUN),
 }
@@ -229,9 +230,9 @@ def test_malformed_names_are_refused():
     with pytest.raises(ValueError, match="fold-0, fold-1, fold-2"):
         single(RUN, "fold-7")
     with pytest.raises(ValueError, match="[Rr]epo id"):
-        ensemble_card(RUN, places(RUN), repo_id="acme/rel/../x")
+        ensemble_card(RUN, places(RUN), CardPlace(repo_id="acme/rel/../x"))
     with pytest.raises(ValueError, match="a tag, a branch or a commit"):
-        ensemble_card(RUN, places(RUN), repo_id="acme/rel", revision='v1"); import os')
+        ensemble_card(RUN, places(RUN), CardPlace(repo_id="acme/rel", revision='v1"); import os'))
 
 
 def test_without_templates_the_way_out_is_told(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from huggingface_hub.utils import close_session
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import manifest
 from product_relevance.hub import publish as publishing
-from product_relevance.hub.staging import LAYOUTS
+from product_relevance.hub.places import LAYOUTS
 from tests.helpers.staged import BASE, NAME, base_files, plain_run, staged
 from tests.hub.loopback.fixture import point_client_at
 from tests.hub.loopback.folder import contents

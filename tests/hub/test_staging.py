@@ -14,6 +14,7 @@ from product_relevance.ensemble import canaries, manifest
 from product_relevance.evaluation import metrics
 from product_relevance.hub import code_bundle, staging
 from product_relevance.hub.model_card import PAIRS
+from product_relevance.hub.places import StagingOptions
 from product_relevance.models import adapter_schema
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import load_run, read_json, write_json
@@ -53,7 +54,7 @@ def data_file(base, tmp_path_factory):
 def whole(base, data_file, tmp_path_factory):
     """The run with its pictures, and all that can go with it."""
     options = {"base": base_pin(base), "data_file": data_file, "with_metric": True, "tag": "v1"}
-    return staging.stage_run(tiny_run(base), tmp_path_factory.mktemp("whole") / "hub", NAME, **options)
+    return staging.stage_run(tiny_run(base), tmp_path_factory.mktemp("whole") / "hub", NAME, StagingOptions(**options))
 
 
 def names(folder: Path) -> set[str]:
@@ -133,17 +134,19 @@ def test_each_layout_has_its_places(base, layout, places):
 
 def test_another_branch_has_branches_of_its_own_for_the_folds(base, tmp_path):
     parts = staging.stage_run(
-        plain_run(base), tmp_path / "hub", NAME, layout="branches", branch="next", base=base_pin(base)
+        plain_run(base), tmp_path / "hub", NAME, StagingOptions(layout="branches", branch="next", base=base_pin(base))
     )
     assert [part.branch for part in parts] == ["next-fold-0", "next-fold-1", "next"]
 
 
 def test_the_same_run_gives_the_same_bytes_and_leaves_an_equal_folder_alone(base, tmp_path):
     before = staged(base)[0].folder.parent
-    again = staging.stage_run(plain_run(base), tmp_path / "hub", NAME, base=base_pin(base))[0].folder.parent
+    again = staging.stage_run(plain_run(base), tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))[
+        0
+    ].folder.parent
     assert sha256_of(before) == sha256_of(again)
     inode = (again / "ensemble/ensemble.json").stat().st_ino
-    staging.stage_run(plain_run(base), again, NAME, base=base_pin(base))
+    staging.stage_run(plain_run(base), again, NAME, StagingOptions(base=base_pin(base)))
     assert (again / "ensemble/ensemble.json").stat().st_ino == inode
 
 
@@ -152,15 +155,17 @@ def test_changes_by_hand_are_replaced_only_when_asked(base, tmp_path):
     shutil.copytree(staged(base)[0].folder.parent, out)
     (out / "ensemble/README.md").write_text("by hand")
     with pytest.raises(ValueError, match="ensemble/README.md was changed.*--overwrite"):
-        staging.stage_run(plain_run(base), out, NAME, base=base_pin(base), tag="v2")
+        staging.stage_run(plain_run(base), out, NAME, StagingOptions(base=base_pin(base), tag="v2"))
     assert (out / "ensemble/README.md").read_text() == "by hand" and not list(tmp_path.glob(".*"))
-    staging.stage_run(plain_run(base), out, NAME, base=base_pin(base), overwrite=True)
+    staging.stage_run(plain_run(base), out, NAME, StagingOptions(base=base_pin(base), overwrite=True))
     assert sha256_of(out) == sha256_of(staged(base)[0].folder.parent)
 
 
 def test_files_that_nobody_touched_are_staged_anew_without_asking(base, tmp_path):
     for tag in (None, "v2"):
-        parts = staging.stage_run(plain_run(base), tmp_path / "hub", NAME, base=base_pin(base), tag=tag)
+        parts = staging.stage_run(
+            plain_run(base), tmp_path / "hub", NAME, StagingOptions(base=base_pin(base), tag=tag)
+        )
     assert 'revision="v2"' in (parts[-1].folder / "README.md").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
 
@@ -168,7 +173,7 @@ def test_files_that_nobody_touched_are_staged_anew_without_asking(base, tmp_path
 def test_a_folder_with_other_things_is_never_replaced(base, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="something else"):
-        staging.stage_run(plain_run(base), tmp_path, NAME, base=base_pin(base), overwrite=True)
+        staging.stage_run(plain_run(base), tmp_path, NAME, StagingOptions(base=base_pin(base), overwrite=True))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -190,7 +195,7 @@ def test_a_folder_with_other_things_is_never_replaced(base, tmp_path):
 def test_what_cannot_be_published_is_refused_and_leaves_nothing(base, tmp_path, options, message):
     options = {"repo_id": NAME, "base": base_pin(base)} | options
     with pytest.raises(ValueError, match=message):
-        staging.stage_run(plain_run(base), tmp_path / "hub", options.pop("repo_id"), **options)
+        staging.stage_run(plain_run(base), tmp_path / "hub", options.pop("repo_id"), StagingOptions(**options))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,13 +214,13 @@ def test_a_run_of_an_unpinned_or_packaged_base_is_not_given_another(base, tmp_pa
         staging.stage_run(on_hub, tmp_path / "hub", NAME)
     packaged = changed(base, tmp_path / "b", lambda run: run["base"].update(name="embedded:e5-small", revision=None))
     with pytest.raises(ValueError, match="from a package"):
-        staging.stage_run(packaged, tmp_path / "hub", NAME, base=base_pin(base))
+        staging.stage_run(packaged, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
 
 
 def test_folds_that_were_never_joined_are_not_published(base, tmp_path):
     run = changed(base, tmp_path / "run", lambda run: run["folds"].pop())
     with pytest.raises(ValueError, match="--resume_from_checkpoint last"):
-        staging.stage_run(run, tmp_path / "hub", NAME, base=base_pin(base))
+        staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
 
 
 def test_a_token_or_a_path_in_a_run_is_not_published(base, tmp_path):
@@ -225,14 +230,17 @@ def test_a_token_or_a_path_in_a_run_is_not_published(base, tmp_path):
     write_json(config, read_json(config) | {"peft_version": f"{Path.home()}/rows"})
     for run in (with_token, with_path):
         with pytest.raises(ValueError, match="must not be published"):
-            staging.stage_run(run, tmp_path / "hub", NAME, base=base_pin(base))
+            staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
 
 
 def test_data_without_folds_is_refused(base, data_file, tmp_path):
     pd.read_parquet(data_file).drop(columns="fold").to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match="no column fold"):
         staging.stage_run(
-            plain_run(base), tmp_path / "hub", NAME, base=base_pin(base), data_file=tmp_path / "rows.parquet"
+            plain_run(base),
+            tmp_path / "hub",
+            NAME,
+            StagingOptions(base=base_pin(base), data_file=tmp_path / "rows.parquet"),
         )
 
 
@@ -245,7 +253,7 @@ def test_a_run_of_full_fine_tuning_is_staged_with_whole_models(base, tmp_path):
     model = modeling.load_classifier(str(base), modeling.load_tokenizer(str(base)))
     for fold in ("fold-0", "fold-1"):
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, run / fold / "model.safetensors")
-    parts = staging.stage_run(run, tmp_path / "hub", NAME, base=base_pin(base))
+    parts = staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
     assert names(parts[0].folder) == {"README.md", "model.safetensors", "fold.json"}
     folds = json.loads((parts[-1].folder / "ensemble.json").read_text())["folds"]
     assert [set(fold["files"]) for fold in folds] == [{"model.safetensors"}] * 2
@@ -304,7 +312,7 @@ def test_a_second_base_of_the_same_shape_would_have_another_commit(base, tmp_pat
 def test_what_zero_3_did_not_take_is_taken_before_it_is_published(base, tmp_path):
     expected = load_run(plain_run(base))["base"]["fingerprint"]
     run = changed(base, tmp_path / "run", lambda run: run["base"].update(fingerprint=None))
-    folder = staging.stage_run(run, tmp_path / "hub", NAME, base=base_pin(base))[-1].folder
+    folder = staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))[-1].folder
     assert read_json(folder / "ensemble.json")["run"]["base"]["fingerprint"] == expected
 
 

@@ -158,7 +158,9 @@ def test_each_question_is_tokenised_once(handler, monkeypatch, truncate):
         asked.append(len(sides[0]))
         return tokenizer(*sides, **options)
 
-    monkeypatch.setattr(handler.scorer.ensemble, "encoder", replace(handler.scorer.ensemble.encoder, tokenizer=counting))
+    monkeypatch.setattr(
+        handler.scorer.ensemble, "encoder", replace(handler.scorer.ensemble.encoder, tokenizer=counting)
+    )
     monkeypatch.setattr(counting, "pad_token_id", tokenizer.pad_token_id, raising=False)
     body = {"inputs": [list(pair) for pair in PAIRS[:5]], "truncate": truncate}
     questions = [protocol.parse_request(body, handler.scorer.ensemble, Limits()) for _ in range(2)]
