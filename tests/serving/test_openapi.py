@@ -64,13 +64,20 @@ def test_the_commands_of_the_page_name_flags_that_exist(url):
 
 
 def test_the_python_of_the_page_runs(url):
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     code = code.replace("http://127.0.0.1:8000", url)
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"HF_HUB_OFFLINE": "0"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "TextClassificationOutputElement" in done.stdout and "probability=" in done.stdout
+
+
+def test_the_scorer_of_the_page_runs(base_of):
+    _, code = blocks("python")
+    names: dict = {}
+    exec(code.replace("org/name", str(tiny_run(base_of("qwen3")))), names)
+    assert names["scorer"]({"inputs": ["zapatos rojos", "shoes"]})[0][0]["probability"] > 0
 
 
 def test_the_limits_of_the_page_are_the_defaults():
