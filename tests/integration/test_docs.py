@@ -10,6 +10,8 @@ from tests.conftest import ROOT
 from tests.helpers.pages import pages
 from tests.helpers.programs import flags_of, module_of, scripts, subcommands
 
+LONGEST = 36  # words of a sentence
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
@@ -30,6 +32,21 @@ def test_every_page_is_built_and_in_the_navigation(site):
         html = page.removeprefix("docs/").removesuffix(".md") + ".html"
         assert (site / html).is_file()
         assert html == "index.html" or f'href="{html}"' in start, f"{page} is not in nav of mkdocs.yml"
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.startswith("docs/how-to/")])
+def test_a_guide_says_what_the_reader_gets_and_then_its_command(page):
+    _, says, command, *_ = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
+    assert says.startswith("You ") and command.startswith("```sh\n")
+
+
+@pytest.mark.parametrize("page", pages())
+def test_no_sentence_needs_a_second_reading(page):
+    prose = re.sub(
+        r"```.*?```|`[^`]+`|^[|#!][^\n]*|\]\(.*?\)", "code", (ROOT / page).read_text("utf-8"), flags=re.S | re.M
+    )
+    sentences = re.split(r"(?<=[.:?])\s|\n\n|^ *(?:-|\d\.) ", prose, flags=re.M)
+    assert not [sentence for sentence in sentences if len(sentence.split()) > LONGEST]
 
 
 def test_every_figure_is_shown(site):
