@@ -77,7 +77,7 @@ def translate(arguments) -> None:
 
 def _texts(arguments):
     """Return the distinct cleaned texts with their languages, in the order of the file."""
-    from product_relevance.data.columns import add_columns
+    from product_relevance.data.columns import Step, add_columns
     from product_relevance.data.records import read_records
     from product_relevance.data.sources.tables import Source
     from product_relevance.text.cleaning import clean_columns
@@ -85,7 +85,7 @@ def _texts(arguments):
     # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
     source = Source(arguments.file, arguments.split, arguments.data_revision)
     frame = read_records(source, task=arguments.task, role="test", on_bad_rows="skip")
-    frame = add_columns(frame, [("clean", clean_columns, {"lowercase": arguments.lowercase})])
+    frame = add_columns(frame, [Step("clean", clean_columns, {"lowercase": arguments.lowercase})])
     if arguments.field == "query":
         table = frame[["query", "language"]]
     else:  # a row's language is the query's: a title counts as English unless it clearly is not

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from product_relevance.data.folds import assign_folds
     from product_relevance.data.leakage import check_leakage
     from product_relevance.data.records import read_records
+    from product_relevance.data.sources.tables import Source
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
     from product_relevance.ensemble.stack import RelevanceStack
     from product_relevance.evaluation.metrics import scores_report
@@ -35,6 +36,7 @@ __all__ = [
     "RelevanceStack",
     "RelevanceTrainer",
     "RunConfig",
+    "Source",
     "Taxonomy",
     "Template",
     "TrainedRun",
@@ -55,6 +57,7 @@ _PLACES = {
     "RelevanceStack": "ensemble.stack",
     "RelevanceTrainer": "training.trainer",
     "RunConfig": "training.run_config",
+    "Source": "data.sources.tables",
     "Taxonomy": "text.taxonomy",
     "Template": "text.templates",
     "TrainedRun": "training.train",

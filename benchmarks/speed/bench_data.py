@@ -74,7 +74,7 @@ def clean(path: Path, task: str) -> Work:
     from product_relevance.text import cleaning
 
     frame = read(path, task)
-    return lambda: columns.add_columns(frame, [("clean", cleaning.clean_columns, {"lowercase": False})])
+    return lambda: columns.add_columns(frame, [columns.Step("clean", cleaning.clean_columns, {"lowercase": False})])
 
 
 def identify(path: Path, task: str) -> Work:
@@ -83,7 +83,9 @@ def identify(path: Path, task: str) -> Work:
     from product_relevance.text import languages
 
     frame = read(path, task).assign(query=lambda records: records["origin_query"])
-    return lambda: columns.add_columns(frame, [("language", languages.fix_language, {"method": "identify"})])
+    return lambda: columns.add_columns(
+        frame, [columns.Step("language", languages.fix_language, {"method": "identify"})]
+    )
 
 
 def fold(path: Path, task: str) -> Work:

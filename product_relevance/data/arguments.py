@@ -29,7 +29,7 @@ class ColumnArguments:
     translation: str = option("none", "translations: none, column (translated_query), or a table (CSV, TSV, Parquet)")
     max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.max_missing_translations <= 1:
             found = self.max_missing_translations
             raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")
@@ -116,7 +116,7 @@ class DataArguments(ColumnArguments, FoldArguments):
         [], "arguments that may differ from those of the checkpoint of --resume_from_checkpoint"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.check_folds(self.task, "; --fold full trains on all rows")
         self.held_out_languages = normal_codes(self.held_out_languages)

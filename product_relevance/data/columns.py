@@ -1,11 +1,14 @@
 """Add columns step by step with map functions, cached by what goes in."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,18 +21,46 @@ BATCH_ROWS = 1000
 # Raise it when a map function here gives other values than before: old cache files are then no longer found.
 VERSION = 2
 
-Step = tuple[str, Callable[..., dict], dict]
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A map function with its options.
+
+    Attributes:
+        name: of the step, in messages and in the names of cache files.
+        function: `function(batch, **options)` gets and returns a dict of lists, one value per row, and depends on
+            nothing else.
+        options: of the function; they must fit into JSON, since the cache is found by them.
+    """
+
+    name: str
+    function: Callable[..., Columns]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, batch: Columns, **options: Any) -> Columns:
+        """Return the columns of a batch.
+
+        Raises:
+            ValueError: A list that is too short: it would shift every later row against its record without a word.
+        """
+        rows = len(next(iter(batch.values())))
+        result = self.function(batch, **options)
+        for column, values in result.items():
+            if len(values) != rows:
+                raise ValueError(f"step {self.name!r}: column {column!r} has {len(values)} rows, expected {rows}")
+        return result
 
 
 def add_columns(
-    frame: pd.DataFrame, steps: Iterable[Step], cache_dir: str | os.PathLike | None = None
+    frame: pd.DataFrame, steps: Iterable[Step], cache_dir: str | os.PathLike[str] | None = None
 ) -> pd.DataFrame:
     """Run map functions over a frame in batches of 1,000 rows and add (or replace) the columns they return.
 
     Args:
         frame: Records; a function sees all columns but those that hold objects such as dicts.
-        steps: (name, function, options): `function(batch, **options)` gets and returns a dict of lists, one value
-            a row, and depends on nothing else. Options must fit into JSON, since the cache is found by them.
+        steps: What to run, one after another.
         cache_dir: Folder for cache files, made if need be; needs `datasets`, without it nothing is cached.
 
     Returns:
@@ -39,14 +70,13 @@ def add_columns(
         ValueError: Options that are no JSON, or a function that returns another number of rows.
     """
     frame = frame.copy()
-    datasets = _import_datasets() if cache_dir else None
-    for name, function, options in steps:
+    folder = Path(cache_dir) if cache_dir and _has_datasets() else None
+    for step in steps:
         table = _as_table(frame)
-        if datasets and len(frame):
-            path = _cache_path(Path(cache_dir), frame[table.column_names], name, function, options)
-            columns = _cached(datasets, table, path, name, function, options)
+        if folder and len(frame):
+            columns = _cached(step, table, _cache_path(folder, frame[table.column_names], step))
         else:
-            columns = _computed(table, name, function, options)
+            columns = _computed(step, table)
         for column, values in columns.items():
             frame[column] = pd.Series(values, index=frame.index, dtype=None if values else "str")
     return frame
@@ -60,13 +90,11 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _import_datasets():
-    try:
-        import datasets
-    except ImportError:
+def _has_datasets() -> bool:
+    if importlib.util.find_spec("datasets") is None:
         logger.info("datasets is not installed: columns are computed without a cache")
-        return None
-    return datasets
+        return False
+    return True
 
 
 def _as_table(frame: pd.DataFrame) -> pa.Table:
@@ -78,33 +106,36 @@ def _is_plain(value: object) -> bool:
     return value is None or value is pd.NA or isinstance(value, str | float)
 
 
-def _cache_path(folder: Path, frame: pd.DataFrame, name: str, function: Callable, options: dict) -> Path:
+def _cache_path(folder: Path, frame: pd.DataFrame, step: Step) -> Path:
     try:
-        asked = json.dumps([VERSION, name, function.__module__, function.__qualname__, options], sort_keys=True)
+        function = [step.function.__module__, step.function.__qualname__]
+        asked = json.dumps([VERSION, step.name, *function, dict(step.options)], sort_keys=True)
     except (TypeError, AttributeError) as error:
         raise ValueError(
-            f"step {name!r}: expected a function and options that fit into JSON, found: {error}"
+            f"step {step.name!r}: expected a function and options that fit into JSON, found: {error}"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(f"{fingerprint(frame)} {asked}".encode()).hexdigest()
     return folder / f"{key}.arrow"
 
 
-def _cached(datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict) -> dict[str, list]:
+def _cached(step: Step, table: pa.Table, path: Path) -> Columns:
     if path.exists():
         try:
-            return _mapped(datasets, table, path, name, function, options)
+            return _mapped(step, table, path)
         # A damaged file shows in different ways: pyarrow's errors, OSError, datasets' own.
         except Exception as error:
-            logger.warning("%s: cannot be read (%s); computing step %s again", path, error, name)
+            logger.warning("%s: cannot be read (%s); computing step %s again", path, error, step.name)
             path.unlink(missing_ok=True)
-    return _mapped(datasets, table, path, name, function, options)
+    return _mapped(step, table, path)
 
 
-def _mapped(datasets, table: pa.Table, path: Path, name: str, function: Callable, options: dict) -> dict[str, list]:
+def _mapped(step: Step, table: pa.Table, path: Path) -> Columns:
+    import datasets
+
     mapped = datasets.Dataset(table).map(
-        _Checked(name, function),
-        fn_kwargs=options,
+        step.run,
+        fn_kwargs=dict(step.options),
         batched=True,
         batch_size=BATCH_ROWS,
         remove_columns=table.column_names,
@@ -112,35 +143,22 @@ def _mapped(datasets, table: pa.Table, path: Path, name: str, function: Callable
         load_from_cache_file=True,
         # Else datasets pickles the function to fingerprint it, which differs from process to process.
         new_fingerprint=path.stem,
-        desc=name,
+        desc=step.name,
     )
     result = mapped.data.table
     result.validate(full=True)
     if len(result) != len(table):
         raise ValueError(f"{path}: found {len(result)} rows, expected {len(table)}")
-    return result.to_pydict()
-
-
-def _computed(table: pa.Table, name: str, function: Callable, options: dict) -> dict[str, list]:
-    checked, columns = _Checked(name, function), {}
-    starts = range(0, max(len(table), 1), BATCH_ROWS)
-    # Shown as the progress bars of datasets are: only where the work is long.
-    for start in console.bar(starts, desc=name, unit_scale=BATCH_ROWS, unit=" rows", shown=len(starts) >= 20):
-        batch = table.slice(start, BATCH_ROWS).to_pydict()
-        for column, values in checked(batch, **options).items():
-            columns.setdefault(column, []).extend(values)
+    columns: Columns = result.to_pydict()
     return columns
 
 
-class _Checked:
-    # A list that is too short would shift every later row against its record without a word.
-    def __init__(self, name: str, function: Callable):
-        self.name, self.function = name, function
-
-    def __call__(self, batch: dict, **options) -> dict:
-        rows = len(next(iter(batch.values())))
-        result = self.function(batch, **options)
-        for column, values in result.items():
-            if len(values) != rows:
-                raise ValueError(f"step {self.name!r}: column {column!r} has {len(values)} rows, expected {rows}")
-        return result
+def _computed(step: Step, table: pa.Table) -> Columns:
+    columns: Columns = {}
+    starts = range(0, max(len(table), 1), BATCH_ROWS)
+    # Shown as the progress bars of datasets are: only where the work is long.
+    for start in console.bar(starts, desc=step.name, unit_scale=BATCH_ROWS, unit=" rows", shown=len(starts) >= 20):
+        batch = table.slice(start, BATCH_ROWS).to_pydict()
+        for column, values in step.run(batch, **step.options).items():
+            columns.setdefault(column, []).extend(values)
+    return columns

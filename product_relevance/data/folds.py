@@ -1,7 +1,7 @@
 """Stratified, grouped folds that depend on the rows alone: not on their order, the platform or the hash seed."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,8 @@ def query_groups(frame: pd.DataFrame) -> np.ndarray:
     _, component = connected_components(links, directed=False)
     # The names are sorted, so a component's first occurrence is its smallest name, whatever the order of rows.
     _, first = np.unique(component, return_index=True)
-    return np.asarray(names, dtype=object)[first[component[left]]]
+    found: np.ndarray = np.asarray(names, dtype=object)[first[component[left]]]
+    return found
 
 
 def digests(texts: Iterable[str]) -> np.ndarray:
@@ -151,7 +152,7 @@ def _purge(frame: pd.DataFrame, valid: np.ndarray) -> tuple[np.ndarray, int]:
     return ~valid & ~shared, int(shared.sum())
 
 
-def _mapped(values: pd.Series, function) -> np.ndarray:
+def _mapped(values: pd.Series, function: Callable[[str], str]) -> np.ndarray:
     codes, distinct = pd.factorize(values.fillna("").astype(str))
     return (
         np.array([function(text) for text in distinct], dtype=object)[codes] if len(values) else np.array([], object)
@@ -176,7 +177,7 @@ def _strata(frame: pd.DataFrame) -> list[np.ndarray]:
 
 def _place(codes: np.ndarray, names: np.ndarray, strata: list[np.ndarray], k: int, seed: int) -> np.ndarray:
     sizes = np.bincount(codes, minlength=len(names))
-    order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, names[group])))
+    order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, str(names[group]))))
     counts, totals = _counts(codes, strata, len(names))
     loads = [[0] * len(totals) for _ in range(k)]
     rows = [0] * k
@@ -195,7 +196,8 @@ def _place(codes: np.ndarray, names: np.ndarray, strata: list[np.ndarray], k: in
 
 def _counts(codes: np.ndarray, strata: list[np.ndarray], groups: int) -> tuple[list[list[tuple[int, int]]], list[int]]:
     """Count each group's rows by stratum; strata of several kinds are numbered through."""
-    counts, totals = [[] for _ in range(groups)], []
+    counts: list[list[tuple[int, int]]] = [[] for _ in range(groups)]
+    totals: list[int] = []
     for kind in strata:
         pairs, n = np.unique(np.stack([codes, kind], axis=1), axis=0, return_counts=True)
         for (group, stratum), count in zip(pairs.tolist(), n.tolist(), strict=True):

@@ -65,7 +65,7 @@ class LeakReport:
         """Return the report as a table of fixed width."""
         lines = [f"{'':<24}{'train':>10}{'valid':>10}{'shared':>10}"]
         lines.append(f"{'rows':<24}{self.train_rows:>10,}{self.valid_rows:>10,}{self.shared_rows:>10,}")
-        shared = {"queries": self.shared_queries, "translations": self.shared_translations}
+        shared: dict[str, int | None] = {"queries": self.shared_queries, "translations": self.shared_translations}
         shared |= {"query = translation": self.shared_crosswise, "prefixes": self.shared_prefixes}
         lines += [f"{name:<44}{n:>10,}" for name, n in shared.items() if n is not None]
         shares = {"positive": self.positive} | {f"language {code}": pair for code, pair in self.languages.items()}
@@ -158,6 +158,6 @@ def _positive(frame: pd.DataFrame) -> float:
 
 
 def _language_shares(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray) -> dict[str, tuple[float, float]]:
-    sides = [frame.loc[mask, "language"].fillna("?").value_counts(normalize=True) for mask in (train, valid)]
-    codes = sorted(set(sides[0].index) | set(sides[1].index))
-    return {code: tuple(float(side.get(code, 0.0)) for side in sides) for code in codes}
+    one, two = (frame.loc[mask, "language"].fillna("?").value_counts(normalize=True) for mask in (train, valid))
+    codes = sorted({str(code) for side in (one, two) for code in side.index})
+    return {code: (float(one.get(code, 0.0)), float(two.get(code, 0.0))) for code in codes}

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +27,7 @@ from product_relevance.utils.tasks import BOTH
 
 
 def load_columns(
-    arguments: DataArguments, rejects: str | os.PathLike | None = None, labelled: bool = True
+    arguments: DataArguments, rejects: str | os.PathLike[str] | None = None, labelled: bool = True
 ) -> pd.DataFrame:
     """Read the training records and add the columns.
 
@@ -47,18 +50,16 @@ def load_columns(
     for task, name in arguments.files().items():
         file = Source(name, arguments.split, arguments.data_revision)
         own = rejects if arguments.task != BOTH or not rejects else Path(rejects).with_stem(f"rejects_{task}")
-        options = {"task": task, "on_bad_rows": arguments.on_bad_rows, "rejects_path": own}
-        role = "train" if labelled or _has_labels(file, options) else "any"
-        parts[task] = read_records(file, role=role, **options)
+        read = partial(read_records, file, task=task, on_bad_rows=arguments.on_bad_rows, rejects_path=own)
+        parts[task] = read(role="train" if labelled or _has_labels(read(role="any")) else "any")
         _check_weights(parts[task])
     frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
     use_form(frame, arguments.path_separator, arguments.level_names)
-    options = arguments.lowercase, arguments.language_fix, arguments.translation, arguments.max_missing_translations
-    return add_all(frame, *options)
+    made = arguments.lowercase, arguments.language_fix, arguments.translation
+    return add_all(frame, *made, arguments.max_missing_translations)
 
 
-def _has_labels(file: Source, options: dict) -> bool:
-    frame = read_records(file, role="any", **options)
+def _has_labels(frame: pd.DataFrame) -> bool:
     return "label" in frame and bool(frame["label"].notna().all())
 
 
@@ -99,14 +100,18 @@ def add_all(
     source = dict(frame.attrs)
     # Shards of a large source are read once: kept columns would only fill the disk.
     cache = None if frame.attrs.get("read_once") else cache_folder() / "columns"
-    frame = columns.add_columns(frame, [("clean", cleaning.clean_columns, {"lowercase": lowercase})], cache)
+    frame = columns.add_columns(
+        frame, [columns.Step("clean", cleaning.clean_columns, {"lowercase": lowercase})], cache
+    )
     frame = translation.add_translation(frame, translations, max_missing)
-    frame = columns.add_columns(frame, [("language", languages.fix_language, {"method": language_fix})], cache)
+    frame = columns.add_columns(
+        frame, [columns.Step("language", languages.fix_language, {"method": language_fix})], cache
+    )
     frame.attrs = source
     return frame
 
 
-def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = None) -> pd.DataFrame:
+def add_run_columns(frame: pd.DataFrame, run: Mapping[str, Any], translations: str | None = None) -> pd.DataFrame:
     """Add the columns as a run was trained with; missing translations are counted, see `require_translations`.
 
     Args:
@@ -127,7 +132,9 @@ def add_run_columns(frame: pd.DataFrame, run: dict, translations: str | None = N
     return add_all(frame, options["lowercase"], options["language_fix"], chosen, max_missing=1)
 
 
-def require_translations(frame: pd.DataFrame, run: dict, translations: str | None, max_missing: float) -> None:
+def require_translations(
+    frame: pd.DataFrame, run: Mapping[str, Any], translations: str | None, max_missing: float
+) -> None:
     """Raise ValueError if too many of the records to score have no translation, before any is scored.
 
     Args:
@@ -145,8 +152,8 @@ def require_translations(frame: pd.DataFrame, run: dict, translations: str | Non
     translation.add_translation(frame, chosen, max_missing)
 
 
-def _source_of_translations(run: dict, given: str | None) -> str:
-    trained = run.get("columns", {}).get("translation", "none")
+def _source_of_translations(run: Mapping[str, Any], given: str | None) -> str:
+    trained: str = run.get("columns", {}).get("translation", "none")
     return given or (trained if trained in ("none", "column") else "column")
 
 
@@ -191,7 +198,7 @@ def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> t
     return template.render_clean({name: frame[name].tolist() for name in names}, known)
 
 
-def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict:
+def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[str, Any]:
     """Return what run.json says of the training records; of two tasks `tasks` has the same for each."""
     files = frame.attrs.get("files") or {None: {key: frame.attrs[key] for key in ("source", "sha256")}}
     names = [Path(file["source"]).name for file in files.values()]

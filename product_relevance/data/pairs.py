@@ -34,7 +34,12 @@ class Pairs(NamedTuple):
     translations: list[str | None] | None
 
 
-def read_pairs(pairs: Iterable, languages=None, translations=None, task: str = "QC,QI") -> Pairs:
+def read_pairs(
+    pairs: Iterable[Any],
+    languages: Iterable[str | None] | None = None,
+    translations: Iterable[str | None] | None = None,
+    task: str = "QC,QI",
+) -> Pairs:
     """Take pairs apart, in any form that people paste; an iterator is read once.
 
     Args:
@@ -50,7 +55,10 @@ def read_pairs(pairs: Iterable, languages=None, translations=None, task: str = "
     rows = [_row(row, place, task) for place, row in enumerate(_rows(pairs))]
     queries, targets, codes, english = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 4
     own = (column if any(value is not None for value in column) else None for column in (codes, english))
-    given = _listed(languages, "languages"), _listed(translations, "translations")
+    given = (
+        None if languages is None else _listed(languages, "languages"),
+        None if translations is None else _listed(translations, "translations"),
+    )
     return Pairs(queries, targets, *(mine if asked is None else asked for mine, asked in zip(own, given, strict=True)))
 
 
@@ -86,7 +94,7 @@ def sides_of(row: Mapping[str, Any], task: str) -> tuple[str, str] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _rows(pairs: Iterable) -> list:
+def _rows(pairs: Iterable[Any]) -> list[Any]:
     if isinstance(pairs, pd.DataFrame):
         return pairs.to_dict("records")
     if isinstance(pairs, Mapping):
@@ -123,9 +131,7 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if name in row and not _missing(row[name])), None)
 
 
-def _listed(values: Iterable | None, name: str) -> list | None:
-    if values is None and name != "targets":
-        return None
+def _listed(values: Iterable[Any], name: str) -> list[Any]:
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
         raise ValueError(f"{name}: found {_shown(values)}, expected a list of texts")
     return list(values)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def with_provenance(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def append_rows(
-    frame: pd.DataFrame, positions: Sequence[int], changes: Mapping[str, Sequence], method: str, seed: int
+    frame: pd.DataFrame, positions: Sequence[int], changes: Mapping[str, Sequence[Any]], method: str, seed: int
 ) -> pd.DataFrame:
     """Append variants of rows, each in the fold of its source.
 
@@ -76,12 +77,12 @@ def append_rows(
     Raises:
         ValueError: An id occurs twice.
     """
-    base, positions = with_provenance(frame), np.asarray(positions, dtype=np.int64)
-    order = np.argsort(positions, kind="stable")
-    parents = base.iloc[positions[order]]
+    base, sources = with_provenance(frame), np.asarray(positions, dtype=np.int64)
+    order = np.argsort(sources, kind="stable")
+    parents = base.iloc[sources[order]]
     new = parents.copy()
     for name in changes.keys() & set(base):
-        new[name] = pd.array([changes[name][i] for i in order], dtype=base[name].dtype)
+        new[name] = pd.Series([changes[name][i] for i in order], index=new.index, dtype=base[name].dtype)
     counts = {"crossing": 0, "clashing": 0}
     if set(QUERIES) & changes.keys():
         key_of = _normalised(base, new)
@@ -98,7 +99,7 @@ def append_rows(
     return joined
 
 
-def read_prepared(path: str | os.PathLike, task: str, on_bad_rows: str = "error") -> pd.DataFrame:
+def read_prepared(path: str | os.PathLike[str], task: str, on_bad_rows: str = "error") -> pd.DataFrame:
     """Read what dataset_scripts/prepare.py wrote: records with their columns and folds.
 
     Raises:
@@ -113,7 +114,7 @@ def read_prepared(path: str | os.PathLike, task: str, on_bad_rows: str = "error"
     return frame
 
 
-def write_rows(frame: pd.DataFrame, path: str | os.PathLike, facts: Mapping | None = None) -> None:
+def write_rows(frame: pd.DataFrame, path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None) -> None:
     """Write records as Parquet that the reader takes; the same rows and facts give the same bytes.
 
     Args:
@@ -133,7 +134,7 @@ def as_source(frame: pd.DataFrame) -> pd.DataFrame:
     """Return records as the reader takes them: with the source's name of the target and its texts, without notes."""
     task = frame.attrs.get("task") or frame["task"].iloc[0]
     frame = _with_originals(frame, TARGET_FIELD[task]) if "original" in frame else frame
-    table = frame.drop(columns=[name for name in frame if name.removeprefix("source_") in _READERS_NOTES])
+    table = frame.drop(columns=[name for name in frame if str(name).removeprefix("source_") in _READERS_NOTES])
     table = table.rename(columns={"target": TARGET_FIELD[task]})
     table.attrs = {}  # pandas writes them into the file, and one of them is the speed of reading
     return table
@@ -150,15 +151,16 @@ def _with_originals(frame: pd.DataFrame, target_field: str) -> pd.DataFrame:
     return frame
 
 
-def read_rows(path: str | os.PathLike) -> pd.DataFrame:
+def read_rows(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read what `write_rows` wrote as it was, without the checks of records."""
     frame = pd.read_parquet(path)
     return frame.rename(columns={TARGET_FIELD[frame["task"].iloc[0]]: "target"})
 
 
-def read_facts(path: str | os.PathLike) -> dict:
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the facts that `write_rows` put into a file; none for a file without them."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(FACTS, b"{}"))
+    found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(FACTS, b"{}"))
+    return found
 
 
 def _require_unique(ids: pd.Series) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,12 @@ OWN_COLUMNS = ("id", "task", "language", "origin_query", "target", "label", "def
 
 
 def read_records(
-    source: str | os.PathLike | Source,
+    source: str | os.PathLike[str] | Source,
     *,
     task: str | None = None,
     role: str = "train",
     on_bad_rows: str = "error",
-    rejects_path: str | os.PathLike | None = None,
-    split: str | None = None,
-    revision: str | None = None,
+    rejects_path: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Read and check one source of records.
 
@@ -60,15 +58,14 @@ def read_records(
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder written by
-            `datasets.save_to_disk`, or (if nothing here has this name) a Hub id `org/name`; or a `Source`.
+            `datasets.save_to_disk`, or (if nothing here has this name) a Hub id `org/name`; or a `Source`, which
+            also names the split of a folder or Hub data set that has several, and the revision of a Hub data set.
         task: "QC" or "QI"; None takes the task that most rows name.
         role: "train" (labels required, contradictory ones are defects), "test" (labels of no interest, no row dropped)
             or "any" (labels optional, as in evaluation files).
         on_bad_rows: "error" raises with the first ten defects; "skip" leaves bad rows out and writes each of them
             with its reason to `rejects_path`.
         rejects_path: Default: `<source's stem>.rejects.jsonl` in the current folder. Not written without rejects.
-        split: Of a saved folder or a Hub data set that has several.
-        revision: Of a Hub data set.
 
     Returns:
         One row a record, in source order: id (int64; str if one is a text), task, language (see `normal_code`; a code
@@ -86,7 +83,7 @@ def read_records(
     _check_option("task", task, (None, *TASKS))
     _check_option("role", role, ROLES)
     _check_option("on_bad_rows", on_bad_rows, ("error", "skip"))
-    table = read_table(source, split=split, revision=revision)
+    table = read_table(source)
     _require_rows(table)
     task = task or _main_task(table)
     _require_task(table, task)
@@ -104,7 +101,7 @@ def read_records(
     return frame
 
 
-def source_record(row: dict[str, Any]) -> dict[str, Any]:
+def source_record(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     """Give back a record as its source had it: the five fields in the competition's names and order.
 
     Args:
@@ -115,7 +112,8 @@ def source_record(row: dict[str, Any]) -> dict[str, Any]:
     """
     record = {name: row[name] for name in ("id", "task", "language", "origin_query")}
     record[TARGET_FIELD[row["task"]]] = row["target"]
-    return record | json.loads(row.get("original") or "{}")
+    original: dict[str, Any] = json.loads(row.get("original") or "{}")
+    return record | original
 
 
 def _check_option(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
@@ -192,7 +190,7 @@ def _settle(name: str, defects: list[Defect], role: str, on_bad_rows: str) -> No
         logger.warning("%s: %s test rows have a defect and are kept", name, f"{count:,}")
 
 
-def _leave_out(table: RawTable, defects: list[Defect], rejects_path: str | os.PathLike | None) -> set[int]:
+def _leave_out(table: RawTable, defects: list[Defect], rejects_path: str | os.PathLike[str] | None) -> set[int]:
     dropped = {defect.row for defect in defects if defect.row >= 0}
     if defects:
         path = rejects_path or f"{Path(table.name).stem}.rejects.jsonl"
@@ -241,8 +239,8 @@ def _use_one_form(languages: list[str], original: dict[int, dict[str, Any]]) -> 
 
 
 def _count_unknown(name: str, languages: pd.Series) -> dict[str, int]:
-    counts = languages.value_counts()
-    unknown = {code: int(n) for code, n in counts.items() if code and not is_code(code)}
+    counts = {str(code): int(n) for code, n in languages.value_counts().items()}
+    unknown = {code: n for code, n in counts.items() if code and not is_code(code)}
     if unknown:
         found = ", ".join(f"{show(code)} {n:,}" for code, n in list(unknown.items())[:10])
         message = "%s: field 'language': %s rows have codes that are none of ISO 639, each kept as a language: %s"

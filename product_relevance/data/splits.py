@@ -55,7 +55,7 @@ def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
         train, valid = folds.leave_languages_out(frame, arguments.held_out_languages)
         train, valid = _without_made_rows(frame, train, valid)
         name = "held-out-" + "-".join(sorted(arguments.held_out_languages))
-        split = _checked(name, frame, train, valid, "query")
+        split = _checked_split(name, frame, (train, valid), "query")
         split.division = {name: valid_digests(frame[valid])}
         return [split]
     if arguments.fold == "full":
@@ -92,8 +92,8 @@ def _fold(frame: pd.DataFrame, assigned: np.ndarray, k: int, arguments: DataArgu
     train, purged = folds.training_rows(frame, assigned, k, arguments.group_by)
     if purged:
         logger.info("fold-%d: %d training rows share a query with the validation side and are left out", k, purged)
-    train, valid = _without_made_rows(frame, train, assigned == k)
-    return _checked(f"fold-{k}", frame, train, valid, arguments.group_by, arguments.prefix_levels)
+    sides = _without_made_rows(frame, train, assigned == k)
+    return _checked_split(f"fold-{k}", frame, sides, arguments.group_by, arguments.prefix_levels)
 
 
 def _given(frame: pd.DataFrame, num_folds: int) -> np.ndarray:
@@ -117,7 +117,7 @@ def _assigned(frame: pd.DataFrame, arguments: DataArguments) -> np.ndarray:
     return folds.assign_folds(frame, arguments.num_folds, *by, arguments.fold_seed)
 
 
-def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray):
+def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if "method" not in frame:
         return train, valid
     valid = valid & (frame["method"] == ORIGINAL).to_numpy()
@@ -126,6 +126,9 @@ def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray
     return train & ~(derived & ~valid), valid
 
 
-def _checked(name: str, frame, train, valid, group_by: str, prefix_levels: int = 2) -> Split:
+def _checked_split(
+    name: str, frame: pd.DataFrame, sides: tuple[np.ndarray, np.ndarray], group_by: str, prefix_levels: int = 2
+) -> Split:
+    train, valid = sides
     report = require_no_leak(frame, train, valid, group_by, prefix_levels)
     return Split(name, np.flatnonzero(train), np.flatnonzero(valid), f"{name}\n{report.to_text()}")

@@ -22,7 +22,7 @@ LINES = (".txt", ".jsonl", ".json")
 DELIMITERS = {".csv": b",", ".tsv": b"\t"}
 
 
-def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: str | os.PathLike) -> Path:
+def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: str | os.PathLike[str]) -> Path:
     """Write predictions in the competition's format, one JSON line a record, in the records' order.
 
     A line holds id, task, language, origin_query, category_path or item_title, and prediction. All but the
@@ -66,7 +66,9 @@ def _checked_predictions(predictions: Sequence[int], rows: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def check_submission(source_file: str | os.PathLike | Source, submission_file: str | os.PathLike) -> list[str]:
+def check_submission(
+    source_file: str | os.PathLike[str] | Source, submission_file: str | os.PathLike[str]
+) -> list[str]:
     """Compare a submission with the file it answers.
 
     Args:
@@ -124,8 +126,7 @@ def _uncounted_rows(name: str, records: int) -> list[str]:
     with open(name, "rb") as file:
         delimiter = DELIMITERS.get(suffix)
         width = next(file, b"").count(delimiter) if delimiter else 0
-        looks = (lambda line: line.count(delimiter) >= width) if delimiter else (lambda line: line.strip(BOM).strip())
-        rows = sum(bool(looks(line)) for line in file)
+        rows = sum(line.count(delimiter) >= width if delimiter else bool(line.strip(BOM).strip()) for line in file)
     if rows <= records:
         return []
     return [f"{name}: found {rows:,} lines that look like rows, expected {records:,}, as many as were read as records"]
@@ -164,7 +165,7 @@ def _same(value: Any, expected: Any) -> bool:
     return type(value) is type(expected) and value == expected
 
 
-def compare_submissions(a: str | os.PathLike, b: str | os.PathLike, examples: int = 10) -> dict[str, Any]:
+def compare_submissions(a: str | os.PathLike[str], b: str | os.PathLike[str], examples: int = 10) -> dict[str, Any]:
     """Count how often two submissions for the same records differ.
 
     Args:
@@ -196,8 +197,8 @@ def compare_submissions(a: str | os.PathLike, b: str | os.PathLike, examples: in
         "differing": int(rows["differs"].sum()),
         "share": float(rows["differs"].mean()),
         "by_language": {
-            str(row.Index): {"rows": int(row.size), "differing": int(row.sum), "share": float(row.mean)}
-            for row in by_language.itertuples()
+            str(code): {"rows": int(row["size"]), "differing": int(row["sum"]), "share": float(row["mean"])}
+            for code, row in by_language.to_dict("index").items()
         },
         "examples": [_example(first[key], second[key]) for key in shown],
     }
@@ -208,7 +209,7 @@ def _example(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     return fields | {"a": a["prediction"], "b": b["prediction"]}
 
 
-def _read_submission(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+def _read_submission(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     name = os.fspath(path)
     if not os.path.isfile(name):
         raise RecordError(f"{name}: found no such file, expected a submission")
@@ -244,7 +245,7 @@ def _require_task(path: Path) -> None:
 
 
 def zip_submission(
-    paths: Iterable[str | os.PathLike], output: str | os.PathLike = "submit.zip", *, overwrite: bool = False
+    paths: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str] = "submit.zip", *, overwrite: bool = False
 ) -> Path:
     """Pack the submissions for upload. The same files always give the same bytes.
 

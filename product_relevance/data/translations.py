@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,12 +22,12 @@ TEXT_COLUMNS = ("query", "text", "origin_query")
 TRANSLATION_COLUMNS = ("translation", "translated_query")
 
 
-def identity(texts: list[str], languages: list[str]) -> list[str]:
+def identity(texts: list[str], languages: list[str]) -> list[str | None]:
     """Translate nothing: each text is its own translation."""
     return list(texts)
 
 
-def from_table(path: str | os.PathLike) -> Translator:
+def from_table(path: str | os.PathLike[str]) -> Translator:
     """Make a translator that looks translations up in a CSV, TSV or Parquet file.
 
     Args:
@@ -68,7 +69,7 @@ def lookup(rows: Iterable[tuple[str, str, str]]) -> Translator:
 
 
 def add_translation(
-    frame: pd.DataFrame, source: "str | os.PathLike | Translator" = "none", max_missing: float = MAX_MISSING
+    frame: pd.DataFrame, source: "str | os.PathLike[str] | Translator" = "none", max_missing: float = MAX_MISSING
 ) -> pd.DataFrame:
     """Add the column `translated_query`; what has no translation keeps its own text and is counted.
 
@@ -120,7 +121,7 @@ def _require_most(name: str, missing: pd.Series, limit: float) -> None:
     )
 
 
-def _translator(source: "str | os.PathLike | Translator") -> Translator:
+def _translator(source: "str | os.PathLike[str] | Translator") -> Translator:
     if callable(source):
         return source
     return identity if source == "none" else from_table(source)
@@ -149,7 +150,7 @@ def _from_column(frame: pd.DataFrame) -> pd.Series:
     return frame["translated_query"].astype("object")
 
 
-def _read_table(path: Path) -> dict[str, list]:
+def _read_table(path: Path) -> dict[str, list[Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: found no such file, expected a table of translations (.csv, .tsv, .parquet)")
     if (suffix := path.suffix.lower()) not in (".csv", ".tsv", ".parquet"):
@@ -157,7 +158,7 @@ def _read_table(path: Path) -> dict[str, list]:
     return read_columns(path)
 
 
-def pick_column(path: str | os.PathLike, table: Iterable[str], names: tuple[str, ...]) -> str:
+def pick_column(path: str | os.PathLike[str], table: Iterable[str], names: tuple[str, ...]) -> str:
     """Return the first of `names` that a table of this file has; ValueError where it has none."""
     column = next((name for name in names if name in table), None)
     if column is None:

@@ -24,7 +24,7 @@ DPI = 130
 FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
-def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike) -> None:
+def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike[str]) -> None:
     """Draw positive F1, precision, recall and macro-F1 over all thresholds, with the chosen threshold and the floor.
 
     Args:
@@ -56,7 +56,7 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
     save(figure, path)
 
 
-def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+def language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw positive F1 of each language beside its floor, and AUC beside chance.
 
     Bars start at zero and a line across each shows its floor: the share of relevant pairs differs by language, and F1
@@ -91,7 +91,7 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike) -> None:
 def reliability_diagram(
     labels: ArrayLike,
     scores: ArrayLike,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     calibrated: ArrayLike | None = None,
     queries: ArrayLike | None = None,
 ) -> None:
@@ -141,7 +141,7 @@ def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: s
     axes.errorbar(score, positive, (below, above), fmt="o-", color=colour, lw=1.5, ms=6, label=name, **bars)
 
 
-def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike) -> None:
+def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike[str]) -> None:
     """Draw training loss, evaluation loss and evaluation AUC over steps, one colour a fold.
 
     Args:
@@ -277,7 +277,7 @@ def plain_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG under a temporary name, then rename it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, "wb") as file:

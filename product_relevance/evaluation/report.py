@@ -56,7 +56,7 @@ NO_OOF = (
 
 
 def write_report(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     run: Mapping[str, Any],
     oof: pd.DataFrame | None,
     histories: Mapping[str, list[dict]] | None = None,

@@ -6,22 +6,26 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from dataclasses import field as dataclass_field
+from typing import Any, NoReturn
 
 from product_relevance.utils.other_names import hint, require_known
 
 TRUTHS = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # words that HfArgumentParser takes for a bool
 
 
-def _hf_argument_parser() -> type:
+def _hf_argument_parser() -> Any:
     """Load transformers' HfArgumentParser from its file alone.
 
     The file needs nothing else of transformers, whose import takes half a second: too long for an answer to --help.
     """
-    (folder,) = importlib.util.find_spec("transformers").submodule_search_locations
-    spec = importlib.util.spec_from_file_location("hf_argparser", f"{folder}/hf_argparser.py")
+    package = importlib.util.find_spec("transformers")
+    folders = package.submodule_search_locations if package else None
+    spec = importlib.util.spec_from_file_location("hf_argparser", f"{folders[0]}/hf_argparser.py") if folders else None
+    if spec is None or spec.loader is None:
+        raise ImportError("found no package transformers, expected it beside this one: pip install transformers")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.HfArgumentParser
@@ -45,37 +49,42 @@ class Parser(HfArgumentParser):
         **options: Of argparse.ArgumentParser.
     """
 
-    def __init__(self, kinds: Collection[type] = (), without: Collection[str] = (), **options):
+    def __init__(self, kinds: Collection[type] = (), without: Collection[str] = (), **options: Any) -> None:
         self.without, self.first = without, own_names(kinds)
-        super().__init__(list(kinds), **{"formatter_class": argparse.HelpFormatter} | options)
+        dataclass_types: list[Any] = list(kinds)
+        super().__init__(dataclass_types, **{"formatter_class": argparse.HelpFormatter} | options)
         for group in self._action_groups:
             group._group_actions.sort(key=lambda action: not action.required and action.dest != "help")
         names = {field.name for kind in kinds for field in fields(kind)}
         for action in (action for action in self._actions if action.dest in names):
             action.required = False  # a recipe may have it; `parse_dict` asks for it
 
-    def _parse_dataclass_field(self, parser, field: Field):
+    # There it is a static method, which knows no fields to leave out.
+    def _parse_dataclass_field(self, parser: argparse.ArgumentParser, field: Field[Any]) -> None:  # type: ignore[override]
         if field.name in self.without or "help" not in field.metadata:
             return
         super()._parse_dataclass_field(parser, field)
         for action in (action for action in self._actions if action.dest == field.name):
             *_, alias = action.option_strings
             if alias != action.option_strings[0]:  # `_checked` takes dashes in every name
-                del self._option_string_actions[action.option_strings.pop()]
+                action.option_strings = action.option_strings[:-1]
+                del self._option_string_actions[alias]
             if typing.get_origin(action.type) is tuple:
                 action.type, action.nargs = typing.get_args(action.type)[0], len(typing.get_args(action.type))
             if action.nargs == "+" or field.name == "report_to":  # a list or one string, which is all that is read
                 action.nargs = "*"
             action.default, action.help = argparse.SUPPRESS, f"{action.help}{_default_of(field)}"
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(  # type: ignore[override]  # argparse overloads it by the kind of namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         """Parse words as argparse does, with lists split and unknown flags refused."""
         words = list(sys.argv[1:] if args is None else args)
         if self._subparsers is not None:  # the flags are those of a subcommand
             return super().parse_known_args(words, namespace)
         return super().parse_known_args(self._checked(words), namespace)
 
-    def parse_dict(self, args: Mapping[str, object], allow_extra_keys: bool = True) -> tuple:
+    def parse_dict(self, args: Mapping[str, object], allow_extra_keys: bool = True) -> tuple[Any, ...]:
         """Make the dataclasses of names to values of the fields' types.
 
         Raises:
@@ -89,7 +98,8 @@ class Parser(HfArgumentParser):
         return super().parse_dict(dict(args), allow_extra_keys)
 
     def _checked(self, words: list[str]) -> list[str]:
-        checked, listed = [], False
+        checked: list[str] = []
+        listed = False
         for place, word in enumerate(words):
             if word == "--":
                 return checked + words[place:]
@@ -123,7 +133,8 @@ class Parser(HfArgumentParser):
 class RaisingParser(Parser):
     """Parser whose errors are ValueErrors: for programs that say more about them, and for recipes."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Raise ValueError with the message."""
         raise ValueError(message)
 
 
@@ -180,7 +191,7 @@ def split_list(text: str, separators: str = r",\s") -> list[str]:
     return [part.strip() for part in parts if part.strip()] if len(parts) > 1 else parts
 
 
-def is_list(field: Field) -> bool:
+def is_list(field: Field[Any]) -> bool:
     """Return whether a field takes a list."""
     return any(typing.get_origin(kind) is list for kind in (field.type, *typing.get_args(field.type)))
 
@@ -193,7 +204,7 @@ def add_source_flags(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--data_revision", help=f"commit, tag or branch of {what} on the Hub")
 
 
-def option(default, help: str, choices: list[str] | None = None):
+def option(default: Any, help: str, choices: list[str] | None = None) -> Any:
     """Make a dataclass field with a default, for HfArgumentParser."""
     metadata = {"help": help} | ({"choices": choices} if choices else {})
     if isinstance(default, list):
@@ -201,12 +212,12 @@ def option(default, help: str, choices: list[str] | None = None):
     return dataclass_field(default=default, metadata=metadata)
 
 
-def required(help: str, choices: list[str] | None = None):
+def required(help: str, choices: list[str] | None = None) -> Any:
     """Make a dataclass field that has to be given, for HfArgumentParser."""
     return dataclass_field(metadata={"help": help} | ({"choices": choices} if choices else {}))
 
 
-def _require_no_truth_value(field: Field, value: object, where: str) -> None:
+def _require_no_truth_value(field: Field[Any], value: object, where: str) -> None:
     """Refuse a truth value where a field has none: YAML reads no, off, yes and on, unless quoted, as False and True.
 
     Raises:
@@ -223,7 +234,7 @@ def _require_no_truth_value(field: Field, value: object, where: str) -> None:
             )
 
 
-def _default_of(field: Field) -> str:
+def _default_of(field: Field[Any]) -> str:
     """Return the end of a line of help."""
     default = field.default if field.default_factory is MISSING else field.default_factory()
     if default is MISSING:

@@ -5,9 +5,11 @@ import logging
 import os
 import platform
 import shutil
+from collections.abc import Callable, Set
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,25 +75,26 @@ def finished_folds(run: Path) -> list[str]:
     return sorted(names, key=lambda n: (len(n), n))
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON under a temporary name, then rename."""
     with atomic_write(path) as file:
         json.dump(content, file, ensure_ascii=False, indent=2, allow_nan=False)
         file.write("\n")
 
 
-def read_json(path: Path, limit: int = MAX_HISTORY) -> dict:
+def read_json(path: Path, limit: int = MAX_HISTORY) -> dict[str, Any]:
     """Read a file of a run folder.
 
     Raises:
-        ValueError: the file is missing, or from `reading.read_json`.
+        ValueError: the file is missing, or from `json_files.read_json`.
     """
     if not Path(path).exists():
         raise ValueError(f"{path}: not found; expected the folder of a finished run")
-    return read_checked(path, limit=limit)
+    content: dict[str, Any] = read_checked(path, limit=limit)
+    return content
 
 
-def load_run(folder: str | os.PathLike) -> dict:
+def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read run.json.
 
     Raises:
@@ -103,7 +106,7 @@ def load_run(folder: str | os.PathLike) -> dict:
     return run
 
 
-def publish_fold(run: Path, name: str, build) -> None:
+def publish_fold(run: Path, name: str, build: Callable[[Path], None]) -> None:
     """Let `build(folder)` fill a temporary folder and put it in place of the fold at once."""
     target = fold_folder(run, name)
     temporary = target.with_name(f".{name}.tmp")
@@ -138,12 +141,12 @@ def read_queries(run: Path) -> np.ndarray | None:
     return pd.read_parquet(file)["digest"].to_numpy() if file.is_file() else None
 
 
-def read_folds(run: Path, names: list[str]) -> list[dict]:
+def read_folds(run: Path, names: list[str]) -> list[dict[str, Any]]:
     """Read the `fold.json` of these finished folds."""
     return [read_json(fold_folder(run, name) / "fold.json") for name in names]
 
 
-def of_folds(folds: list[dict]) -> dict:
+def of_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what `run.json` says about all finished folds: their end, each fold, their base, and all seconds."""
     summaries = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
@@ -154,7 +157,7 @@ def of_folds(folds: list[dict]) -> dict:
     return found | ({"mixed_folds": mixed} if mixed else {})
 
 
-def shared_part(content: dict) -> dict:
+def shared_part(content: dict[str, Any]) -> dict[str, Any]:
     """Return what all folds of a run must have in common."""
     part = {key: content[key] for key in SHARED}
     part["base"] = {key: content["base"][key] for key in ("name", "revision")}
@@ -164,7 +167,7 @@ def shared_part(content: dict) -> dict:
     return part
 
 
-def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> None:
+def check_shared(run: Path, shared: dict[str, Any], replaced: Set[str] = frozenset()) -> None:
     """Raise ValueError if folds were made in different ways: their mean would have no meaning.
 
     Args:
@@ -186,7 +189,7 @@ def check_shared(run: Path, shared: dict, replaced: set[str] = frozenset()) -> N
                 )
 
 
-def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]) -> None:
+def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced: Set[str]) -> None:
     """Raise ValueError if folds were trained with different settings, such as another learning rate.
 
     Args:
@@ -218,7 +221,7 @@ def check_settings(run: Path, shared: dict, names: list[str], replaced: set[str]
         )
 
 
-def _alike(before, now) -> bool:
+def _alike(before: object, now: object) -> bool:
     """Compare one thing that folds share; runs of an older version have no digests of their folds."""
     if isinstance(before, dict) and isinstance(now, dict) and ("valid_sha256" in before) != ("valid_sha256" in now):
         before, now = ({k: v for k, v in each.items() if k != "valid_sha256"} for each in (before, now))

@@ -105,12 +105,13 @@ def settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = No
     }
     if fingerprint is not None:
         found["base_weights"] = fingerprint
-    return json.loads(json.dumps(found, sort_keys=True, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
+    return plain
 
 
 def effective_batch(training: Mapping[str, Any], processes: int) -> int:
     """Return the pairs of a step over all processes."""
-    return training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * processes
+    return int(training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * processes)
 
 
 def digest(found: Any) -> str:
@@ -118,7 +119,7 @@ def digest(found: Any) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the names that both know with other values, each with both; another version may lack some."""
     return {
         name: [before[name], now[name]] for name in sorted(before.keys() & now.keys()) if before[name] != now[name]
@@ -160,13 +161,13 @@ def starts(run: Mapping[str, Any]) -> list[str]:
     return [f"{name} started from {f['fold']} of a {f['task']} run" for name, f in found if f]
 
 
-def describe_differences(found: Mapping[str, list], places: tuple[str, str] = ("there", "here")) -> str:
+def describe_differences(found: Mapping[str, list[Any]], places: tuple[str, str] = ("there", "here")) -> str:
     """Return one line with each difference and both its values."""
     one, two = places
     return "; ".join(f"{name} {_shortened(a)} {one}, {_shortened(b)} {two}" for name, (a, b) in found.items())
 
 
-def require_allowed(found: Mapping[str, list], allowed: Collection[str], where: str) -> None:
+def require_allowed(found: Mapping[str, list[Any]], allowed: Collection[str], where: str) -> None:
     """Raise ValueError if a checkpoint was trained with other settings, unless each difference is allowed by name.
 
     Args:

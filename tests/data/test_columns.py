@@ -3,7 +3,7 @@ import sys
 import pandas as pd
 import pytest
 
-from product_relevance.data.columns import add_columns, fingerprint
+from product_relevance.data.columns import Step, add_columns, fingerprint
 from product_relevance.text.cleaning import clean_columns
 
 CALLS = []
@@ -29,7 +29,7 @@ def measure(batch, unit=1):
     return {"length": [len(text) * unit for text in batch["origin_query"]], "seen": labels}
 
 
-STEPS = [("clean", clean_columns, {"lowercase": True}), ("measure", measure, {"unit": 2})]
+STEPS = [Step("clean", clean_columns, {"lowercase": True}), Step("measure", measure, {"unit": 2})]
 
 
 def test_columns_are_added_and_the_rest_stays():
@@ -58,13 +58,13 @@ def test_a_second_call_reads_the_cache(tmp_path):
 
 @pytest.mark.parametrize("change", ["content", "options", "name"])
 def test_other_content_options_or_name_are_computed_anew(tmp_path, change):
-    add_columns(frame(), [("measure", measure, {"unit": 2})], tmp_path)
+    add_columns(frame(), [Step("measure", measure, {"unit": 2})], tmp_path)
     CALLS.clear()
     rows = frame()
     if change == "content":
         rows.loc[10, "origin_query"] = "other"
     name, unit = ("other" if change == "name" else "measure"), (3 if change == "options" else 2)
-    add_columns(rows, [(name, measure, {"unit": unit})], tmp_path)
+    add_columns(rows, [Step(name, measure, {"unit": unit})], tmp_path)
     assert CALLS == [1000, 1000, 500]
 
 
@@ -79,12 +79,12 @@ def test_a_damaged_cache_file_is_computed_again(tmp_path, damage):
 @pytest.mark.parametrize("cache", [False, True])
 def test_a_function_that_loses_rows_is_refused(tmp_path, cache):
     with pytest.raises(ValueError, match="'short': column 'x' has 1 rows, expected 1000"):
-        add_columns(frame(), [("short", lambda batch: {"x": [1]}, {})], tmp_path if cache else None)
+        add_columns(frame(), [Step("short", lambda batch: {"x": [1]}, {})], tmp_path if cache else None)
 
 
 def test_options_that_the_cache_cannot_tell_apart_are_refused(tmp_path):
     with pytest.raises(ValueError, match="options that fit into JSON"):
-        add_columns(frame(), [("measure", measure, {"unit": object()})], tmp_path)
+        add_columns(frame(), [Step("measure", measure, {"unit": object()})], tmp_path)
 
 
 def test_the_fingerprint_sees_values_and_names_but_not_the_index():

@@ -81,9 +81,9 @@ def test_a_data_set_with_splits_asks_which_one(tmp_path):
     data.save_to_disk(tmp_path / "saved")
     with pytest.raises(RecordError, match=r"found several splits, expected one of train, dev; name one with --split"):
         read_records(tmp_path / "saved")
-    assert len(read_records(tmp_path / "saved", split="dev")) == 2
+    assert len(read_records(Source(str(tmp_path / "saved"), split="dev"))) == 2
     with pytest.raises(RecordError, match="no split 'test'"):
-        read_records(tmp_path / "saved", split="test")
+        read_records(Source(str(tmp_path / "saved"), split="test"))
 
 
 def test_a_split_has_the_fingerprint_of_its_own_folder_which_the_error_names(tmp_path):
@@ -104,7 +104,7 @@ def test_a_hub_data_set_is_loaded_with_its_revision_and_no_remote_code(tmp_path,
         return datasets.Dataset.from_list(rows_of({}, {}))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    records = read_records("org/name", split="train", revision="v1")
+    records = read_records(Source("org/name", split="train", revision="v1"))
     assert asked == {"name": "org/name", "split": "train", "revision": "v1"}
     assert len(records) == 2 and len(records.attrs["sha256"]) == 64
 
@@ -119,9 +119,9 @@ def test_a_source_that_does_not_exist_is_not_asked_of_the_hub(name, monkeypatch)
 def test_split_and_revision_are_refused_where_they_mean_nothing(tmp_path):
     path = write_lines(tmp_path / "a.txt", rows_of({}))
     with pytest.raises(RecordError, match="found split 'dev'"):
-        read_records(path, split="dev")
+        read_records(Source(str(path), split="dev"))
     with pytest.raises(RecordError, match="found revision 'main'"):
-        read_records(path, revision="main")
+        read_records(Source(str(path), revision="main"))
 
 
 def test_skip_writes_each_rejected_row_with_its_reasons_and_says_how_many(tmp_path, monkeypatch, caplog):

@@ -11,6 +11,7 @@ from product_relevance.cli.main import main
 from product_relevance.data import loading
 from product_relevance.data.arguments import DataArguments
 from product_relevance.data.records import RecordError, read_records
+from product_relevance.data.sources.tables import Source
 from product_relevance.data.submission import write_submission
 from tests.helpers.record_rows import rows_of
 
@@ -36,7 +37,7 @@ def test_training_without_a_split_is_told_the_flag(saved):
 
 
 def test_a_check_reads_the_split_that_it_is_given(saved, tmp_path, capsys):
-    submission = write_submission(read_records(saved, split="dev"), [1, 0, 1], tmp_path / "submit_QC.txt")
+    submission = write_submission(read_records(Source(str(saved), split="dev")), [1, 0, 1], tmp_path / "submit_QC.txt")
     main(["check", str(saved), str(submission), "--split", "dev"])
     assert "passed" in capsys.readouterr().out
 

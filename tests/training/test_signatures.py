@@ -14,7 +14,7 @@ OVER: dict[str, set[str]] = {
         *("ensemble.from_pretrained", "ensemble.predict", "ensemble.rank"),
         *("shared_layers.predict_fold_logits", "stack.stack_runs"),
     },
-    "data": {"columns._cached", "columns._mapped", "records.read_records", "splits._checked", "validation._defect"},
+    "data": set(),
 }
 
 

@@ -94,7 +94,7 @@ def raise_defects(name: str, defects: Sequence[Defect], way_out: str) -> None:
     raise RecordError("\n".join([*lines, way_out]), defects)
 
 
-def write_rejects(path: str | os.PathLike, name: str, defects: Iterable[Defect], raw_rows: dict[int, Any]) -> int:
+def write_rejects(path: str | os.PathLike[str], name: str, defects: Iterable[Defect], raw_rows: dict[int, Any]) -> int:
     """Write each rejected row with its reasons, as JSON lines in line order.
 
     A line holds file, line, field, found, expected (of the row's first defect), reason (all of them) and raw.

@@ -49,12 +49,13 @@ def read_delimited(name: str, delimiter: str) -> RawTable:
 def _rows(table: RawTable, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     header: list[str] = []
     for line, row in _records(table.name, delimiter):
-        if not header and isinstance(row, Defect):
-            raise RecordError(row.message(table.name), [row])
-        header = header or _checked_header(table.name, line, row, delimiter)
         if isinstance(row, Defect):
+            if not header:
+                raise RecordError(row.message(table.name), [row])
             table.defects.append(row)
-        elif len(row) == len(header):
+            continue
+        header = header or _checked_header(table.name, line, row, delimiter)
+        if len(row) == len(header):
             yield line, row
         else:
             table.defects.append(_width_defect(line, row, len(header), delimiter))
@@ -83,7 +84,8 @@ class _Lines:
         # The reader asks for one more line of a record only inside a quoted text.
         self.open = len(self.record)
         line = self._again.popleft() if self._again else next(self._lines)
-        if self.open and self._delimiter in QUOTED.match(line)[0]:
+        quoted = QUOTED.match(line)
+        if self.open and quoted and self._delimiter in quoted[0]:
             self._again.appendleft(line)
             raise csv.Error
         self.record.append(line)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from product_relevance.data.sources.defects import FATAL, Defect, RecordError, raise_defects, show
@@ -19,16 +20,12 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COLUMNS_OF_JSON = re.compile(rb'\{\s*"(id|task|language|origin_query|category_path|item_title|label)"\s*:\s*\{')
 
 
-def read_table(
-    source: str | os.PathLike | Source, *, split: str | None = None, revision: str | None = None
-) -> RawTable:
+def read_table(source: str | os.PathLike[str] | Source) -> RawTable:
     """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name shows.
 
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`; a
-            `Source` brings its own split and revision.
-        split: Of a folder or Hub data set that has several.
-        revision: Of a Hub data set: branch, tag or commit.
+            `Source` names a split and a revision as well.
 
     Returns:
         The rows, not yet checked field by field.
@@ -36,10 +33,9 @@ def read_table(
     Raises:
         RecordError: There is no such source, or it cannot be read at all.
     """
-    if isinstance(source, Source):
-        source, split, revision = source.name, source.split, source.revision
     require_source(source)
     name = os.fspath(source)
+    split, revision = (source.split, source.revision) if isinstance(source, Source) else (None, None)
     if os.path.isdir(name):
         _reject_options(name, revision=revision)
         return _read_folder(name, split)
@@ -49,7 +45,7 @@ def read_table(
     return _read_hub(name, split, revision)
 
 
-def require_source(source: str | os.PathLike | Source) -> None:
+def require_source(source: str | os.PathLike[str] | Source) -> None:
     """Raise an error for what is no file of a known kind, no folder and no id on the Hub, before any work on it.
 
     Raises:
@@ -67,7 +63,7 @@ def require_source(source: str | os.PathLike | Source) -> None:
     raise RecordError(f"{name}: found no such file or folder, expected {formats}; check the name")
 
 
-def read_columns(path: str | os.PathLike) -> dict[str, list[Any]]:
+def read_columns(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
     """Read a table that is no file of records, such as one of translations, column by column.
 
     Raises:
@@ -102,7 +98,8 @@ def read_json_lines(name: str) -> RawTable:
     require_kind_of_name(name)
     table = RawTable(name, sha256=sha256_of(name))
     parse = _row_parser()
-    rows, lines = [], []
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
     for line, raw in raw_lines(name):
         if not raw.strip():
             continue
@@ -206,7 +203,7 @@ def _read_folder(name: str, split: str | None) -> RawTable:
     return table
 
 
-def _import_datasets(name: str):
+def _import_datasets(name: str) -> ModuleType:
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -214,7 +211,8 @@ def _import_datasets(name: str):
             f"{name}: found no package {error.name}, expected it for folders and data sets of the Hub; pip install "
             "datasets, or give a file"
         ) from None
-    return datasets
+    found: ModuleType = datasets
+    return found
 
 
 def _read_hub(name: str, split: str | None, revision: str | None) -> RawTable:

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,39 +31,55 @@ def find_defects(table: RawTable, task: str, target_field: str, role: str) -> It
     """
     yield from _id_defects(table)
     yield from _task_defects(table, task)
-    yield from _text_defects(table, "language", ROW)
-    yield from _text_defects(table, "origin_query", EMPTY)
-    yield from _text_defects(table, target_field, EMPTY, is_target=True)
+    yield from _text_defects(_Field(table, "language"), ROW)
+    yield from _text_defects(_Field(table, "origin_query"), EMPTY)
+    yield from _text_defects(_Field(table, target_field), EMPTY, is_target=True)
     if role != "test":
         yield from _label_defects(table, role)
     own = ("id", "task", "language", "origin_query", target_field, "label")
-    for field in [field for field in table.columns if field not in own]:
-        yield from _extra_defects(table, field)
+    for name in [name for name in table.columns if name not in own]:
+        yield from _extra_defects(_Field(table, name))
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a table, which makes the defects of its values."""
+
+    table: RawTable
+    name: str
+
+    @property
+    def values(self) -> list[Any]:
+        return self.table.columns.get(self.name, [])
+
+    def defect(self, row: int, found: str, expected: str, advice: str, reach: str = ROW) -> Defect:
+        return Defect(self.table.lines[row], self.name, found, expected, advice, reach, row)
 
 
 def _id_defects(table: RawTable) -> Iterator[Defect]:
-    seen: dict[str, int] = {}
-    for row, value in enumerate(table.columns["id"]):
+    field, seen = _Field(table, "id"), dict[str, int]()
+    for row, value in enumerate(field.values):
         if isinstance(value, bool) or not isinstance(value, int | str):
             found = "nothing" if is_missing(value) else show(value)
-            yield _defect(table, row, "id", found, "an integer or a text", "give each row its id", FATAL)
+            yield field.defect(row, found, "an integer or a text", "give each row its id", FATAL)
         elif isinstance(value, str) and (INVISIBLE.fullmatch(value) or UNREADABLE.search(value)):
-            yield _defect(table, row, "id", show(value), "an integer or a readable text", CORRECT, FATAL)
+            yield field.defect(row, show(value), "an integer or a readable text", CORRECT, FATAL)
         elif (first := seen.setdefault(f"{value}", row)) != row:
             found = f"{show(value)} again, first at {table.name}:{table.lines[first]}"
-            yield _defect(table, row, "id", found, "each id once", "remove one row or correct its id", FATAL)
+            yield field.defect(row, found, "each id once", "remove one row or correct its id", FATAL)
 
 
 def _task_defects(table: RawTable, task: str) -> Iterator[Defect]:
-    for row, value in enumerate(table.columns["task"]):
+    field = _Field(table, "task")
+    for row, value in enumerate(field.values):
         if value != task:
             found = "nothing" if is_missing(value) else show(value)
-            yield _defect(table, row, "task", found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL)
+            yield field.defect(row, found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL)
 
 
-def _text_defects(table: RawTable, field: str, empty: str, is_target: bool = False) -> Iterator[Defect]:
+def _text_defects(field: _Field, empty: str, is_target: bool = False) -> Iterator[Defect]:
     """Find texts that are missing, empty (both with the reach `empty`), unreadable, or no texts at all."""
-    for row, value in enumerate(table.columns[field]):
+    for row, value in enumerate(field.values):
         if isinstance(value, str):
             bare = value.strip()
             if bare and value.isprintable() and (len(bare) != 3 or not is_target):
@@ -70,11 +87,11 @@ def _text_defects(table: RawTable, field: str, empty: str, is_target: bool = Fal
             problem = _text_problem(value, bare, is_target)
             if problem:
                 advice = "correct the row" if problem[1] != "readable text" else "save the text as UTF-8 without NUL"
-                yield _defect(table, row, field, *problem, advice, ROW if problem[1] == "readable text" else empty)
+                yield field.defect(row, *problem, advice, ROW if problem[1] == "readable text" else empty)
         elif is_missing(value):
-            yield _defect(table, row, field, "nothing" if value is ABSENT else "null", "text", CORRECT, empty)
+            yield field.defect(row, "nothing" if value is ABSENT else "null", "text", CORRECT, empty)
         else:
-            yield _defect(table, row, field, f"{show(value)} ({type(value).__name__})", "text", CORRECT)
+            yield field.defect(row, f"{show(value)} ({type(value).__name__})", "text", CORRECT)
 
 
 def usable_text(value: Any, is_target: bool = False) -> str:
@@ -105,19 +122,19 @@ def _unreadable_kind(character: str) -> str:
 
 
 def _label_defects(table: RawTable, role: str) -> Iterator[Defect]:
-    for row, value in enumerate(table.columns.get("label", ())):
+    field = _Field(table, "label")
+    for row, value in enumerate(field.values):
         if parse_label(value) is None and (role == "train" or not _no_label(value)):
             found = "nothing" if _no_label(value) else show(value)
-            yield _defect(table, row, "label", found, "0 or 1", CORRECT)
+            yield field.defect(row, found, "0 or 1", CORRECT)
 
 
-def _extra_defects(table: RawTable, field: str) -> Iterator[Defect]:
-    values = table.columns[field]
-    if UNREADABLE.search("".join(value for value in values if isinstance(value, str))):
-        for row, value in enumerate(values):
+def _extra_defects(field: _Field) -> Iterator[Defect]:
+    if UNREADABLE.search("".join(value for value in field.values if isinstance(value, str))):
+        for row, value in enumerate(field.values):
             if isinstance(value, str) and (bad := UNREADABLE.search(value)):
                 found = f"{show(value)} ({_unreadable_kind(bad[0])})"
-                yield _defect(table, row, field, found, "readable text", "save the text as UTF-8 without NUL")
+                yield field.defect(row, found, "readable text", "save the text as UTF-8 without NUL")
 
 
 def find_contradictions(table: RawTable, target_field: str, bad: set[int]) -> Iterator[Defect]:
@@ -138,21 +155,18 @@ def find_contradictions(table: RawTable, target_field: str, bad: set[int]) -> It
     for row, label in enumerate(labels):
         if label is not None and row not in bad:
             groups.setdefault(f"{_folded(queries[row])}\n{fold_target(targets[row])}", []).append(row)
+    field = _Field(table, "label")
     for rows in groups.values():
         if len(rows) > 1 and len({labels[row] for row in rows}) > 1:
             for row in rows:
                 other = next(other for other in rows if labels[other] != labels[row])
                 found = f"{labels[row]}, but {labels[other]} for the same pair at {table.name}:{table.lines[other]}"
                 advice = "correct one of the rows or leave all of the pair out"
-                yield _defect(table, row, "label", found, "one label for one query and target", advice)
+                yield field.defect(row, found, "one label for one query and target", advice)
 
 
 def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _defect(table: RawTable, row: int, field: str, found: str, expected: str, advice: str, reach: str = ROW) -> Defect:
-    return Defect(table.lines[row], field, found, expected, advice, reach, row)
 
 
 def is_missing(value: Any) -> bool:
