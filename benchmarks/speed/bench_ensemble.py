@@ -137,7 +137,7 @@ class Table:
         if self.scores is None:
             self.scores, self.calls = scores, calls
         found, away = (
-            metrics.scores_report(self.labels, scores, 0.5, row_thresholds=limits),
+            metrics.scores_report(self.labels, scores, 0.5, metrics.RowFacts(row_thresholds=limits)),
             np.abs(scores - self.scores),
         )
         self.lines[way] = {"passes": passes, **cost, "max_diff": float(away.max()), "mean_diff": float(away.mean())}

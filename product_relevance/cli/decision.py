@@ -82,15 +82,16 @@ def _add_match(parser: argparse.ArgumentParser) -> None:
 def decide(arguments: argparse.Namespace) -> None:
     """Choose calibration and thresholds of a run."""
     from product_relevance.evaluation.decision import decide_run
+    from product_relevance.evaluation.thresholds import DecisionOptions
 
     run, scored = arguments.run_folder, None
-    choice = arguments.calibration, arguments.threshold_by, arguments.shrinkage
+    options = DecisionOptions(arguments.calibration, arguments.threshold_by, arguments.shrinkage)
     if arguments.unlabelled:
         require_files(arguments.unlabelled)
         from product_relevance.ensemble.predict_file import score_unlabelled
 
         scored = score_unlabelled(run, source_of(arguments, arguments.unlabelled), **reading_of(arguments))
-    print(decide_run(run, *choice, scored, arguments.match, arguments.dry_run))
+    print(decide_run(run, options, scored, arguments.match, arguments.dry_run))
 
 
 def stack(arguments: argparse.Namespace) -> None:

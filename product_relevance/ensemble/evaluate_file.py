@@ -46,14 +46,11 @@ def evaluate_file(ensemble, file: str | Source, **options) -> dict:
     codes = frame["language"].tolist()
     own, macro = (ensemble.rule.row_thresholds(codes, kind, vote) for kind in (threshold, "macro_f1"))
     queries = query_keys(frame)[0]
-    groups = {
-        "languages": codes,
-        "seen_languages": seen,
-        "row_thresholds": own if np.ptp(own) else None,
-        "queries": queries,
-    }
-    found = metrics.final_report(labels, scores, limit, **groups)
-    found["macro_f1_at_macro_threshold"] = metrics.scores_report(labels, scores, 0.5, row_thresholds=macro)["macro_f1"]
+    facts = metrics.RowFacts(codes, seen, own if np.ptp(own) else None, queries)
+    found = metrics.final_report(labels, scores, limit, facts)
+    found["macro_f1_at_macro_threshold"] = metrics.scores_report(
+        labels, scores, 0.5, metrics.RowFacts(row_thresholds=macro)
+    )["macro_f1"]
     if vote == "mean" and ensemble.rule.chosen:
         after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
@@ -61,11 +58,13 @@ def evaluate_file(ensemble, file: str | Source, **options) -> dict:
     for name, rows in (("known_queries", known), ("new_queries", ~known)):
         if known.any() and rows.any():
             part = labels[rows], scores[rows], limit
-            found[name] = metrics.scores_report(*part, row_thresholds=own[rows], queries=queries[rows])
+            found[name] = metrics.scores_report(
+                *part, metrics.RowFacts(row_thresholds=own[rows], queries=queries[rows])
+            )
     stored = threshold in ensemble.thresholds
     singles = ensemble.fold_thresholds(threshold) if stored else [limit] * len(ensemble.folds)
     by_fold = {
-        name: metrics.scores_report(labels, folds[:, i], singles[i], queries=queries)
+        name: metrics.scores_report(labels, folds[:, i], singles[i], metrics.RowFacts(queries=queries))
         for i, name in enumerate(ensemble.folds)
     }
     return {"file": frame.attrs["source"], "folds": by_fold, "ensemble": found}

@@ -45,7 +45,7 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
         _copy_fold(run_folder.fold_folder(folder, name), part / name, task, shared)
     if task == "QC":
         shutil.copy2(Path(folder) / "taxonomy.json", part)
-    table = out_of_fold.finish(part, shared)
+    table = out_of_fold.finish_run(part, shared)
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
     return f"{table}\n\n{output}: {task} of {folder}"

@@ -15,6 +15,7 @@ from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.blending import blend, fit_blend
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.evaluation.report import metrics_table
+from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder as run
 from product_relevance.utils.tasks import of_task
 
@@ -30,7 +31,7 @@ def stack_runs(
     folders: Sequence[str],
     output: str,
     by: str = "global",
-    shrinkage: float = nested.SHRINKAGE,
+    shrinkage: float = 1000,
     overwrite: bool = False,
     unlabelled: Sequence[dict[str, Any]] | None = None,
     match: str = "folds",
@@ -66,7 +67,9 @@ def stack_runs(
     scores = blend(oof[names].to_numpy(), coefficients, intercept)
     source = f"{len(oof)} out-of-fold rows of {len(runs)} runs"
     figures = _compare(oof, {name: Path(f).name for name, f in zip(names, folders, strict=True)}, by, shrinkage)
-    decision = thresholds.fit_decision(labels, scores, oof["given_language"].tolist(), "none", by, shrinkage)
+    decision = thresholds.fit_decision(
+        labels, scores, oof["given_language"].tolist(), DecisionOptions("none", by, shrinkage)
+    )
     decision |= {"spread": None, "from": source, "figures": figures}
     if unlabelled is not None:
         decision = thresholds.move_thresholds(
@@ -158,7 +161,7 @@ def _members(home: Path, folders, runs, coefficients: np.ndarray) -> list[dict[s
 
 
 def _compare(oof: pd.DataFrame, titles: dict[str, str], by: str, shrinkage: float) -> list[dict[str, Any]]:
-    names, (fit_rule, use_rule) = list(titles), nested.way("none", by, shrinkage)
+    names, (fit_rule, use_rule) = list(titles), nested.make_decider(DecisionOptions("none", by, shrinkage))
 
     def fit(rows: pd.DataFrame):
         fitted = fit_blend(rows[names].to_numpy(), rows["label"].to_numpy(int))
@@ -169,8 +172,8 @@ def _compare(oof: pd.DataFrame, titles: dict[str, str], by: str, shrinkage: floa
         return use_rule(decision, rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
 
     singles = [(title, oof[name]) for name, title in titles.items()] + [("mean", oof[names].mean(axis=1))]
-    alone = [nested.figures(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
-    return [row for pair in [*alone, nested.figures(oof, fit, use, scores="stack")] for row in pair]
+    alone = [nested.measure_decision(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
+    return [row for pair in [*alone, nested.measure_decision(oof, fit, use, scores="stack")] for row in pair]
 
 
 def is_stack(name: str) -> bool:

@@ -40,4 +40,5 @@ def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float
 
 def blend(scores: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
     """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-    return expit(to_logit(scores) @ np.asarray(coefficients) + intercept)
+    blended: np.ndarray = expit(to_logit(scores) @ np.asarray(coefficients) + intercept)
+    return blended

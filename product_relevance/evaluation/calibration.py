@@ -3,6 +3,7 @@
 A calibration is a plain dict, as run.json holds it: `method` and what the method has fitted.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ TEMPERATURES = (0.05, 20.0)
 
 def to_logit(scores: ArrayLike) -> np.ndarray:
     """Return log(p / (1 - p)) of probabilities, with p kept 1e-9 away from 0 and 1."""
-    return logit(np.clip(np.asarray(scores, dtype=np.float64), CLIP, 1 - CLIP))
+    logits: np.ndarray = logit(np.clip(np.asarray(scores, dtype=np.float64), CLIP, 1 - CLIP))
+    return logits
 
 
-def fit(method: str, labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
+def fit_calibration(method: str, labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     """Fit a calibration on rows that the scored model was not trained on.
 
     Args:
@@ -50,11 +52,11 @@ def fit(method: str, labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     return {"method": method} | (_steps(labels, scores) if method == "isotonic" else {})
 
 
-def apply_calibration(calibration: dict[str, Any], scores: ArrayLike) -> np.ndarray:
+def apply_calibration(calibration: Mapping[str, Any], scores: ArrayLike) -> np.ndarray:
     """Turn scores into calibrated probabilities.
 
     Args:
-        calibration: From `fit`.
+        calibration: From `fit_calibration`.
         scores: Probabilities, shape (n,).
 
     Returns:
@@ -67,10 +69,11 @@ def apply_calibration(calibration: dict[str, Any], scores: ArrayLike) -> np.ndar
         plain = expit(to_logit(scores) / calibration["temperature"])
     else:
         plain = np.interp(scores, calibration["scores"], calibration["probabilities"])
-    return (1 - KEPT) * plain + KEPT * scores
+    probabilities: np.ndarray = (1 - KEPT) * plain + KEPT * scores
+    return probabilities
 
 
-def inverse(calibration: dict[str, Any], probability: float) -> float:
+def invert_calibration(calibration: dict[str, Any], probability: float) -> float:
     """Return the lowest score whose calibrated probability reaches a value; 1 where none does."""
     low, high = 0.0, 1.0
     if apply_calibration(calibration, [low])[0] >= probability:

@@ -56,7 +56,8 @@ def possible_thresholds(scores: np.ndarray) -> np.ndarray:
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide element by element, giving 0 where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    divided: np.ndarray = np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    return divided
 
 
 def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> tuple[np.ndarray, np.ndarray]:

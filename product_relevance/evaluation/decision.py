@@ -1,6 +1,8 @@
 """Measure calibrations and thresholds on rows that neither was fitted on, and write the choice into a run."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,20 @@ from product_relevance.evaluation.confusion import rates
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule, check_decision
 from product_relevance.evaluation.reliability import reliability
 from product_relevance.evaluation.report import decision_table, write_report
+from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
 from product_relevance.utils.tasks import of_task
 
 PARTS = 5  # where a run has one fold only
 OTHERS, SAME = "other folds", "the same rows (optimistic)"
-SHRINKAGE = 1000
+ISOTONIC = DecisionOptions("isotonic")
 
 # What is fitted on rows, and what it makes of rows: probabilities (n,) and, by kind of threshold, 0 or 1 (n,).
 Fit = Callable[[pd.DataFrame], Any]
 Use = Callable[[Any, pd.DataFrame], tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
-def parts(oof: pd.DataFrame) -> np.ndarray:
+def name_parts(oof: pd.DataFrame) -> np.ndarray:
     """Name the part of each out-of-fold row: its fold, or one of five by its id where there is one fold only.
 
     A calibration and a threshold have so few parameters that rows of one query on both sides teach them nothing; the
@@ -38,7 +41,7 @@ def parts(oof: pd.DataFrame) -> np.ndarray:
     return (hashes % PARTS).astype(str).to_numpy(object)
 
 
-def judge(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def judge_rows(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Judge the rows of each part with what was fitted on the other parts only.
 
     Args:
@@ -52,10 +55,11 @@ def judge(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, 
     Raises:
         ValueError: There is one part only.
     """
-    names = parts(oof)
+    names = name_parts(oof)
     if len(set(names)) < 2:
         raise ValueError(f"{len(oof)} out-of-fold rows in one part: too few to fit on some and judge the others")
-    scores, called = np.empty(len(oof)), {}
+    scores = np.empty(len(oof))
+    called: dict[str, np.ndarray] = {}
     for name in sorted(set(names)):
         judged = names == name
         scores[judged], decided = use(fit(oof[~judged]), oof[judged])
@@ -64,7 +68,7 @@ def judge(oof: pd.DataFrame, fit: Fit, use: Use) -> tuple[np.ndarray, dict[str, 
     return scores, called
 
 
-def figures(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> list[dict[str, Any]]:
+def measure_decision(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> list[dict[str, Any]]:
     """Measure one way to decide, on rows that it was not fitted on and, beside it, on those that it was.
 
     Returns:
@@ -72,15 +76,15 @@ def figures(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> list[dict[st
         log_loss. The first is honest; the second shows how optimistic the usual way is.
 
     Raises:
-        ValueError: As `judge`.
+        ValueError: As `judge_rows`.
     """
-    honest, same = judge(oof, fit, use), use(fit(oof), oof)
+    honest, same = judge_rows(oof, fit, use), use(fit(oof), oof)
     labels = oof["label"].to_numpy(int)
     return [names | {"fitted on": o} | _measured(labels, *r) for o, r in ((OTHERS, honest), (SAME, same))]
 
 
-def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarray]) -> dict[str, float]:
-    found = {}
+def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarray]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
     for kind, values in called.items():
         outcome = rates(labels, np.asarray(values, dtype=np.float64), [0.5])
         found[kind] = float(outcome["macro_f1" if kind == "macro_f1" else "f1"][0])
@@ -92,14 +96,14 @@ def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarr
     }
 
 
-def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
+def make_decider(options: DecisionOptions) -> tuple[Fit, Use]:
     """Return the `fit` and `use` of a calibration and its thresholds, for rows with label, score, given_language."""
 
     def fit(rows: pd.DataFrame) -> dict[str, Any]:
         chosen = rows["label"], rows["score"], rows["given_language"].tolist()
-        return thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
+        return thresholds.fit_decision(*chosen, options) | {"spread": None}
 
-    def use(decision: dict[str, Any], rows: pd.DataFrame):
+    def use(decision: dict[str, Any], rows: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         scores, codes = rows["score"].to_numpy(float), rows["given_language"].tolist()
         rule = DecisionRule.from_json(decision)
         called = {kind: scores >= rule.row_thresholds(codes, kind) for kind in KINDS}
@@ -108,21 +112,24 @@ def way(method: str, by: str, shrinkage: float) -> tuple[Fit, Use]:
     return fit, use
 
 
-def compare_calibrations(oof: pd.DataFrame, method: str, shrinkage: float) -> list[dict[str, Any]]:
+def compare_calibrations(oof: pd.DataFrame, options: DecisionOptions) -> list[dict[str, Any]]:
     """Measure every calibration with global thresholds, and the given one with thresholds by language."""
-    ways = [(name, "global") for name in METHODS] + [(method, "language")]
+    ways = [replace(options, calibration=name, by="global") for name in METHODS] + [replace(options, by="language")]
     return [
         row
-        for name, by in ways
-        for row in figures(oof, *way(name, by, shrinkage), calibration=name, cuts=f"by {by}" if by != "global" else by)
+        for way in ways
+        for row in measure_decision(
+            oof,
+            *make_decider(way),
+            calibration=way.calibration,
+            cuts=f"by {way.by}" if way.by != "global" else way.by,
+        )
     ]
 
 
 def decide_run(
-    folder: str,
-    method: str = "isotonic",
-    by: str = "global",
-    shrinkage: float = SHRINKAGE,
+    folder: str | os.PathLike[str],
+    options: DecisionOptions = ISOTONIC,
     unlabelled: dict[str, Any] | None = None,
     match: str = "folds",
     dry_run: bool = False,
@@ -131,9 +138,7 @@ def decide_run(
 
     Args:
         folder: Of the run.
-        method: Of calibration: none, temperature, isotonic.
-        by: Of the thresholds: global, or language.
-        shrinkage: See `thresholds.fit_decision`.
+        options: Calibration and kind of thresholds.
         unlabelled: From `prediction.score_unlabelled`; with it the thresholds are moved to where the mean of the folds
             lies.
         match: What its mean and deviation there are matched to: `folds`, the single folds' on the same rows, or
@@ -146,25 +151,26 @@ def decide_run(
     Raises:
         ValueError: No run there, or one without out-of-fold rows; a match without rows to match on.
     """
+    run = Path(folder)
     thresholds.check_match(match, unlabelled)
-    content = of_task(run_folder.load_run(folder), None)
+    content = {**of_task(run_folder.load_run(run), None)}
     names = [fold["name"] for fold in content["folds"]]
-    oof = run_folder.read_oof(folder, names)
+    oof = run_folder.read_oof(run, names)
     if oof is None or "given_language" not in oof:
         raise ValueError(
             f"{folder}: no out-of-fold scores with languages to choose on; train folds (train_relevance.py --fold all)"
         )
     chosen = oof["label"], oof["score"], oof["given_language"].tolist()
-    decision = thresholds.fit_decision(*chosen, method, by, shrinkage) | {"spread": None}
-    decision |= {"from": content["thresholds_from"], "figures": compare_calibrations(oof, method, shrinkage)}
+    decision: dict[str, Any] = thresholds.fit_decision(*chosen, options) | {"spread": None}
+    decision |= {"from": content["thresholds_from"], "figures": compare_calibrations(oof, options)}
     if unlabelled is not None:
         decision = thresholds.move_thresholds(decision, unlabelled, oof["score"], match)
     check_decision(decision)
     if not dry_run:
-        run_folder.write_json(Path(folder) / "run.json", content | {"decision": decision})
-        honest, _ = judge(oof, *way(method, by, shrinkage))
+        run_folder.write_json(run / "run.json", content | {"decision": decision})
+        honest, _ = judge_rows(oof, *make_decider(options))
         histories = {
-            name: run_folder.read_json(run_folder.fold_folder(folder, name) / "fold.json")["history"] for name in names
+            name: run_folder.read_json(run_folder.fold_folder(run, name) / "fold.json")["history"] for name in names
         }
         write_report(folder, content | {"decision": decision}, oof.assign(calibrated=honest), histories)
     return decision_table(decision)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from product_relevance.evaluation import calibration
 from product_relevance.text.language_codes import normal_code, normal_codes
@@ -22,7 +23,7 @@ class DecisionRule:
     Attributes:
         thresholds: on the scores, by kind: f1, macro_f1, after `relevance decide` also expected_f1.
         languages: thresholds of the languages that have their own, by code and kind.
-        calibration: as `calibration.fit` gives it.
+        calibration: as `calibration.fit_calibration` gives it.
         spread: slope and offset that turn the logit of a mean score into that of a single model, see `fit_spread`; the
             thresholds lie on the mean already.
         chosen: whether `relevance decide` or a stack chose the rule; else it has the searched thresholds alone.
@@ -76,15 +77,16 @@ class DecisionRule:
         whole = self.threshold(kind, vote)
         if vote != "mean" or kind not in self.thresholds:
             return np.full(len(languages), whole)
-        own = {normal_code(code): found[kind] for code, found in self.languages.items()}
+        own: dict[str | None, float] = {normal_code(code): found[kind] for code, found in self.languages.items()}
         return np.array([own.get(code, whole) for code in normal_codes(languages)], dtype=np.float64)
 
     def decide(
         self, scores: ArrayLike, languages: Sequence[str] | None = None, kind: str = "f1", vote: str = "mean"
     ) -> np.ndarray:
         """Decide which pairs are relevant (1) or not (0), shape (n,); without languages by the global threshold."""
-        codes = [None] * len(scores) if languages is None else languages
-        return (np.asarray(scores) >= self.row_thresholds(codes, kind, vote)).astype(int)
+        found = np.asarray(scores)
+        codes: Sequence[str | None] = [None] * len(found) if languages is None else languages
+        return (found >= self.row_thresholds(codes, kind, vote)).astype(int)
 
     def calibrate(self, scores: ArrayLike) -> np.ndarray:
         """Return the calibrated probabilities of scores, shape (n,), in the same order."""
@@ -96,12 +98,13 @@ def stretched(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray
     scores = np.asarray(scores, dtype=np.float64)
     if spread is None:
         return scores
-    return calibration.expit(spread["slope"] * calibration.to_logit(scores) + spread["offset"])
+    found: np.ndarray = expit(spread["slope"] * calibration.to_logit(scores) + spread["offset"])
+    return found
 
 
 def narrowed(spread: Mapping[str, Any], threshold: float) -> float:
     """Turn a threshold on scores of single models into that on their mean; the inverse of `stretched`."""
-    return float(calibration.expit((calibration.to_logit(threshold) - spread["offset"]) / spread["slope"]))
+    return float(expit((calibration.to_logit(threshold) - spread["offset"]) / spread["slope"]))
 
 
 def check_decision(decision: Any) -> None:
@@ -120,8 +123,10 @@ def check_decision(decision: Any) -> None:
         _check_thresholds(found, f"languages.{code}")
     spread = decision["spread"]
     if spread is not None:
-        numbers = [spread.get(key) for key in ("slope", "offset")] if isinstance(spread, dict) else [None]
-        good = all(type(n) in (int, float) and np.isfinite(n) for n in numbers) and spread.keys() == set(SPREAD_KEYS)
+        good = isinstance(spread, dict) and spread.keys() == set(SPREAD_KEYS)
+        good = good and all(
+            type(spread[key]) in (int, float) and np.isfinite(spread[key]) for key in ("slope", "offset")
+        )
         if not good or spread["slope"] <= 0:
             raise ValueError(f"decision.spread: found {str(spread)[:120]!r}, expected slope above 0 and offset")
 

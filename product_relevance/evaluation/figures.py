@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +22,7 @@ from product_relevance.utils.files import atomic_write
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, FAINT = "#222222", "#DDDDDD"
 DPI = 130
+History = list[dict[str, Any]]  # the Trainer's log_history
 FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
@@ -114,7 +116,10 @@ def reliability_diagram(
     lower.stairs(found["count"], found["edges"], fill=True, color=SKY, ec=BLUE)
     if calibrated is None:
         title = f"Scores miss the true share by {found['ece']:.3f} on average (ECE)"
-        _reliability_line(upper, found, BLUE, "this model", gap=True)
+        filled = found["count"] > 0
+        score, positive = found["score"][filled], found["positive"][filled]
+        upper.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
+        _reliability_line(upper, found, BLUE, "this model")
     else:
         after = reliability(labels, calibrated, queries=queries)
         title = f"Calibration brings the error (ECE) from {found['ece']:.3f} to {after['ece']:.3f}"
@@ -131,17 +136,16 @@ def reliability_diagram(
     save(figure, path)
 
 
-def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: str, least=1, gap=False) -> None:
+def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: str, least: int = 1) -> None:
     filled = found["count"] >= least
     score, positive = found["score"][filled], found["positive"][filled]
-    if gap:
-        axes.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
     below, above = positive - found["low"][filled], found["high"][filled] - positive
-    bars = {"elinewidth": 1, "capsize": 3}
-    axes.errorbar(score, positive, (below, above), fmt="o-", color=colour, lw=1.5, ms=6, label=name, **bars)
+    axes.errorbar(
+        *(score, positive, (below, above)), fmt="o-", color=colour, lw=1.5, ms=6, label=name, elinewidth=1, capsize=3
+    )
 
 
-def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike[str]) -> None:
+def loss_curve(histories: Mapping[str, History], path: str | os.PathLike[str]) -> None:
     """Draw training loss, evaluation loss and evaluation AUC over steps, one colour a fold.
 
     Args:
@@ -174,7 +178,10 @@ def loss_curve(histories: Mapping[str, list[dict]], path: str | os.PathLike[str]
 
 
 def run_pictures(
-    folder: Path, oof: pd.DataFrame | None, whole: Mapping[str, Any] | None, histories: Mapping[str, list[dict]]
+    folder: Path,
+    oof: pd.DataFrame | None,
+    whole: Mapping[str, Any] | None,
+    histories: Mapping[str, History],
 ) -> dict[str, str]:
     """Draw every picture of a run's report.
 
@@ -187,8 +194,8 @@ def run_pictures(
     Returns:
         Title to file name.
     """
-    drawn = {}
-    if oof is not None:
+    drawn: dict[str, str] = {}
+    if oof is not None and whole:
         f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
         reliability_diagram(
             oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"), oof.get("query_digest")
@@ -203,7 +210,7 @@ def run_pictures(
     return drawn
 
 
-def _loss_title(histories: Mapping[str, list[dict]]) -> str:
+def _loss_title(histories: Mapping[str, History]) -> str:
     lasts = [steps[1][-1] for steps in (_logged(h, "eval_loss") for h in histories.values()) if steps[1]]
     if not lasts:
         return "Loss by fold"
@@ -211,7 +218,7 @@ def _loss_title(histories: Mapping[str, list[dict]]) -> str:
     return f"Evaluation loss ends at {' to '.join(ends)}"
 
 
-def _logged(history: list[dict], key: str) -> tuple[list, list]:
+def _logged(history: History, key: str) -> tuple[list[int], list[float]]:
     # A resumed run logs a step again; the later entry counts.
     values = {entry["step"]: entry[key] for entry in history if entry.get(key) is not None and "step" in entry}
     steps = sorted(values)
@@ -222,7 +229,7 @@ def _language_label(code: str, rows: int) -> str:
     return f"{code}\n{rows:,}" + ("\nfew rows" if rows < FEW_ROWS else "")
 
 
-def _bars(axes: Axes, groups: list[dict], key: str, floors: list[float]) -> None:
+def _bars(axes: Axes, groups: list[dict[str, Any]], key: str, floors: list[float]) -> None:
     for place, (group, lowest) in enumerate(zip(groups, floors, strict=True)):
         value, span = group[key], group.get(f"{key}_interval")
         axes.hlines(lowest, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
@@ -250,8 +257,8 @@ def _look(group: Mapping[str, Any]) -> dict[str, Any]:
     return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"} | pale
 
 
-def _bar_keys(groups: list[dict]) -> list:
-    keys = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
+def _bar_keys(groups: list[dict[str, Any]]) -> list[Artist]:
+    keys: list[Artist] = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
     if any(group.get("f1_interval") for group in groups):
         keys.append(Line2D([], [], color=INK, ls="none", marker="|", ms=12, label="95% interval over queries"))
     if any("seen" in group for group in groups):

@@ -11,7 +11,9 @@ ROWS = 20_000_000  # rows of all draws together
 FEW_ROWS = 30  # figures of fewer rows are marked: there an interval, too, says little
 
 
-def bootstrap_intervals(labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: ArrayLike) -> dict:
+def bootstrap_intervals(
+    labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: ArrayLike
+) -> dict[str, list[float] | None]:
     """Give 95% intervals of F1, macro-F1 and AUC, by drawing whole queries with replacement.
 
     Args:
@@ -112,17 +114,20 @@ def _area(positive: np.ndarray, starts: np.ndarray, times: np.ndarray) -> np.nda
     if len(starts) < len(positive):  # equal scores
         above, below = (np.add.reduceat(side, starts, axis=-1) for side in (above, below))
     under = np.cumsum(below, axis=-1) - below / 2
-    return (above * under).sum(axis=-1) / (above.sum(axis=-1) * below.sum(axis=-1))
+    area: np.ndarray = (above * under).sum(axis=-1) / (above.sum(axis=-1) * below.sum(axis=-1))
+    return area
 
 
 def f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the F1 of the positive class where row i counts `times[..., i]` times, shape (...)."""
-    return 2 * (times @ ((labels == 1) & called)) / (times @ called + times @ (labels == 1))
+    value: np.ndarray = 2 * (times @ ((labels == 1) & called)) / (times @ called + times @ (labels == 1))
+    return value
 
 
 def macro_f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the mean of both classes' F1 where row i counts `times[..., i]` times, shape (...)."""
-    return (f1(labels, called, times) + f1(1 - labels, ~called, times)) / 2
+    value: np.ndarray = (f1(labels, called, times) + f1(1 - labels, ~called, times)) / 2
+    return value
 
 
 def interval(differences: np.ndarray, share: float = 0.95) -> tuple[float, float]:

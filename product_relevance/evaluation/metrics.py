@@ -3,7 +3,8 @@
 A score is the probability of relevance; a pair is called relevant when its score >= threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,26 @@ from product_relevance.evaluation.confusion import checked, checked_labels, poss
 from product_relevance.evaluation.intervals import bootstrap_intervals
 from product_relevance.evaluation.reliability import reliability
 from product_relevance.text.language_codes import normal_code, normal_codes
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What is known of n scored rows besides their labels.
+
+    Attributes:
+        languages: Code of each row, shape (n,).
+        seen_languages: Codes that the model was trained on; needs `languages`.
+        row_thresholds: Threshold of each row, shape (n,), where languages have their own.
+        queries: Query of each row, any values, shape (n,), for intervals from a bootstrap over queries.
+    """
+
+    languages: Iterable[str] | None = None
+    seen_languages: Iterable[str] | None = None
+    row_thresholds: ArrayLike | None = None
+    queries: ArrayLike | None = None
+
+
+NOTHING_KNOWN = RowFacts()
 
 
 def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> tuple[float, float]:
@@ -81,13 +102,7 @@ def floor(labels: ArrayLike) -> dict[str, float]:
 
 
 def scores_report(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    threshold: float,
-    languages: Sequence[str] | None = None,
-    seen_languages: Sequence[str] | None = None,
-    row_thresholds: ArrayLike | None = None,
-    queries: ArrayLike | None = None,
+    labels: ArrayLike, scores: ArrayLike, threshold: float, facts: RowFacts = NOTHING_KNOWN
 ) -> dict[str, Any]:
     """Measure scores at a given threshold, as a whole, per language, and on seen against unseen languages.
 
@@ -95,12 +110,9 @@ def scores_report(
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         threshold: A row is called relevant when its score is at least this.
-        languages: Code of each row, shape (n,).
-        seen_languages: Codes that the model was trained on; needs `languages`.
-        row_thresholds: Threshold of each row, shape (n,), where languages have their own; then `threshold` is only
-            passed on.
-        queries: Query of each row, any values, shape (n,). With them every entry has 95% intervals as well:
-            f1_interval, macro_f1_interval and auc_interval, from a bootstrap over queries.
+        facts: Languages, thresholds and queries of the rows, as far as known. With thresholds of the rows `threshold`
+            is only passed on. With queries every entry has 95% intervals as well: f1_interval, macro_f1_interval and
+            auc_interval, from a bootstrap over queries.
 
     Returns:
         rows, positive (share), f1, precision, recall, macro_f1, auc (None where only one class occurs), floor_f1,
@@ -116,20 +128,25 @@ def scores_report(
     labels, scores = checked(labels, scores, probability=True)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
-    called = scores >= (threshold if row_thresholds is None else np.asarray(row_thresholds, dtype=np.float64))
-    if queries is not None:
-        queries = np.unique(_one_per_row(queries, "queries", len(labels)), return_inverse=True)[1]
-    report = _group(labels, scores, called, queries) | {
+    own = facts.row_thresholds
+    called = scores >= (threshold if own is None else np.asarray(own, dtype=np.float64))
+    queries = None if facts.queries is None else _numbered(_one_per_row(facts.queries, "queries", len(labels)))
+
+    def measure(rows: np.ndarray) -> dict[str, Any]:
+        return _group(labels[rows], scores[rows], called[rows], None if queries is None else queries[rows])
+
+    report = measure(np.ones(len(labels), dtype=bool)) | {
         "threshold": float(threshold),
         "accuracy": float((called == labels).mean()),
         "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
         "ece": reliability(labels, scores)["ece"],
     }
-    if languages is None:
-        if seen_languages is not None:
+    if facts.languages is None:
+        if facts.seen_languages is not None:
             raise ValueError("seen_languages: given without languages, expected the language of each row as well")
         return report
-    return report | _by_language(labels, scores, called, languages, seen_languages, queries)
+    codes = _one_per_row([normal_code(str(code)) for code in facts.languages], "languages", len(labels))
+    return report | _by_language(measure, codes.astype(object), facts.seen_languages)
 
 
 def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> dict[str, np.ndarray]:
@@ -168,8 +185,9 @@ def probabilities(logits: ArrayLike) -> np.ndarray:
     if logits.ndim != 2 or logits.shape[1] != 2:
         raise ValueError(f"logits: found shape {logits.shape}, expected (n, 2)")
     require_finite(logits, "logits")
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest exponent is 0: no overflow
-    return shifted[:, 1] / shifted.sum(axis=1)
+    shifted: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest exponent is 0: no overflow
+    found: np.ndarray = shifted[:, 1] / shifted.sum(axis=1)
+    return found
 
 
 def compute_metrics(prediction: Any) -> dict[str, float]:
@@ -210,14 +228,16 @@ def load_metric() -> Any:
     return evaluate.load(str(Path(__file__).parent / "relevance_f1"), keep_in_memory=True)
 
 
-def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **groups: Any) -> dict[str, Any]:
+def final_report(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, facts: RowFacts = NOTHING_KNOWN
+) -> dict[str, Any]:
     """Compute `scores_report` through the `evaluate` module where that is installed, directly elsewhere.
 
     Args:
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         threshold: The threshold.
-        **groups: `languages`, `seen_languages`, `queries` and `row_thresholds`, as for `scores_report`.
+        facts: As for `scores_report`.
 
     Returns:
         The same numbers either way.
@@ -226,21 +246,18 @@ def final_report(labels: ArrayLike, scores: ArrayLike, threshold: float, **group
         ValueError: As `scores_report`.
     """
     labels, scores = checked(labels, scores, probability=True)
-    if find_spec("evaluate") is None or groups.get("row_thresholds") is not None:  # it knows one only
-        return scores_report(labels, scores, threshold, **groups)
-    groups.pop("row_thresholds", None)
-    return load_metric().compute(predictions=scores, references=labels, threshold=threshold, **groups)
+    if find_spec("evaluate") is None or facts.row_thresholds is not None:  # it knows one threshold only
+        return scores_report(labels, scores, threshold, facts)
+    known = {"languages": facts.languages, "seen_languages": facts.seen_languages, "queries": facts.queries}
+    given = {name: values for name, values in known.items() if values is not None}
+    found: dict[str, Any] = load_metric().compute(predictions=scores, references=labels, threshold=threshold, **given)
+    return found
 
 
-def _by_language(labels, scores, called, languages, seen_languages, queries) -> dict[str, Any]:
-    codes = _one_per_row([normal_code(str(language)) for language in languages], "languages", len(labels)).astype(
-        object
-    )
-
-    def group(rows: np.ndarray) -> dict[str, Any]:
-        return _group(labels[rows], scores[rows], called[rows], None if queries is None else queries[rows])
-
-    groups = {code: group(codes == code) for code in sorted(set(codes))}
+def _by_language(
+    measure: Callable[[np.ndarray], dict[str, Any]], codes: np.ndarray, seen_languages: Iterable[str] | None
+) -> dict[str, Any]:
+    groups = {code: measure(codes == code) for code in sorted(set(codes))}
     if seen_languages is None:
         return {"by_language": groups}
     known = set(normal_codes(seen_languages))
@@ -248,15 +265,21 @@ def _by_language(labels, scores, called, languages, seen_languages, queries) -> 
     parts = {"by_language": {code: found | {"seen": code in known} for code, found in groups.items()}}
     for name, rows in (("seen", seen), ("unseen", ~seen)):
         if rows.any():
-            parts[name] = group(rows)
+            parts[name] = measure(rows)
     return parts
 
 
-def _one_per_row(values: Sequence, name: str, rows: int) -> np.ndarray:
-    values = np.asarray(values)
-    if len(values) != rows:
-        raise ValueError(f"{name}: found {len(values)} values for {rows} rows, expected one per row")
-    return values
+def _one_per_row(values: ArrayLike, name: str, rows: int) -> np.ndarray:
+    found = np.asarray(values)
+    if len(found) != rows:
+        raise ValueError(f"{name}: found {len(found)} values for {rows} rows, expected one per row")
+    return found
+
+
+def _numbered(values: np.ndarray) -> np.ndarray:
+    """Give equal values the same number, from 0 up."""
+    numbers: np.ndarray = np.unique(values, return_inverse=True)[1]
+    return numbers
 
 
 def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: np.ndarray | None) -> dict[str, Any]:

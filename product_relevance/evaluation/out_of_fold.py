@@ -1,6 +1,7 @@
 """Choose a run's thresholds on its out-of-fold scores, and write its figures and reports, for each of its tasks."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from product_relevance.evaluation import metrics
-from product_relevance.evaluation.report import metrics_table, write_report
+from product_relevance.evaluation.figures import History
+from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.report import write_report
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import atomic_write, sha256_of
 from product_relevance.utils.tasks import BOTH, BY_TASK, names, of_task
@@ -48,17 +51,17 @@ def compute_metrics_by_task(prediction: Any, tasks: ArrayLike) -> dict[str, floa
     return means | {f"{name}_{task}": value for task, part in parts.items() for name, value in part.items()}
 
 
-def fold_metrics(oof: pd.DataFrame) -> dict:
+def fold_metrics(oof: pd.DataFrame) -> dict[str, Any]:
     """Measure the scores of one fold at its own best threshold; of both tasks by task.
 
     Args:
         oof: label, score, language, query_digest (older runs lack it), and task where there are two.
     """
     if "task" in oof:
-        return {task: fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
+        return {str(task): fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
     threshold = metrics.best_threshold(oof["label"], oof["score"])[0]
     return metrics.scores_report(
-        oof["label"], oof["score"], threshold, oof["language"], queries=oof.get("query_digest")
+        oof["label"], oof["score"], threshold, metrics.RowFacts(oof["language"], queries=oof.get("query_digest"))
     )
 
 
@@ -68,7 +71,7 @@ def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
     return part if part is not None and len(part) else None
 
 
-def choose_thresholds(shared: dict, oof: pd.DataFrame | None) -> dict:
+def choose_thresholds(shared: dict[str, Any], oof: pd.DataFrame | None) -> dict[str, Any]:
     """Choose the thresholds of a run and measure it at them.
 
     Args:
@@ -79,25 +82,28 @@ def choose_thresholds(shared: dict, oof: pd.DataFrame | None) -> dict:
         thresholds, thresholds_from, metrics; each by task where there are two.
     """
     if shared["task"] == BOTH:
-        found = {}
+        by_task: dict[str, dict[str, Any]] = {}
         for task in names(BOTH):
             alone = shared | {"task": task, "data": shared["data"]["tasks"][task]}
-            found[task] = choose_thresholds(alone, rows_of(oof, task))
-        return {key: {task: part[key] for task, part in found.items()} for key in BY_TASK}
+            by_task[task] = choose_thresholds(alone, rows_of(oof, task))
+        return {key: {task: part[key] for task, part in by_task.items()} for key in BY_TASK}
     if oof is None:
         return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
     labels, scores = oof["label"], oof["score"]
-    chosen, best = {}, {}
+    chosen: dict[str, float] = {}
+    best: dict[str, float] = {}
     for kind in ("f1", "macro_f1"):
         chosen[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
-    seen = {"seen_languages": shared["data"]["languages"]} if shared["folds_by"]["held_out_languages"] else {}
-    groups = {"languages": oof["language"].tolist(), "queries": oof.get("query_digest")} | seen
-    found = metrics.final_report(labels, scores, chosen["f1"], **groups)
+    seen = shared["data"]["languages"] if shared["folds_by"]["held_out_languages"] else None
+    facts = metrics.RowFacts(oof["language"].tolist(), seen, queries=oof.get("query_digest"))
+    found = metrics.final_report(labels, scores, chosen["f1"], facts)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
     return {"thresholds": chosen, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
 
 
-def write_reports(folder: str, content: dict, oof: pd.DataFrame | None, histories: dict[str, list[dict]]) -> str:
+def write_reports(
+    folder: Path, content: dict[str, Any], oof: pd.DataFrame | None, histories: Mapping[str, History]
+) -> str:
     """Write report.md with its pictures; of both tasks one in a folder of each, and a page that names them.
 
     Args:
@@ -111,7 +117,8 @@ def write_reports(folder: str, content: dict, oof: pd.DataFrame | None, historie
     """
     if content["task"] != BOTH:
         return write_report(folder, content, oof, histories)
-    tables, rows = [], []
+    tables: list[str] = []
+    rows: list[dict[str, Any]] = []
     for task in names(BOTH):
         own = Path(folder) / task
         own.mkdir(exist_ok=True)
@@ -126,7 +133,7 @@ def write_reports(folder: str, content: dict, oof: pd.DataFrame | None, historie
     return "\n\n".join(tables)
 
 
-def finish(folder: str, shared: dict) -> str:
+def finish_run(folder: Path, shared: dict[str, Any]) -> str:
     """Join the finished folds: thresholds from the out-of-fold scores, run.json, report.md and pictures.
 
     Returns:
@@ -137,7 +144,7 @@ def finish(folder: str, shared: dict) -> str:
     folds = run_folder.read_folds(folder, names)
     oof = run_folder.read_oof(folder, names)
     content = shared | run_folder.of_folds(folds)
-    tree = Path(folder) / "taxonomy.json"
+    tree = folder / "taxonomy.json"
     content |= {"taxonomy_sha256": sha256_of(tree)} if tree.is_file() else {}
     if oof is None:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")

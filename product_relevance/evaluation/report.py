@@ -9,7 +9,7 @@ import pandas as pd
 
 from product_relevance.evaluation import figures
 from product_relevance.evaluation.markdown_tables import cell, language_notes, metrics_table, note_of
-from product_relevance.evaluation.metrics import expected_f1_threshold, scores_report
+from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold, scores_report
 from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write
 
@@ -59,7 +59,7 @@ def write_report(
     folder: str | os.PathLike[str],
     run: Mapping[str, Any],
     oof: pd.DataFrame | None,
-    histories: Mapping[str, list[dict]] | None = None,
+    histories: Mapping[str, figures.History] | None = None,
 ) -> str:
     """Write `report.md` and `figures/*.png` into a run folder; no query or target text goes into them.
 
@@ -78,7 +78,7 @@ def write_report(
     """
     oof = None if oof is None or oof.empty else oof
     whole = _measured(run, oof)
-    rows = _fold_rows(run, oof, whole) if whole else []
+    rows = _fold_rows(run, oof, whole) if oof is not None and whole else []
     table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
     pictures = figures.run_pictures(Path(folder) / "figures", oof, whole, histories or {})
     parts = [_title(run), _headline(whole), _trained(run), *run_settings.remarks(run), "## Metrics", table]
@@ -106,7 +106,7 @@ def _measured(run: Mapping[str, Any], oof: pd.DataFrame | None) -> dict[str, Any
     whole = run.get("metrics")
     if not whole:
         whole = scores_report(
-            oof["label"], oof["score"], threshold, oof.get("language"), queries=oof.get("query_digest")
+            oof["label"], oof["score"], threshold, RowFacts(oof.get("language"), queries=oof.get("query_digest"))
         )
     return _with_macro(whole, oof, run)
 
@@ -119,14 +119,14 @@ def _with_macro(measured: Mapping[str, Any], rows: pd.DataFrame | None, run: Map
     return {**measured, **extra}
 
 
-def _fold_rows(run: Mapping[str, Any], oof: pd.DataFrame, whole: Mapping[str, Any]) -> list[dict]:
+def _fold_rows(run: Mapping[str, Any], oof: pd.DataFrame, whole: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for fold in run.get("folds") or []:
         part = _rows_of(oof, fold["name"])
         measured = fold.get("metrics") or {}
         if part is not None:  # at the run's threshold, where the fold's own metrics have the fold's
             measured = measured | scores_report(
-                part["label"], part["score"], whole["threshold"], queries=part.get("query_digest")
+                part["label"], part["score"], whole["threshold"], RowFacts(queries=part.get("query_digest"))
             )
         if measured:
             rows.append({**_with_macro(measured, part, run), "name": str(fold["name"])})
@@ -197,7 +197,7 @@ def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(value: Any) -> str | None:
     if not isinstance(value, Mapping):
-        return value
+        return None if value is None else str(value)
     return ", ".join(f"{key} {_name(item)}" for key, item in value.items() if item is not None) or None
 
 
@@ -261,7 +261,7 @@ def _decision(run: Mapping[str, Any]) -> list[str]:
 
 
 def _languages(run: Mapping[str, Any], oof: pd.DataFrame | None, whole: Mapping[str, Any] | None) -> list[str]:
-    if whole is None or not whole.get("by_language"):
+    if oof is None or whole is None or not whole.get("by_language"):
         return []
     groups = {name: whole[name] for name in ("seen", "unseen") if whole.get(name)}
     codes = oof["language"].astype(str) if "language" in oof else pd.Series("", index=oof.index)

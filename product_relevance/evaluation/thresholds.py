@@ -1,10 +1,12 @@
 """Thresholds and calibration chosen on out-of-fold scores, one for all rows or one per language."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from product_relevance.evaluation import calibration
 from product_relevance.evaluation.confusion import checked
@@ -16,13 +18,35 @@ BY = ("global", "language")
 MATCHES = ("folds", "training")
 
 
+@dataclass(frozen=True)
+class DecisionOptions:
+    """How a decision is chosen.
+
+    Attributes:
+        calibration: none, temperature or isotonic, see `calibration.fit_calibration`.
+        by: global, or language for a threshold of each language as well.
+        shrinkage: Rows at which a language's own threshold and the global one count the same; 0 keeps its own.
+
+    Raises:
+        ValueError: Unknown `calibration` or `by`, or a negative shrinkage.
+    """
+
+    calibration: str = "isotonic"
+    by: str = "global"
+    shrinkage: float = 1000
+
+    def __post_init__(self) -> None:
+        if self.calibration not in calibration.METHODS:
+            expected = ", ".join(calibration.METHODS)
+            raise ValueError(f"calibration: found {self.calibration!r}, expected one of {expected}")
+        if self.by not in BY:
+            raise ValueError(f"threshold_by: found {self.by!r}, expected one of {', '.join(BY)}")
+        if not self.shrinkage >= 0:
+            raise ValueError(f"shrinkage: found {self.shrinkage}, expected a number of rows from 0 up")
+
+
 def fit_decision(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    languages: Sequence[str],
-    method: str = "none",
-    by: str = "global",
-    shrinkage: float = 1000,
+    labels: ArrayLike, scores: ArrayLike, languages: Sequence[str], options: DecisionOptions
 ) -> dict[str, Any]:
     """Choose calibration and thresholds on rows that the scored model was not trained on.
 
@@ -33,27 +57,30 @@ def fit_decision(
         labels: 0 or 1, shape (n,).
         scores: Probabilities, shape (n,).
         languages: Code of each row, shape (n,).
-        method: Of calibration, see `calibration.fit`.
-        by: global, or language for a threshold of each language as well.
-        shrinkage: Rows at which a language's own threshold and the global one count the same; 0 keeps its own.
+        options: Calibration and kind of thresholds.
 
     Returns:
         calibration; thresholds {f1, macro_f1, expected_f1}; languages {code: the same}, empty when `by` is global;
         shrinkage, None when `by` is global.
 
     Raises:
-        ValueError: Unknown `method` or `by`, a negative shrinkage, bad labels or scores.
+        ValueError: Bad labels or scores.
     """
-    if by not in BY:
-        raise ValueError(f"threshold_by: found {by!r}, expected one of {', '.join(BY)}")
-    if not shrinkage >= 0:
-        raise ValueError(f"shrinkage: found {shrinkage}, expected a number of rows from 0 up")
     labels, scores = checked(labels, scores, probability=True)
-    fitted = calibration.fit(method, labels, scores)
-    whole = _searched(labels, scores, fitted)
-    own = _language_thresholds(labels, scores, languages, fitted, whole, shrinkage) if by == "language" else {}
-    shown = float(shrinkage) if by == "language" else None
-    return {"calibration": fitted, "thresholds": whole, "languages": own, "shrinkage": shown}
+    fitted = calibration.fit_calibration(options.calibration, labels, scores)
+    found = {"calibration": fitted, "thresholds": _searched(labels, scores, fitted)}
+    if options.by == "global":
+        return found | {"languages": {}, "shrinkage": None}
+    codes = np.asarray(normal_codes(languages), dtype=object)
+    if codes.shape != labels.shape:
+        raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one per row")
+    own = {}
+    for code in sorted(set(codes)):
+        rows = codes == code
+        if labels[rows].min() < labels[rows].max():  # of one class no threshold is better than another
+            searched, n = _searched(labels[rows], scores[rows], fitted), int(rows.sum())
+            own[str(code)] = {k: shrunk(searched[k], found["thresholds"][k], n, options.shrinkage) for k in KINDS}
+    return found | {"languages": own, "shrinkage": float(options.shrinkage)}
 
 
 def shrunk(own: float, whole: float, rows: int, shrinkage: float) -> float:
@@ -68,7 +95,7 @@ def shrunk(own: float, whole: float, rows: int, shrinkage: float) -> float:
     if weight == 1:
         return own
     mean = weight * calibration.to_logit(own) + (1 - weight) * calibration.to_logit(whole)
-    return float(calibration.expit(mean))
+    return float(expit(mean))
 
 
 def fit_spread(scores: ArrayLike, wanted: ArrayLike) -> dict[str, float]:
@@ -100,7 +127,7 @@ def fit_spread(scores: ArrayLike, wanted: ArrayLike) -> dict[str, float]:
 
 def move_thresholds(
     decision: dict[str, Any], unlabelled: Mapping[str, Any], out_of_fold: ArrayLike, match: str
-) -> dict:
+) -> dict[str, Any]:
     """Return the decision with its thresholds moved to where an ensemble's scores lie on unlabelled records.
 
     Args:
@@ -137,19 +164,6 @@ def for_mean(decision: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str
 
 def _searched(labels: np.ndarray, scores: np.ndarray, fitted: dict[str, Any]) -> dict[str, float]:
     searched, highest = best_threshold(labels, scores)
-    expected = calibration.inverse(fitted, expected_f1_threshold(highest))
+    expected = calibration.invert_calibration(fitted, expected_f1_threshold(highest))
     macro = best_threshold(labels, scores, "macro_f1")[0]
     return {"f1": searched, "macro_f1": macro, "expected_f1": expected}
-
-
-def _language_thresholds(labels, scores, languages, fitted, whole, shrinkage) -> dict[str, dict[str, float]]:
-    codes, found = np.asarray(normal_codes(languages), dtype=object), {}
-    if codes.shape != labels.shape:
-        raise ValueError(f"languages: found {len(codes)} values for {len(labels)} rows, expected one per row")
-    for code in sorted(set(codes)):
-        rows = codes == code
-        if labels[rows].min() == labels[rows].max():  # one class: no threshold is better than another
-            continue
-        own = _searched(labels[rows], scores[rows], fitted)
-        found[str(code)] = {k: shrunk(own[k], whole[k], int(rows.sum()), shrinkage) for k in KINDS}
-    return found

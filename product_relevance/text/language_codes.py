@@ -1,8 +1,9 @@
 """Map every spelling of a language to one code: `de_DE`, `de-DE`, `DE`, `deu` and `German` become `de`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import overload
 
 # The 13 codes of the competition's files (CIKM AnalytiCup 2025). Vietnamese is `vn` there, `vi` in ISO 639-1.
 LANGUAGES = {
@@ -96,6 +97,10 @@ def code_pattern() -> str:
     return f"^({known}|[a-zA-Z]{{3}})([-_][a-zA-Z0-9_-]*)?$"
 
 
-def normal_codes(given: Iterable[str]) -> list[str]:
+@overload
+def normal_codes(given: Iterable[str]) -> list[str]: ...
+@overload
+def normal_codes(given: Iterable[str | None]) -> list[str | None]: ...
+def normal_codes(given: Iterable[str | None]) -> Sequence[str | None]:
     """Return `normal_code` of each; what is no text, such as None, stays."""
     return [normal_code(code) if isinstance(code, str) else code for code in given]

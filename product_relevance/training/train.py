@@ -103,5 +103,5 @@ def _train_relevance(config: RunConfig) -> str:
     # ---- Out-of-fold threshold, run.json, report ----
     if training.process_index:
         return ""
-    summary = out_of_fold.finish(str(config.folder), record.to_json())
+    summary = out_of_fold.finish_run(config.folder, record.to_json())
     return f"{summary}\n\nreport with pictures: {config.folder}/report.md"

@@ -28,7 +28,7 @@ def made(rows: int, sharper: float, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 @settings(deadline=None, max_examples=100)
 @given(rows=ROWS, method=METHOD, scores=st.lists(SCORE, min_size=2, max_size=60))
 def test_order_is_never_inverted_and_distinct_scores_stay_distinct(rows, method, scores):
-    fitted = calibration.fit(method, *zip(*rows, strict=True))
+    fitted = calibration.fit_calibration(method, *zip(*rows, strict=True))
     ordered = np.sort(np.array(scores))
     found = calibration.apply_calibration(fitted, ordered)
     assert found.min() >= 0 and found.max() <= 1
@@ -41,14 +41,16 @@ def test_order_is_never_inverted_and_distinct_scores_stay_distinct(rows, method,
 @pytest.mark.parametrize("method", calibration.METHODS)
 def test_auc_is_the_same_before_and_after(method):
     labels, scores, _ = made(2000, 2.0)
-    fitted = calibration.fit(method, *made(500, 2.0, seed=1)[:2])
+    fitted = calibration.fit_calibration(method, *made(500, 2.0, seed=1)[:2])
     assert roc_auc_score(labels, calibration.apply_calibration(fitted, scores)) == roc_auc_score(labels, scores)
 
 
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 2.5])
 def test_temperature_finds_by_how_much_logits_are_too_sharp(sharper):
     labels, scores, _ = made(20_000, sharper)
-    assert calibration.fit("temperature", labels, scores)["temperature"] == pytest.approx(sharper, rel=0.05)
+    assert calibration.fit_calibration("temperature", labels, scores)["temperature"] == pytest.approx(
+        sharper, rel=0.05
+    )
 
 
 def test_temperature_divides_the_logit():
@@ -58,7 +60,7 @@ def test_temperature_divides_the_logit():
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
 def test_new_rows_are_better_calibrated_than_before(method):
-    fitted = calibration.fit(method, *made(5000, 2.5)[:2])
+    fitted = calibration.fit_calibration(method, *made(5000, 2.5)[:2])
     labels, scores, true = made(5000, 2.5, seed=1)
     found = calibration.apply_calibration(fitted, scores)
     assert reliability(labels, found)["ece"] < 0.4 * reliability(labels, scores)["ece"]
@@ -67,15 +69,17 @@ def test_new_rows_are_better_calibrated_than_before(method):
 
 def test_isotonic_gives_no_probability_of_0_or_1_even_to_scores_that_divide_the_labels():
     labels, scores = np.repeat([0, 1], 20), np.linspace(0.1, 0.9, 40)
-    found = calibration.apply_calibration(calibration.fit("isotonic", labels, scores), [0.0, 0.1, 0.9, 1.0])
+    found = calibration.apply_calibration(
+        calibration.fit_calibration("isotonic", labels, scores), [0.0, 0.1, 0.9, 1.0]
+    )
     assert found.min() > 0.01 and found.max() < 0.99
 
 
 @settings(deadline=None, max_examples=60)
 @given(rows=ROWS, method=METHOD, probability=st.floats(0, 1))
 def test_inverse_is_the_lowest_score_that_reaches_the_probability(rows, method, probability):
-    fitted = calibration.fit(method, *zip(*rows, strict=True))
-    score = calibration.inverse(fitted, probability)
+    fitted = calibration.fit_calibration(method, *zip(*rows, strict=True))
+    score = calibration.invert_calibration(fitted, probability)
     below, reached = calibration.apply_calibration(fitted, [max(score - 1e-7, 0), 1.0])
     assert 0 <= score <= 1
     if reached >= probability:
@@ -86,7 +90,7 @@ def test_inverse_is_the_lowest_score_that_reaches_the_probability(rows, method, 
 @settings(deadline=None, max_examples=60)
 @given(rows=ROWS, method=METHOD)
 def test_a_calibration_is_plain_json_that_passes_its_check(rows, method):
-    fitted = calibration.fit(method, *zip(*rows, strict=True))
+    fitted = calibration.fit_calibration(method, *zip(*rows, strict=True))
     again = json.loads(json.dumps(fitted, allow_nan=False))
     calibration.check_calibration(again)
     assert again == fitted
@@ -113,6 +117,6 @@ def test_a_calibration_with_a_defect_is_refused(bad):
 
 def test_an_unknown_method_and_bad_scores_are_refused():
     with pytest.raises(ValueError, match="found 'platt', expected one of none, temperature, isotonic"):
-        calibration.fit("platt", [0, 1], [0.1, 0.9])
+        calibration.fit_calibration("platt", [0, 1], [0.1, 0.9])
     with pytest.raises(ValueError, match="expected probabilities"):
-        calibration.fit("none", [0, 1], [-3.0, 3.0])
+        calibration.fit_calibration("none", [0, 1], [-3.0, 3.0])

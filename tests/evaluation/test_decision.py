@@ -13,8 +13,9 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import decision_rule, thresholds
 from product_relevance.evaluation.decision_rule import DecisionRule
-from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.thresholds import DecisionOptions
 
 
 def made(rows: int = 900, folds: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -34,7 +35,7 @@ def run(tmp_path):
         part.to_parquet(tmp_path / name / "oof.parquet", index=False)
         (tmp_path / name / "fold.json").write_text(json.dumps({"name": name, "history": []}))
         folds.append({"name": name})
-    cuts = thresholds.fit_decision(oof["label"], oof["score"], oof["language"])["thresholds"]
+    cuts = thresholds.fit_decision(oof["label"], oof["score"], oof["language"], DecisionOptions("none"))["thresholds"]
     cuts.pop("expected_f1")
     content = {
         "format": 1,
@@ -43,7 +44,7 @@ def run(tmp_path):
         "thresholds": cuts,
         "thresholds_from": "900 out-of-fold rows",
     }
-    content["metrics"] = scores_report(oof["label"], oof["score"], cuts["f1"], oof["language"])
+    content["metrics"] = scores_report(oof["label"], oof["score"], cuts["f1"], RowFacts(oof["language"]))
     (tmp_path / "run.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -54,11 +55,11 @@ def run(tmp_path):
 )
 def test_labels_of_a_part_have_no_say_in_how_it_is_judged(seed, method, folds):
     oof = made(150, folds, seed)
-    names = nested.parts(oof)
+    names = nested.name_parts(oof)
     judged = names == sorted(set(names))[seed % len(set(names))]
     other = oof.assign(label=np.where(judged, 1 - oof["label"], oof["label"]))
-    way = nested.way(method, "language", 50)
-    (scores, called), (again, recalled) = nested.judge(oof, *way), nested.judge(other, *way)
+    way = nested.make_decider(DecisionOptions(method, "language", 50))
+    (scores, called), (again, recalled) = nested.judge_rows(oof, *way), nested.judge_rows(other, *way)
     assert (scores[judged] == again[judged]).all()
     assert all((called[kind][judged] == recalled[kind][judged]).all() for kind in decision_rule.KINDS)
     assert (scores[~judged] != again[~judged]).any()
@@ -66,31 +67,33 @@ def test_labels_of_a_part_have_no_say_in_how_it_is_judged(seed, method, folds):
 
 def test_each_part_is_judged_by_the_cut_of_the_others():
     oof = made()
-    _, called = nested.judge(oof, *nested.way("none", "global", 0))
+    _, called = nested.judge_rows(oof, *nested.make_decider(DecisionOptions("none", "global", 0)))
     for name, part in oof.groupby("fold"):
         others = oof[oof["fold"] != name]
-        cut = thresholds.fit_decision(others["label"], others["score"], others["language"])["thresholds"]["f1"]
+        rows = others["label"], others["score"], others["language"]
+        cut = thresholds.fit_decision(*rows, DecisionOptions("none"))["thresholds"]["f1"]
         assert (called["f1"][part.index] == (part["score"] >= cut)).all()
 
 
 def test_one_fold_is_divided_by_id_whatever_the_order():
     oof = made(folds=1)
-    names = nested.parts(oof)
+    names = nested.name_parts(oof)
     turn = np.random.default_rng(1).permutation(len(oof))
     assert len(set(names)) == nested.PARTS and min(pd.Series(names).value_counts()) > 100
-    assert (nested.parts(oof.iloc[turn]) == names[turn]).all()
+    assert (nested.name_parts(oof.iloc[turn]) == names[turn]).all()
     with pytest.raises(ValueError, match="too few to fit on some"):
-        nested.judge(oof.iloc[:1], *nested.way("none", "global", 0))
+        nested.judge_rows(oof.iloc[:1], *nested.make_decider(DecisionOptions("none", "global", 0)))
 
 
 def test_figures_on_the_same_rows_flatter():
-    honest, same = nested.figures(made(240), *nested.way("isotonic", "language", 0), name="x")
+    way = nested.make_decider(DecisionOptions("isotonic", "language", 0))
+    honest, same = nested.measure_decision(made(240), *way, name="x")
     assert (honest["fitted on"], same["fitted on"]) == (nested.OTHERS, nested.SAME) and honest["name"] == "x"
     assert same["f1"] > honest["f1"] and same["macro_f1"] > honest["macro_f1"] and same["ece"] < honest["ece"]
 
 
 def test_the_comparison_has_every_calibration_and_cuts_by_language():
-    rows = nested.compare_calibrations(made(300), "temperature", 100)
+    rows = nested.compare_calibrations(made(300), DecisionOptions("temperature", shrinkage=100))
     assert len(rows) == 2 * 4 and {row["calibration"] for row in rows} == {"none", "temperature", "isotonic"}
     assert [row["cuts"] for row in rows[-2:]] == ["by language"] * 2
     before, after = rows[0], rows[2]
@@ -146,7 +149,7 @@ def test_a_run_without_out_of_fold_scores_is_refused(run):
 
 def test_calibration_out_of_part_lowers_the_error_of_scores_that_are_too_sharp():
     oof = made(3000)
-    scores, _ = nested.judge(oof, *nested.way("isotonic", "global", 0))
+    scores, _ = nested.judge_rows(oof, *nested.make_decider(DecisionOptions("isotonic", "global", 0)))
     assert reliability(oof["label"], scores)["ece"] < 0.5 * reliability(oof["label"], oof["score"])["ece"]
 
 

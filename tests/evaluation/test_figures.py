@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from product_relevance.evaluation import figures
-from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.metrics import RowFacts, scores_report
 
 
 def assert_picture(path):
@@ -35,8 +35,8 @@ def test_the_reliability_diagram_is_drawn(tmp_path, scored):
 
 def test_unseen_languages_look_different_from_seen_ones(tmp_path, scored):
     labels, scores, languages = scored
-    figures.language_bars(scores_report(labels, scores, 0.4, languages, ["en"]), tmp_path / "a.png")
-    figures.language_bars(scores_report(labels, scores, 0.4, languages), tmp_path / "b.png")
+    figures.language_bars(scores_report(labels, scores, 0.4, RowFacts(languages, ["en"])), tmp_path / "a.png")
+    figures.language_bars(scores_report(labels, scores, 0.4, RowFacts(languages)), tmp_path / "b.png")
     assert_picture(tmp_path / "a.png")
     orange = np.array([0xE6, 0x9F, 0x00])
     shares = [(np.round(imread(tmp_path / n)[..., :3] * 255) == orange).all(-1).sum() for n in ("a.png", "b.png")]
@@ -44,7 +44,7 @@ def test_unseen_languages_look_different_from_seen_ones(tmp_path, scored):
 
 
 def test_a_language_with_one_class_is_drawn_without_auc(tmp_path):
-    figures.language_bars(scores_report([1, 1], [0.2, 0.9], 0.5, ["id", "id"]), tmp_path / "one.png")
+    figures.language_bars(scores_report([1, 1], [0.2, 0.9], 0.5, RowFacts(["id", "id"])), tmp_path / "one.png")
     assert_picture(tmp_path / "one.png")
 
 

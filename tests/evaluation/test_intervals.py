@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from product_relevance.evaluation import intervals
-from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.evaluation.reliability import reliability
 
 rows = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.integers(0, 3)), min_size=2, max_size=30)
@@ -46,7 +46,7 @@ def made(queries: int, per_query: int, seed: int = 0):
 
 def test_every_figure_lies_in_its_interval():
     labels, scores, queries = made(80, 5)
-    report = scores_report(labels, scores, 0.5, ["en", "de"] * 200, queries=queries)
+    report = scores_report(labels, scores, 0.5, RowFacts(["en", "de"] * 200, queries=queries))
     for group in (report, *report["by_language"].values()):
         for name in ("f1", "macro_f1", "auc"):
             low, high = group[f"{name}_interval"]
@@ -56,7 +56,7 @@ def test_every_figure_lies_in_its_interval():
 def test_rows_of_one_query_make_the_interval_wide():
     labels, scores, queries = made(80, 5)
     widths = [
-        np.diff(scores_report(labels, scores, 0.5, queries=names)["auc_interval"])[0]
+        np.diff(scores_report(labels, scores, 0.5, RowFacts(queries=names))["auc_interval"])[0]
         for names in (queries, np.arange(len(labels)))
     ]
     assert widths[0] > 1.3 * widths[1]
@@ -71,13 +71,13 @@ def test_an_interval_is_that_of_all_draws_at_once():
 
 
 def test_one_class_has_no_interval_of_auc():
-    found = scores_report([1, 1, 1], [0.2, 0.9, 0.8], 0.5, queries=["a", "b", "c"])
+    found = scores_report([1, 1, 1], [0.2, 0.9, 0.8], 0.5, RowFacts(queries=["a", "b", "c"]))
     assert found["auc_interval"] is None and found["f1_interval"] is not None
 
 
 def test_queries_of_another_length_are_refused():
     with pytest.raises(ValueError, match="queries: found 2 values for 3 rows"):
-        scores_report([1, 1, 0], [0.2, 0.9, 0.8], 0.5, queries=["a", "b"])
+        scores_report([1, 1, 0], [0.2, 0.9, 0.8], 0.5, RowFacts(queries=["a", "b"]))
 
 
 @given(st.integers(1, 200), st.floats(0, 1))

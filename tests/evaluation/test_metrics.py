@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_sco
 
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.metrics import (
+    RowFacts,
     best_threshold,
     compute_metrics,
     floor,
@@ -64,8 +65,8 @@ def test_the_order_of_rows_does_not_matter():
     labels, scores, languages = sample()
     turn = np.random.default_rng(1).permutation(len(labels))
     assert best_threshold(labels, scores) == best_threshold(labels[turn], scores[turn])
-    one = scores_report(labels, scores, 0.5, languages, ["en"])
-    other = scores_report(labels[turn], scores[turn], 0.5, languages[turn], ["en"])
+    one = scores_report(labels, scores, 0.5, RowFacts(languages, ["en"]))
+    other = scores_report(labels[turn], scores[turn], 0.5, RowFacts(languages[turn], ["en"]))
     assert one["by_language"] == other["by_language"] and one["unseen"] == other["unseen"]
 
 
@@ -117,7 +118,7 @@ def test_the_report_gives_the_numbers_of_scikit_learn():
 
 def test_languages_are_measured_as_if_they_stood_alone():
     labels, scores, languages = sample()
-    report = scores_report(labels, scores, 0.55, languages, ["en", "es"])
+    report = scores_report(labels, scores, 0.55, RowFacts(languages, ["en", "es"]))
     alone = scores_report(labels[languages == "de"], scores[languages == "de"], 0.55)
     german = report["by_language"]["de"]
     assert german.pop("seen") is False
@@ -126,12 +127,12 @@ def test_languages_are_measured_as_if_they_stood_alone():
 
 
 def test_groups_without_rows_are_left_out():
-    assert "unseen" not in scores_report([0, 1], [0.2, 0.8], 0.5, ["en", "en"], ["en"])
-    assert "seen" not in scores_report([0, 1], [0.2, 0.8], 0.5, ["de", "de"], [])
+    assert "unseen" not in scores_report([0, 1], [0.2, 0.8], 0.5, RowFacts(["en", "en"], ["en"]))
+    assert "seen" not in scores_report([0, 1], [0.2, 0.8], 0.5, RowFacts(["de", "de"], []))
 
 
 def test_a_language_with_one_class_has_no_auc_and_the_report_is_json():
-    report = scores_report([1, 1, 0], [0.0, 1.0, 1.0], 0.5, ["id", "id", "en"], ["en"])
+    report = scores_report([1, 1, 0], [0.0, 1.0, 1.0], 0.5, RowFacts(["id", "id", "en"], ["en"]))
     assert report["by_language"]["id"]["auc"] is None and report["by_language"]["en"]["f1"] == 0
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -174,11 +175,11 @@ def test_the_trainer_gets_no_auc_when_there_is_one_class_only():
 def test_the_evaluate_module_gives_the_numbers_of_the_functions(monkeypatch):
     pytest.importorskip("evaluate")
     labels, scores, languages = sample()
-    groups = {"languages": languages.tolist(), "seen_languages": ["en"]}
-    direct = scores_report(labels, scores, 0.61, **groups)
-    assert metrics.final_report(labels, scores, 0.61, **groups) == direct
+    facts = RowFacts(languages.tolist(), ["en"])
+    direct = scores_report(labels, scores, 0.61, facts)
+    assert metrics.final_report(labels, scores, 0.61, facts) == direct
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
-    assert metrics.final_report(labels, scores, 0.61, **groups) == direct
+    assert metrics.final_report(labels, scores, 0.61, facts) == direct
 
 
 def test_the_evaluate_module_without_a_threshold_uses_the_best_one():
@@ -220,9 +221,9 @@ def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="expected 'f1' or 'macro_f1'"):
         best_threshold([0, 1], [0.1, 0.2], "auc")
     with pytest.raises(ValueError, match="found 1 values for 2 rows"):
-        scores_report([0, 1], [0.1, 0.2], 0.5, ["en"])
+        scores_report([0, 1], [0.1, 0.2], 0.5, RowFacts(["en"]))
     with pytest.raises(ValueError, match="seen_languages: given without languages"):
-        scores_report([0, 1], [0.1, 0.2], 0.5, seen_languages=["en"])
+        scores_report([0, 1], [0.1, 0.2], 0.5, RowFacts(seen_languages=["en"]))
     with pytest.raises(ValueError, match="threshold: found nan"):
         scores_report([0, 1], [0.1, 0.2], float("nan"))
     with pytest.raises(ValueError, match="from 0 to 1"):
@@ -239,11 +240,11 @@ def test_metrics_need_no_torch():
 def test_a_cut_for_each_row_counts_what_that_row_is_called():
     labels, scores, languages = sample()
     cuts = np.select([languages == "en", languages == "es"], [0.3, 0.5], 0.8)
-    found = scores_report(labels, scores, 0.4, languages, ["en"], row_thresholds=cuts)
+    found = scores_report(labels, scores, 0.4, RowFacts(languages, ["en"], row_thresholds=cuts))
     assert found["f1"] == pytest.approx(f1_score(labels, scores >= cuts)) and found["threshold"] == 0.4
     for code, cut in (("en", 0.3), ("es", 0.5), ("de", 0.8)):
         rows = languages == code
         assert found["by_language"][code]["f1"] == pytest.approx(f1_at(labels[rows], scores[rows], cut))
-    same = scores_report(labels, scores, 0.4, languages, ["en"], row_thresholds=np.full(len(labels), 0.4))
-    assert same == scores_report(labels, scores, 0.4, languages, ["en"])
-    assert metrics.final_report(labels, scores, 0.4, row_thresholds=cuts)["f1"] == found["f1"]
+    same = scores_report(labels, scores, 0.4, RowFacts(languages, ["en"], row_thresholds=np.full(len(labels), 0.4)))
+    assert same == scores_report(labels, scores, 0.4, RowFacts(languages, ["en"]))
+    assert metrics.final_report(labels, scores, 0.4, RowFacts(row_thresholds=cuts))["f1"] == found["f1"]

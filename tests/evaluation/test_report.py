@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from product_relevance.evaluation.metrics import best_threshold, scores_report
+from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.evaluation.report import metrics_table, write_report
 
 
@@ -33,7 +33,10 @@ def run(oof):
         "data": {"source": "/some/where/train_QC.txt", "sha256": "ab" * 32, "rows": 600, "positive": 0.7},
         "folds": [{"name": f"fold-{k}", "metrics": scores_report([0, 1], [0.2, 0.8], 0.5), **speed} for k in range(3)],
         "metrics": scores_report(
-            oof["label"], oof["score"], cuts["f1"], oof["language"], ["en", "pt"], queries=oof["query_digest"]
+            oof["label"],
+            oof["score"],
+            cuts["f1"],
+            RowFacts(oof["language"], ["en", "pt"], queries=oof["query_digest"]),
         ),
         "thresholds": cuts,
         "versions": {"python": "3.11.9", "torch": "2.13.0"},

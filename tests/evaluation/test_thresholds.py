@@ -10,6 +10,7 @@ from product_relevance.evaluation import calibration, decision_rule, thresholds
 from product_relevance.evaluation.confusion import rates
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
+from product_relevance.evaluation.thresholds import DecisionOptions
 
 CUT = st.floats(0.001, 0.999)
 
@@ -45,7 +46,7 @@ def test_as_many_rows_as_the_shrinkage_meet_in_the_middle_of_the_logits(own, who
 
 def test_without_shrinkage_a_language_has_the_cut_of_its_own_rows(rows):
     labels, scores, codes = rows
-    found = thresholds.fit_decision(labels, scores, codes, "none", "language", 0)
+    found = thresholds.fit_decision(labels, scores, codes, DecisionOptions("none", "language", 0))
     for code in ("en", "es", "de"):
         own = np.array(codes) == code
         for kind in ("f1", "macro_f1"):
@@ -53,13 +54,13 @@ def test_without_shrinkage_a_language_has_the_cut_of_its_own_rows(rows):
 
 
 def test_with_endless_shrinkage_every_language_has_the_global_cut(rows):
-    found = thresholds.fit_decision(*rows, "none", "language", 1e12)
+    found = thresholds.fit_decision(*rows, DecisionOptions("none", "language", 1e12))
     for cuts in found["languages"].values():
         assert cuts == pytest.approx(found["thresholds"], abs=1e-6)
 
 
 def test_languages_without_rows_or_with_one_class_get_the_global_cut(rows):
-    found = thresholds.fit_decision(*rows, "none", "language", 10)
+    found = thresholds.fit_decision(*rows, DecisionOptions("none", "language", 10))
     assert set(found["languages"]) == {"en", "es", "de"}
     cuts = DecisionRule.from_json(found).row_thresholds(["pl", "id", None, "en"])
     assert (cuts[:3] == found["thresholds"]["f1"]).all() and cuts[3] != cuts[0]
@@ -69,7 +70,7 @@ def test_cuts_by_language_undo_what_is_off_by_language(rows):
     labels, scores, codes = rows
     called = {}
     for by in thresholds.BY:
-        decision = thresholds.fit_decision(labels, scores, codes, "none", by, 100)
+        decision = thresholds.fit_decision(labels, scores, codes, DecisionOptions("none", by, 100))
         called[by] = (scores >= DecisionRule.from_json(decision).row_thresholds(codes, "macro_f1")).astype(float)
     one, own = (rates(labels, called[by], [0.5])["macro_f1"][0] for by in thresholds.BY)
     assert own > one + 0.01
@@ -78,7 +79,7 @@ def test_cuts_by_language_undo_what_is_off_by_language(rows):
 @pytest.mark.parametrize("method", calibration.METHODS)
 def test_calibration_leaves_searched_cuts_and_takes_the_expected_one_back_to_the_score(rows, method):
     labels, scores, codes = rows
-    found = thresholds.fit_decision(labels, scores, codes, method)
+    found = thresholds.fit_decision(labels, scores, codes, DecisionOptions(method))
     assert found["thresholds"]["f1"] == best_threshold(labels, scores)[0]
     half = expected_f1_threshold(best_threshold(labels, scores)[1])
     probabilities = calibration.apply_calibration(found["calibration"], scores)
@@ -90,7 +91,7 @@ def test_the_expected_cut_of_calibrated_scores_is_about_the_searched_one():
     rng = np.random.default_rng(0)
     logits = rng.normal(0.5, 1.5, 40_000)
     labels, scores = (rng.random(40_000) < expit(logits)).astype(int), expit(2 * logits)
-    found = thresholds.fit_decision(labels, scores, ["en"] * len(labels), "temperature")["thresholds"]
+    found = thresholds.fit_decision(labels, scores, ["en"] * len(labels), DecisionOptions("temperature"))["thresholds"]
     f1 = rates(labels, scores, [found["f1"], found["expected_f1"]])["f1"]
     assert f1[0] - 0.001 < f1[1] <= f1[0]
 
@@ -131,7 +132,7 @@ def test_models_that_agree_have_no_spread_to_mend(folds):
 
 
 def test_a_moved_decision_calls_relevant_on_the_mean_what_it_would_on_stretched_scores(rows):
-    decision = thresholds.fit_decision(*rows, "isotonic", "language", 50) | {"spread": None}
+    decision = thresholds.fit_decision(*rows, DecisionOptions("isotonic", "language", 50)) | {"spread": None}
     spread = {"slope": 1.3, "offset": -0.1}
     moved, scores = thresholds.for_mean(decision, spread), np.linspace(0.05, 0.95, 200)
     for code in ("en", "de", "pl"):
@@ -175,10 +176,10 @@ def test_a_decision_with_a_defect_is_refused(change):
 
 def test_bad_choices_are_refused(rows):
     with pytest.raises(ValueError, match="threshold_by: found 'task'"):
-        thresholds.fit_decision(*rows, "none", "task")
+        thresholds.fit_decision(*rows, DecisionOptions("none", "task"))
     with pytest.raises(ValueError, match="shrinkage: found -1"):
-        thresholds.fit_decision(*rows, "none", "language", -1)
+        thresholds.fit_decision(*rows, DecisionOptions("none", "language", -1))
     with pytest.raises(ValueError, match="languages: found 1 values for 3002 rows"):
-        thresholds.fit_decision(*rows[:2], ["en"], "none", "language")
+        thresholds.fit_decision(*rows[:2], ["en"], DecisionOptions("none", "language"))
     with pytest.raises(ValueError, match="scores that differ"):
         thresholds.fit_spread(np.full(4, 0.5), np.full((4, 3), 0.5))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from product_relevance.evaluation.metrics import best_threshold, scores_report
+from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card
 from product_relevance.hub.model_card import adapter_card, ensemble_card
@@ -18,7 +18,7 @@ def measured(seed: int, cut: float | None = None) -> dict:
     scores = 1 / (1 + np.exp(-rng.normal(size=400) - labels))
     languages = np.where(np.arange(400) < 398, rng.choice(["en", "vn", "pt"], 400), "pl")
     labels[398:] = 1
-    return scores_report(labels, scores, cut or best_threshold(labels, scores)[0], languages.tolist())
+    return scores_report(labels, scores, cut or best_threshold(labels, scores)[0], RowFacts(languages.tolist()))
 
 
 def make_run() -> dict:

@@ -12,7 +12,7 @@ from product_relevance.data.arguments import DataArguments
 from product_relevance.data.folds import leave_languages_out
 from product_relevance.data.records import read_records, source_record
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule
-from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.preparation.augmentation.translated_rows import from_language_table, missing_languages
 from product_relevance.preparation.steps import Languages
 from product_relevance.preparation.translation.seq2seq import tags
@@ -96,7 +96,7 @@ def test_a_threshold_of_a_language_serves_all_its_ways_of_writing():
 
 
 def test_figures_by_language_put_all_ways_of_writing_together():
-    report = scores_report([0, 1], np.array([0.1, 0.9]), 0.5, ["pt-BR", "pt"], ["pt_PT"])
+    report = scores_report([0, 1], np.array([0.1, 0.9]), 0.5, RowFacts(["pt-BR", "pt"], ["pt_PT"]))
     assert report["by_language"]["pt"]["rows"] == 2 and report["by_language"]["pt"]["seen"]
 
 

@@ -1,9 +1,12 @@
 """Positive F1 with all that is needed to judge it, as a module of the `evaluate` library."""
 
+from typing import Any
+
 import datasets
 import evaluate
+from numpy.typing import ArrayLike
 
-from product_relevance.evaluation.metrics import best_threshold, scores_report
+from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 
 _DESCRIPTION = """
 Binary relevance of (query, target) pairs: F1 of the positive class beside its floor (always answering "relevant"),
@@ -25,7 +28,7 @@ Returns:
 """
 
 
-class RelevanceF1(evaluate.Metric):
+class RelevanceF1(evaluate.Metric):  # type: ignore[misc]  # the library has no types
     """Hand predictions and references to `product_relevance.evaluation.metrics`, the one implementation."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -36,8 +39,12 @@ class RelevanceF1(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions, references, threshold=None, languages=None, seen_languages=None, queries=None
-    ) -> dict:
+        self,
+        predictions: ArrayLike,
+        references: ArrayLike,
+        threshold: float | None = None,
+        **facts: Any,
+    ) -> dict[str, Any]:
         if threshold is None:
             threshold, _ = best_threshold(references, predictions)
-        return scores_report(references, predictions, threshold, languages, seen_languages, queries=queries)
+        return scores_report(references, predictions, threshold, RowFacts(**facts))
