@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     from product_relevance.utils import console
 
-    console.start()
+    console.quiet_libraries()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("product_relevance").setLevel(logging.INFO)  # the client's own lines would name every request
     try:

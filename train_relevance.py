@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     from product_relevance.utils import console
     from product_relevance.utils.one_line import errors_in_one_line
 
-    console.start()
+    console.quiet_libraries()
     with errors_in_one_line():
         run_training(["--help" if word == "--help_all" else word for word in argv])
 

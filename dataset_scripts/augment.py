@@ -36,7 +36,7 @@ def _kinds() -> dict[str, type]:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    console.start()
+    console.quiet_libraries()
     with errors_in_one_line():
         augment(arguments)
 

@@ -25,7 +25,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    console.start()
+    console.quiet_libraries()
     with errors_in_one_line():
         explore_files(arguments)
 
@@ -52,7 +52,7 @@ def explore_files(arguments) -> None:
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
         use_form(frame, arguments.path_separator, arguments.level_names)
-        frame = statistics.measure(loading.add_all(frame, False, arguments.language_fix, "none"))
+        frame = statistics.measure(loading.add_all_columns(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})
         name = Path(file).name
         files[name if name not in files else f"{name} ({number + 1})"] = frame

@@ -29,7 +29,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    console.start()
+    console.quiet_libraries()
     with errors_in_one_line():
         filter_rows(arguments)
 

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     from product_relevance.preparation.pipeline import prepare, read_arguments
 
-    console.start()
+    console.quiet_libraries()
     try:
         with errors_in_one_line():
             asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())

@@ -38,7 +38,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     arguments = make_parser().parse_args(argv)
-    console.start()
+    console.quiet_libraries()
     try:
         with errors_in_one_line():
             translate(arguments)

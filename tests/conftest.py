@@ -161,7 +161,7 @@ def one_picture(request, first_picture):
 
     with pytest.MonkeyPatch.context() as patch:
         if not request.module.__name__.endswith("test_figures"):
-            patch.setattr(figures, "save", save)
+            patch.setattr(figures, "save_figure", save)
         yield
 
 

@@ -24,7 +24,7 @@ from product_relevance.evaluation.metrics import best_threshold, scores_report
 from product_relevance.evaluation.report import metrics_table
 from product_relevance.training.trainer import evaluation_rows
 from product_relevance.utils.options import Parser
-from product_relevance.utils.tasks import names
+from product_relevance.utils.tasks import task_names
 
 FIGURES = {"auc": "AUC", "macro_f1": "macro-F1", "best_macro_f1": "(best threshold)"}
 
@@ -60,7 +60,7 @@ def for_task(ensemble: RelevanceEnsemble, task: str) -> RelevanceEnsemble:
 
     Its template then renders the other kind of target as it renders its own; the words of a prompt stay as they are.
     """
-    if task in names(ensemble.run["task"]):
+    if task in task_names(ensemble.run["task"]):
         return ensemble.of_task(task)
     other = copy.copy(ensemble)
     other.encoder = replace(ensemble.encoder, template=replace(ensemble.encoder.template, task=task))

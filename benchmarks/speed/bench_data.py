@@ -16,9 +16,10 @@ from pathlib import Path
 import pandas as pd
 from measurement import keep
 
-from product_relevance.data.records import TARGET_FIELD, read_records
+from product_relevance.data.records import read_records
 from product_relevance.utils.files import json_line
 from product_relevance.utils.options import Parser
+from product_relevance.utils.tasks import TARGET_FIELD
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample" / "train_QC.txt"
 LIMIT = 60  # CPU seconds that a stage may take for 300,000 rows

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from product_relevance.utils.plotting import BLUE, GREEN, INK, ORANGE, PURPLE
+
 FILE = Path(__file__).parents[1] / "figures/pipeline.svg"
-# Okabe and Ito 2008, as the pictures of a run.
-BLUE, ORANGE, GREEN, PURPLE, INK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#222222"
 WIDTH, HEIGHT, LEFT = 2.35, 1.5, 0.2
 STEPS = (
     ("Records", "query, target, label\nin any language", INK),

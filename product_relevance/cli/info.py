@@ -5,7 +5,7 @@ from typing import Any
 
 from product_relevance.cli.flags import Commands, add_command, add_model
 from product_relevance.utils import run_settings
-from product_relevance.utils.tasks import BOTH, names, of_task
+from product_relevance.utils.tasks import BOTH, select_task, task_names
 
 
 def add_commands(commands: Commands) -> None:
@@ -49,13 +49,13 @@ def run_lines(run: dict[str, Any]) -> list[str]:
         f"            sha256 {data['sha256']}",
         f"languages   {' '.join(data['languages'])}",
     ]
-    lines += [f"parent      {line}" for line in run_settings.starts(run)]
+    lines += [f"parent      {line}" for line in run_settings.describe_starts(run)]
     if "stage" in run:
         lines.append(
             f"stage       {run['stage']}: a first stage without a head, for train_relevance.py --init_adapter"
         )
-    for task in names(run["task"]) if "thresholds" in run else ():
-        lines += _measured(of_task(run, task), f"{task}: " if run["task"] == BOTH else "")
+    for task in task_names(run["task"]) if "thresholds" in run else ():
+        lines += _measured(select_task(run, task), f"{task}: " if run["task"] == BOTH else "")
     return [*lines, f"trained     {_duration(run['seconds'])} on {run['device']}, finished {run['finished']}"]
 
 

@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: Command line without the program's name; `sys.argv[1:]` when None.
     """
     arguments = make_parser().parse_args(argv)
-    console.start()
+    console.quiet_libraries()
     try:
         with errors_in_one_line():
             arguments.run(arguments)

@@ -147,7 +147,7 @@ class DataArguments(ColumnArguments, FoldArguments):
         Raises:
             ValueError: not one file per task.
         """
-        known = tasks.names(self.task)
+        known = tasks.task_names(self.task)
         found = [self.train_file] if len(known) == 1 else [name.strip() for name in self.train_file.split(",")]
         if len(found) != len(known) or not all(found):
             raise ValueError(

@@ -157,7 +157,9 @@ def _computed(step: Step, table: pa.Table) -> Columns:
     columns: Columns = {}
     starts = range(0, max(len(table), 1), BATCH_ROWS)
     # Shown as the progress bars of datasets are: only where the work is long.
-    for start in console.bar(starts, desc=step.name, unit_scale=BATCH_ROWS, unit=" rows", shown=len(starts) >= 20):
+    for start in console.progress_bar(
+        starts, desc=step.name, unit_scale=BATCH_ROWS, unit=" rows", shown=len(starts) >= 20
+    ):
         batch = table.slice(start, BATCH_ROWS).to_pydict()
         for column, values in step.run(batch, **step.options).items():
             columns.setdefault(column, []).extend(values)

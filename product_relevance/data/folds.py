@@ -126,7 +126,7 @@ def query_groups(frame: pd.DataFrame) -> np.ndarray:
     return found
 
 
-def digests(texts: Iterable[str]) -> np.ndarray:
+def hash_texts(texts: Iterable[str]) -> np.ndarray:
     """Return a number of 64 bits per text, which identifies a text without storing it, uint64 array (n,)."""
     codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
     encoded = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8) for text in distinct)

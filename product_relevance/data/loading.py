@@ -19,11 +19,11 @@ from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.text import cleaning, languages
 from product_relevance.text.path_format import form_of, use_form
-from product_relevance.text.prompt import KINDS, Prompt
+from product_relevance.text.prompt import Prompt
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.files import cache_folder
-from product_relevance.utils.tasks import BOTH
+from product_relevance.utils.tasks import BOTH, TARGET_NAMES
 
 
 def load_columns(
@@ -56,7 +56,7 @@ def load_columns(
     frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
     use_form(frame, arguments.path_separator, arguments.level_names)
     made = arguments.lowercase, arguments.language_fix, arguments.translation
-    return add_all(frame, *made, arguments.max_missing_translations)
+    return add_all_columns(frame, *made, arguments.max_missing_translations)
 
 
 def _has_labels(frame: pd.DataFrame) -> bool:
@@ -89,7 +89,7 @@ def _check_weights(frame: pd.DataFrame) -> None:
         )
 
 
-def add_all(
+def add_all_columns(
     frame: pd.DataFrame,
     lowercase: bool,
     language_fix: str,
@@ -129,7 +129,7 @@ def add_run_columns(frame: pd.DataFrame, run: Mapping[str, Any], translations: s
             f"{frame.attrs.get('source', 'records')}: the run was trained with translations, but there is no field "
             "translated_query: give a table with --translation TABLE, or --translation none to go without"
         )
-    return add_all(frame, options["lowercase"], options["language_fix"], chosen, max_missing=1)
+    return add_all_columns(frame, options["lowercase"], options["language_fix"], chosen, max_missing=1)
 
 
 def require_translations(
@@ -169,7 +169,7 @@ def make_template(
     """
     both = arguments.task == BOTH
     if both and prompt:  # a tokenizer holds one prompt for all rows; their tag says which of the two it is
-        prompt = replace(prompt, text=prompt.text.replace("{target_kind}", KINDS[BOTH]))
+        prompt = replace(prompt, text=prompt.text.replace("{target_kind}", TARGET_NAMES[BOTH]))
     return Template(
         task=arguments.task,
         input_style=arguments.input_style,
@@ -189,8 +189,8 @@ def make_taxonomy(frame: pd.DataFrame) -> Taxonomy | None:
     return Taxonomy.from_paths(paths, form_of(frame)) if len(paths) else None
 
 
-def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:
-    """Render the pairs of a frame that has the columns of `add_all`; arguments as in `Template.render_clean`.
+def render_frame(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> tuple[list[str], list[str]]:
+    """Render the pairs of a frame that has the columns of `add_all_columns`; arguments as in `Template.render_clean`.
 
     Where `clean_target` is left out, since the targets were written anew, they are cleaned.
     """
@@ -198,7 +198,7 @@ def render(frame: pd.DataFrame, template: Template, known: Taxonomy | None) -> t
     return template.render_clean({name: frame[name].tolist() for name in names}, known)
 
 
-def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[str, Any]:
+def describe_data(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[str, Any]:
     """Return what run.json says of the training records; of two tasks `tasks` has the same for each."""
     files = frame.attrs.get("files") or {None: {key: frame.attrs[key] for key in ("source", "sha256")}}
     names = [Path(file["source"]).name for file in files.values()]
@@ -215,7 +215,7 @@ def facts(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[str, Any]:
     parts = {task: frame[frame["task"] == task] for task in files}
     for task, part in parts.items():
         part.attrs = files[task]
-    return found | {"tasks": {task: facts(part, held_out_languages) for task, part in parts.items()}}
+    return found | {"tasks": {task: describe_data(part, held_out_languages) for task, part in parts.items()}}
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from product_relevance.utils.tasks import TARGET_FIELD
+
 TEXTS = ("text", "text_pair")  # query and target in pipelines of transformers and at Inference Endpoints
-QUERY, TARGET_OF = "origin_query", {"QC": "category_path", "QI": "item_title"}  # those of our records
+QUERY = "origin_query"  # of our records
 LANGUAGES = ("given_language", "language")
 TRANSLATIONS = ("translation", "translated_query")
 EXPECTED = (
@@ -81,7 +83,7 @@ def read_targets(query: str, targets: Iterable[str], top_k: int | None = None) -
 
 def forms(task: str) -> list[tuple[str, str]]:
     """Return the names of query and target that a dict may have for a task: QC, QI or both."""
-    return [TEXTS, *((QUERY, TARGET_OF[name]) for name in task.split(","))]
+    return [TEXTS, *((QUERY, TARGET_FIELD[name]) for name in task.split(","))]
 
 
 def sides_of(row: Mapping[str, Any], task: str) -> tuple[str, str] | None:

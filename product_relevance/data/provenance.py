@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from product_relevance.data.records import TARGET_FIELD, read_records
+from product_relevance.data.records import read_records
 from product_relevance.text.cleaning import normalise
 from product_relevance.utils.files import atomic_write
+from product_relevance.utils.tasks import TARGET_FIELD
 
 ORIGINAL = "original"
 FACTS = b"product_relevance"  # key in a Parquet file's metadata
@@ -25,7 +26,7 @@ QUERIES = ("origin_query", "translated_query")
 NEEDED = ("query", "clean_target", "translated_query", "given_language", "fold")
 
 
-def draw(seed: int, *keys: object) -> float:
+def draw_share(seed: int, *keys: object) -> float:
     """Draw from [0, 1) by hash: the same on every platform, whatever the order of rows, and for ever."""
     text = "\x1f".join(map(str, (seed, *keys)))
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:6], "big") / 2**48

@@ -31,13 +31,12 @@ from product_relevance.data.sources.validation import (
     usable_text,
 )
 from product_relevance.text.language_codes import is_code, normal_codes
+from product_relevance.utils.tasks import TARGET_FIELD, TASKS
 
-__all__ = ["ROLES", "TARGET_FIELD", "TASKS", "RecordError", "read_records", "source_record"]
+__all__ = ["ROLES", "RecordError", "read_records", "source_record"]
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("QC", "QI")
-TARGET_FIELD = {"QC": "category_path", "QI": "item_title"}
 ROLES = ("train", "test", "any")
 OWN_COLUMNS = ("id", "task", "language", "origin_query", "target", "label", "defect", "original", "line")
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.records import TARGET_FIELD, TASKS, read_records, source_record
+from product_relevance.data.records import read_records, source_record
 from product_relevance.data.sources.defects import RecordError, show
 from product_relevance.data.sources.readers import read_json_lines
 from product_relevance.data.sources.tables import BOM, RawTable, Source
 from product_relevance.data.sources.validation import is_missing
 from product_relevance.utils.files import atomic_write, json_line
+from product_relevance.utils.tasks import TARGET_FIELD, TASKS
 
 SUBMISSION_FILES = tuple(f"submit_{task}.txt" for task in TASKS)
 SHOWN_IDS = 5

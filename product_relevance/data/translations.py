@@ -22,12 +22,12 @@ TEXT_COLUMNS = ("query", "text", "origin_query")
 TRANSLATION_COLUMNS = ("translation", "translated_query")
 
 
-def identity(texts: list[str], languages: list[str]) -> list[str | None]:
+def keep_texts(texts: list[str], languages: list[str]) -> list[str | None]:
     """Translate nothing: each text is its own translation."""
     return list(texts)
 
 
-def from_table(path: str | os.PathLike[str]) -> Translator:
+def load_translations(path: str | os.PathLike[str]) -> Translator:
     """Make a translator that looks translations up in a CSV, TSV or Parquet file.
 
     Args:
@@ -124,7 +124,7 @@ def _require_most(name: str, missing: pd.Series, limit: float) -> None:
 def _translator(source: "str | os.PathLike[str] | Translator") -> Translator:
     if callable(source):
         return source
-    return identity if source == "none" else from_table(source)
+    return keep_texts if source == "none" else load_translations(source)
 
 
 def _translated(texts: pd.Series, languages: pd.Series, translator: Translator) -> pd.Series:

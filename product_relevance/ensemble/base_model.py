@@ -6,13 +6,13 @@ from pathlib import Path
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.manifest import config_sha256
 from product_relevance.models import modeling
-from product_relevance.models.heads import classifier
 from product_relevance.models.loading import checkpoints, quantization
 from product_relevance.models.loading.base_errors import UnusableBaseError
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
+from product_relevance.utils.tasks import LABELS
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _require_adapters(found: Located) -> None:
 
 
 def _check_base(folder: Path, run: dict, model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in classifier.LABELS.items()}
+    base, labels = run["base"], {str(i): label for i, label in LABELS.items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
     try:

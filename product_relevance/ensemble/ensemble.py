@@ -85,7 +85,7 @@ class RelevanceEnsemble:
             raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
         found = locate_run(name, revision)
         if merge == "weights":
-            tasks.of_task(found.run, None)  # what it costs is measured on the pairs of one task
+            tasks.select_task(found.run, None)  # what it costs is measured on the pairs of one task
         encoder, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
         ensemble = cls(model, encoder, found.run, found.folds)
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
@@ -113,7 +113,7 @@ class RelevanceEnsemble:
         Raises:
             ValueError: a task that it was not trained on, or None where it was trained on two.
         """
-        run = tasks.of_task(self.run, task)
+        run = tasks.select_task(self.run, task)
         if run is self.run:
             return self
         one = copy.copy(self)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from product_relevance.data import loading
-from product_relevance.data.folds import digests, query_keys
+from product_relevance.data.folds import hash_texts, query_keys
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.predict_file import read_records_for, score_records
 from product_relevance.ensemble.scoring_arguments import FileOptions
@@ -74,7 +74,7 @@ def _known_queries(ensemble, frame, queries: np.ndarray) -> np.ndarray:
     """Return which rows, shape (n,), have a query of the run's training file, and say so in the log."""
     kept = [found for found in map(read_queries, ensemble.run_folders) if found is not None]
     same = frame.attrs["sha256"] == ensemble.run["data"]["sha256"]
-    known = np.isin(digests(queries), np.concatenate(kept)) if kept else np.full(len(queries), same)
+    known = np.isin(hash_texts(queries), np.concatenate(kept)) if kept else np.full(len(queries), same)
     if known.any():
         logger.warning(
             "%s: %d of %d rows have one of %d queries of the training file: the models were trained on them or chosen "

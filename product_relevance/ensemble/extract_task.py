@@ -7,7 +7,7 @@ import pandas as pd
 
 from product_relevance.evaluation import out_of_fold
 from product_relevance.utils import run_folder
-from product_relevance.utils.tasks import of_task
+from product_relevance.utils.tasks import select_task
 
 RESULTS = ("finished", "folds", "seconds", "thresholds", "thresholds_from", "metrics", "taxonomy_sha256")
 
@@ -30,7 +30,7 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
         ValueError: a run of one task, or without it; an output that is there already.
     """
     content, home = run_folder.load_run(folder), Path(output)
-    alone = of_task(content, task)
+    alone = select_task(content, task)
     if alone is content:
         raise ValueError(f"{folder}: trained on {task} only, so there is nothing to take out of it")
     if home.exists() and not overwrite:
@@ -56,7 +56,7 @@ def _copy_fold(source: Path, target: Path, task: str, shared: dict) -> None:
     fold = run_folder.read_json(source / "fold.json") | {"shared": run_folder.shared_part(shared)}
     fold["train_rows"] = fold.pop("tasks")[task]["rows"]
     if (source / "oof.parquet").is_file():
-        part = out_of_fold.rows_of(pd.read_parquet(source / "oof.parquet"), task)
+        part = out_of_fold.task_rows(pd.read_parquet(source / "oof.parquet"), task)
         (target / "oof.parquet").unlink()
         fold["valid_rows"] = 0 if part is None else len(part)
         if part is not None:

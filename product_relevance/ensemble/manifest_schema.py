@@ -9,7 +9,7 @@ from product_relevance.models.arguments import MAX_LENGTH
 from product_relevance.models.loading.packaged_bases import is_embedded
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
-from product_relevance.utils.tasks import BOTH, CHOICES, names
+from product_relevance.utils.tasks import BOTH, CHOICES, task_names
 
 FORMAT, KIND = 1, "relevance-ensemble"
 KEYS = ("format", "kind", "name", "run", "folds", "files", "canaries")
@@ -138,7 +138,7 @@ def _check_loaded(run: dict) -> None:
     for key in ("template", "thresholds", "labels"):
         _need(isinstance(run[key], dict), f"run.{key}", run[key], "a dict")
     of_tasks = run["thresholds"] if run["task"] == BOTH else {run["task"]: run["thresholds"]}
-    _need(of_tasks.keys() == set(names(run["task"])), "run.thresholds", of_tasks, f"those of {run['task']}")
+    _need(of_tasks.keys() == set(task_names(run["task"])), "run.thresholds", of_tasks, f"those of {run['task']}")
     for chosen in of_tasks.values():
         good = isinstance(chosen, dict) and {"f1", "macro_f1"} <= chosen.keys()
         _need(good, "run.thresholds", chosen, "f1 and macro_f1")
@@ -185,7 +185,12 @@ def _check_folds(folds, run: dict, pinned: bool) -> list[str]:
     names = [fold["name"] for fold in folds]
     _need(isinstance(run["folds"], list), "run.folds", run["folds"], "a list")
     trained = [fold.get("name") if isinstance(fold, dict) else fold for fold in run["folds"]]
-    _need(names == trained and len(set(names)) == len(names), "folds", names, f"{trained}, as run.folds has them")
+    _need(
+        names == trained and len(set(names)) == len(names),
+        "folds",
+        names,
+        f"{trained}, as run.folds has them",
+    )
     return names
 
 

@@ -196,7 +196,7 @@ def _claim_parts(parts: Path, key: dict) -> None:
 
 def _score_parts(ensemble, frame: pd.DataFrame, parts: Path, options: FileOptions) -> pd.DataFrame:
     starts = range(0, len(frame), options.chunk_rows)
-    with console.bar(total=len(frame), desc="predict", unit="pair") as bar:
+    with console.progress_bar(total=len(frame), desc="predict", unit="pair") as bar:
         for start in starts:
             path = parts / f"{start:09d}.parquet"
             chunk = frame.iloc[start : start + options.chunk_rows]

@@ -14,10 +14,10 @@ from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.blending import blend, fit_blend
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
-from product_relevance.evaluation.report import metrics_table
+from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder as run
-from product_relevance.utils.tasks import of_task
+from product_relevance.utils.tasks import select_task
 
 NAME, KIND = "stack.json", "relevance-stack"
 ALIKE = ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
@@ -60,7 +60,7 @@ def stack_runs(
     home = Path(output)
     if (home / NAME).exists() and not overwrite:
         raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
-    runs = [of_task(run.load_run(folder), None) for folder in folders]
+    runs = [select_task(run.load_run(folder), None) for folder in folders]
     oof, names = join_scores(folders, runs), [f"member-{i}" for i in range(len(folders))]
     labels = oof["label"].to_numpy(int)
     coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
@@ -79,7 +79,7 @@ def stack_runs(
     content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
     content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
     home.mkdir(parents=True, exist_ok=True)
-    run.write_json(home / NAME, content | {"finished": run.now(), "versions": run.versions()})
+    run.write_json(home / NAME, content | {"finished": run.current_time(), "versions": run.package_versions()})
     weights = [{"member": m["path"], "coefficient": m["coefficient"]} for m in content["members"]]
     return f"{metrics_table(figures, COLUMNS)}\n\n{metrics_table(weights, ['member', 'coefficient'])}\n\n{source}"
 

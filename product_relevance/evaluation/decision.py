@@ -18,7 +18,7 @@ from product_relevance.evaluation.reliability import reliability
 from product_relevance.evaluation.report import decision_table, write_report
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
-from product_relevance.utils.tasks import of_task
+from product_relevance.utils.tasks import select_task
 
 PARTS = 5  # where a run has one fold only
 OTHERS, SAME = "other folds", "the same rows (optimistic)"
@@ -153,7 +153,7 @@ def decide_run(
     """
     run = Path(folder)
     thresholds.check_match(match, unlabelled)
-    content = {**of_task(run_folder.load_run(run), None)}
+    content = {**select_task(run_folder.load_run(run), None)}
     names = [fold["name"] for fold in content["folds"]]
     oof = run_folder.read_oof(run, names)
     if oof is None or "given_language" not in oof:

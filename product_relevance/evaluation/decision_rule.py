@@ -90,10 +90,10 @@ class DecisionRule:
 
     def calibrate(self, scores: ArrayLike) -> np.ndarray:
         """Return the calibrated probabilities of scores, shape (n,), in the same order."""
-        return calibration.apply_calibration(self.calibration, stretched(self.spread, scores))
+        return calibration.apply_calibration(self.calibration, stretch_scores(self.spread, scores))
 
 
-def stretched(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray:
+def stretch_scores(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray:
     """Turn scores of a mean into what a single model would give; unchanged without a spread."""
     scores = np.asarray(scores, dtype=np.float64)
     if spread is None:
@@ -102,8 +102,8 @@ def stretched(spread: Mapping[str, Any] | None, scores: ArrayLike) -> np.ndarray
     return found
 
 
-def narrowed(spread: Mapping[str, Any], threshold: float) -> float:
-    """Turn a threshold on scores of single models into that on their mean; the inverse of `stretched`."""
+def narrow_threshold(spread: Mapping[str, Any], threshold: float) -> float:
+    """Turn a threshold on scores of single models into that on their mean; the inverse of `stretch_scores`."""
     return float(expit((calibration.to_logit(threshold) - spread["offset"]) / spread["slope"]))
 
 

@@ -16,12 +16,20 @@ from numpy.typing import ArrayLike
 from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.metrics import floor, scores_report, threshold_curve
 from product_relevance.evaluation.reliability import reliability
-from product_relevance.utils.files import atomic_write
+from product_relevance.utils.plotting import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    draw_axes,
+    save_figure,
+    style_axes,
+)
 
-# Okabe and Ito 2008, "Color Universal Design": distinct with every common colour blindness.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-INK, FAINT = "#222222", "#DDDDDD"
-DPI = 130
 History = list[dict[str, Any]]  # the Trainer's log_history
 FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
@@ -40,7 +48,7 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
     """
     curve, lowest = threshold_curve(labels, scores, 501), floor(labels)["f1"]
     at = scores_report(labels, scores, threshold)["f1"]
-    figure, axes = _canvas(8, 5)
+    figure, axes = draw_axes(8, 5)
     some = curve["predicted"] > 0  # precision has no meaning where no row is called relevant
     lines = {"f1": (BLUE, "-", 2.4), "macro_f1": (RED, "-", 2.0), "precision": (GREEN, "--", 1.5)}
     names = {"f1": "positive F1", "macro_f1": "macro-F1", "precision": "precision", "recall": "recall"}
@@ -55,7 +63,7 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
         f"Positive F1 is {at:.3f} at the chosen threshold, {at - lowest:+.3f} against the floor", loc="left"
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -87,7 +95,7 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     lower.set_xticks(range(len(order)), [_language_label(code, languages[code]["rows"]) for code in order])
     lower.set_xlabel("language and its rows")
     figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def reliability_diagram(
@@ -131,9 +139,9 @@ def reliability_diagram(
     upper.set_title(title, loc="left")
     lower.set(xlabel="score (probability of relevance), mean of each bin above", ylabel="pairs")
     lower.yaxis.set_major_formatter("{x:,.0f}")
-    plain_axes(upper)
-    plain_axes(lower)
-    save(figure, path)
+    style_axes(upper)
+    style_axes(lower)
+    save_figure(figure, path)
 
 
 def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: str, least: int = 1) -> None:
@@ -170,11 +178,11 @@ def loss_curve(histories: Mapping[str, History], path: str | os.PathLike[str]) -
     if folds:
         figure.legend(handles=folds, loc="outside right center", frameon=False)
     for axes, keys in ((upper, ("loss", "eval_loss")), (lower, ("eval_auc",))):
-        plain_axes(axes)
+        style_axes(axes)
         if not any(_logged(history, key)[0] for history in histories.values() for key in keys):
             axes.text(0.5, 0.5, "nothing was logged", ha="center", color=INK, transform=axes.transAxes)
             axes.set_yticks([])
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def run_pictures(
@@ -246,7 +254,7 @@ def _bars(axes: Axes, groups: list[dict[str, Any]], key: str, floors: list[float
             color="white", zorder=6, bbox={"boxstyle": "round,pad=0.15", "fc": INK, "ec": "none"},
         )  # fmt: skip
     axes.set(ylim=(0, 1.04), xlim=(-0.7, len(groups) - 0.3))
-    plain_axes(axes)
+    style_axes(axes)
     axes.grid(visible=False, axis="x")
 
 
@@ -267,25 +275,3 @@ def _bar_keys(groups: list[dict[str, Any]]) -> list[Artist]:
     if any(group["rows"] < FEW_ROWS for group in groups):
         keys.append(Patch(facecolor=BLUE, alpha=0.3, label=f"pale: fewer than {FEW_ROWS} rows"))
     return keys
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    # Figure without pyplot: no global state, no display, safe in threads.
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    plain_axes(axes)
-    return figure, axes
-
-
-def plain_axes(axes: Axes) -> None:
-    """Give axes the plain look of all pictures: a faint grid, no frame."""
-    axes.grid(color=FAINT, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a picture as PNG under a temporary name, then rename it."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png")

@@ -16,7 +16,7 @@ from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.report import write_report
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import atomic_write, sha256_of
-from product_relevance.utils.tasks import BOTH, BY_TASK, names, of_task
+from product_relevance.utils.tasks import BOTH, BY_TASK, select_task, task_names
 
 logger = logging.getLogger(__name__)
 COLUMNS = {
@@ -65,7 +65,7 @@ def fold_metrics(oof: pd.DataFrame) -> dict[str, Any]:
     )
 
 
-def rows_of(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
+def task_rows(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
     """Return the out-of-fold rows of one of two tasks; None without any, as of a language that it lacks."""
     part = None if oof is None else oof[oof["task"] == task].drop(columns="task").reset_index(drop=True)
     return part if part is not None and len(part) else None
@@ -83,9 +83,9 @@ def choose_thresholds(shared: dict[str, Any], oof: pd.DataFrame | None) -> dict[
     """
     if shared["task"] == BOTH:
         by_task: dict[str, dict[str, Any]] = {}
-        for task in names(BOTH):
+        for task in task_names(BOTH):
             alone = shared | {"task": task, "data": shared["data"]["tasks"][task]}
-            by_task[task] = choose_thresholds(alone, rows_of(oof, task))
+            by_task[task] = choose_thresholds(alone, task_rows(oof, task))
         return {key: {task: part[key] for task, part in by_task.items()} for key in BY_TASK}
     if oof is None:
         return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
@@ -119,10 +119,10 @@ def write_reports(
         return write_report(folder, content, oof, histories)
     tables: list[str] = []
     rows: list[dict[str, Any]] = []
-    for task in names(BOTH):
+    for task in task_names(BOTH):
         own = Path(folder) / task
         own.mkdir(exist_ok=True)
-        tables.append(f"{task}\n{write_report(own, of_task(content, task), rows_of(oof, task), histories)}")
+        tables.append(f"{task}\n{write_report(own, select_task(content, task), task_rows(oof, task), histories)}")
         rows.append(
             (content["metrics"][task] or {}) | {"task": task, "report": f"[{task}/report.md]({task}/report.md)"}
         )
@@ -143,7 +143,7 @@ def finish_run(folder: Path, shared: dict[str, Any]) -> str:
     run_folder.check_shared(folder, shared)
     folds = run_folder.read_folds(folder, names)
     oof = run_folder.read_oof(folder, names)
-    content = shared | run_folder.of_folds(folds)
+    content = shared | run_folder.summarise_folds(folds)
     tree = folder / "taxonomy.json"
     content |= {"taxonomy_sha256": sha256_of(tree)} if tree.is_file() else {}
     if oof is None:

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from product_relevance.evaluation import calibration
 from product_relevance.evaluation.confusion import checked
-from product_relevance.evaluation.decision_rule import KINDS, narrowed
+from product_relevance.evaluation.decision_rule import KINDS, narrow_threshold
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
 from product_relevance.text.language_codes import normal_codes
 
@@ -138,7 +138,7 @@ def move_thresholds(
     """
     scores = unlabelled["scores"]
     spread = fit_spread(scores, unlabelled["folds"] if match == "folds" else out_of_fold)
-    return for_mean(decision, spread | {"match": match, "rows": len(scores), "source": unlabelled["source"]})
+    return move_to_mean(decision, spread | {"match": match, "rows": len(scores), "source": unlabelled["source"]})
 
 
 def check_match(match: str, unlabelled: Any) -> None:
@@ -152,11 +152,11 @@ def check_match(match: str, unlabelled: Any) -> None:
         raise ValueError(f"match: found {match!r}, expected {expected}, with unlabelled records to match on")
 
 
-def for_mean(decision: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, Any]:
+def move_to_mean(decision: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, Any]:
     """Return the decision with its thresholds moved from single models' scores to those of their mean."""
 
     def narrow(thresholds: Mapping[str, float]) -> dict[str, float]:
-        return {kind: narrowed(spread, threshold) for kind, threshold in thresholds.items()}
+        return {kind: narrow_threshold(spread, threshold) for kind, threshold in thresholds.items()}
 
     own = {code: narrow(thresholds) for code, thresholds in decision["languages"].items()}
     return {**decision, "thresholds": narrow(decision["thresholds"]), "languages": own, "spread": dict(spread)}

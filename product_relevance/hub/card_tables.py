@@ -9,8 +9,8 @@ from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.languages import to_iso
+from product_relevance.utils.tasks import TARGET_NAMES
 
-TARGETS = {"QC": "category path", "QI": "item title"}
 # What of a recipe a reader needs; any other key stays out of a card.
 RECIPE = (
     "learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "per_device_train_batch_size",
@@ -73,7 +73,7 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
 def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, str]:
     return {
         "task_type": "text-classification",
-        "task_name": f"{task}: query against {TARGETS[task]}",
+        "task_name": f"{task}: query against {TARGET_NAMES[task]}",
         "dataset_type": dataset_id or "custom",
         "dataset_name": f"{one_line(data['source'])} (sha256 {one_line(data['sha256'])[:12]}), out of fold",
         "dataset_split": "out-of-fold",

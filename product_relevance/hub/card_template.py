@@ -11,9 +11,9 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from product_relevance.hub.card_tables import TARGETS
 from product_relevance.hub.markdown import one_line, to_markdown, to_word
 from product_relevance.text.languages import LANGUAGES, to_iso
+from product_relevance.utils.tasks import TARGET_NAMES
 
 FOLDER = Path(__file__).parents[2] / "model_cards"
 TAGS = ["product-search", "e-commerce", "relevance", "product-relevance"]
@@ -100,7 +100,7 @@ def common_values(run: dict, place: CardPlace) -> dict[str, Any]:
         "data": data,
         "repo_id": place.repo_id,
         "revision": place.revision,
-        "target": TARGETS[run["task"]],
+        "target": TARGET_NAMES[run["task"]],
         "languages": [_named(code) for code in data["languages"]],
         "others": [_named(code) for code in LANGUAGES if code not in data["languages"]],
         "version": to_word(run["versions"].get("product_relevance")),

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCardData
 
 from product_relevance.data.provenance import ORIGINAL, read_facts
-from product_relevance.hub.card_tables import TARGETS
 from product_relevance.hub.card_template import TAGS, CardPlace, checked_repo, common_values, iso_codes, render_card
 from product_relevance.hub.markdown import markdown_table
+from product_relevance.utils.tasks import TARGET_NAMES
 
 TEXT_COLUMNS = {
     "query", "origin_query", "target", "clean_target", "category_path", "item_title", "translated_query", "original",
@@ -74,7 +74,12 @@ def prepared_card(path: str | os.PathLike) -> str:
     if prepared is None:
         raise ValueError(f"{path}: does not say how it was made, expected a file of dataset_scripts/prepare.py")
     columns = pq.read_schema(path).names
-    values = {"file": Path(path).name, "columns": columns, "prepared": prepared, "target": TARGETS[prepared["task"]]}
+    values = {
+        "file": Path(path).name,
+        "columns": columns,
+        "prepared": prepared,
+        "target": TARGET_NAMES[prepared["task"]],
+    }
     codes = iso_codes(prepared["languages"])
     return render_card("prepared.md", _metadata(prepared["task"], codes, prepared["rows"], Path(path).name), values)
 

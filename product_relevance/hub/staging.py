@@ -14,7 +14,7 @@ from product_relevance.hub.places import COMMIT, Staged, StagingOptions, check_n
 from product_relevance.models.loading import packaged_bases
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, fold_folder, load_run, read_json, write_json
-from product_relevance.utils.tasks import of_task
+from product_relevance.utils.tasks import select_task
 
 RECORD = "staged.json"  # sha256 of each staged file: what differs from it was changed by hand
 # Of canary scores: other threads and devices change the seventh, and the same run shall give the same bytes.
@@ -78,7 +78,7 @@ def _stage_beside(folder: Path, ensemble_id: str, run: dict, options: StagingOpt
 
 def _public(run_folder: Path, base: tuple[str, str] | None) -> dict:
     """Return the part of run.json that goes out, with a base that others can load."""
-    run = of_task(load_run(run_folder), None)
+    run = select_task(load_run(run_folder), None)
     names, done = [fold["name"] for fold in run["folds"]], finished_folds(run_folder)
     if names != done:
         raise ValueError(

@@ -73,8 +73,8 @@ class PairEncoder:
         return self._tokenise(*self.template.render(*pairs, self.taxonomy, tasks))
 
     def encode_frame(self, frame: pd.DataFrame) -> list[list[int]]:
-        """Tokenise the n records of a frame that has the columns of `loading.add_all`, whose texts are clean."""
-        return self._tokenise(*loading.render(frame, self.template, self.taxonomy))
+        """Tokenise the n records of a frame with the columns of `loading.add_all_columns`, whose texts are clean."""
+        return self._tokenise(*loading.render_frame(frame, self.template, self.taxonomy))
 
     def _tokenise(self, texts: Sequence[str], targets: Sequence[str]) -> list[list[int]]:
         return _tokenised(self.tokenizer, texts, targets, self.max_length)

@@ -107,7 +107,7 @@ def score_in_batches(
     tokens, at_most = batch_limits(device)
     sharing = None if after is None else worth_sharing(once)
     pending = list(make_batches(once, max_tokens or tokens, at_most, sharing))[::-1]
-    with console.bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
+    with console.progress_bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
         while pending:
             batch = pending.pop()
             rows = [once[i] for i in batch.rows]

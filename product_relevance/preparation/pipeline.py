@@ -224,7 +224,7 @@ def _source(asked: Preparation) -> Source:
 def _columns(asked: Preparation, translate) -> pd.DataFrame:
     frame = read_records(_source(asked), task=asked.task, role=asked.role, on_bad_rows=asked.on_bad_rows)
     source = translate.load() if translate else asked.translation
-    frame = loading.add_all(frame, asked.lowercase, asked.language_fix, source, asked.max_missing_translations)
+    frame = loading.add_all_columns(frame, asked.lowercase, asked.language_fix, source, asked.max_missing_translations)
     if asked.taxonomy_of:
         print(_known_paths(asked.taxonomy_of, frame))
     return with_provenance(frame) if asked.steps else frame

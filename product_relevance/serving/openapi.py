@@ -1,7 +1,8 @@
 """Describe the service for its OpenAPI page: the requests that `protocol` accepts and the answers it gives."""
 
 from product_relevance.data.pairs import forms
-from product_relevance.serving.protocol import LABELS, LANGUAGE, OF_RECORDS, Limits
+from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS, Limits
+from product_relevance.utils.tasks import LABELS
 
 ERRORS = {
     400: "the request is at fault; the error says what was found and expected",
@@ -100,7 +101,7 @@ def _ranking_alone(limits: Limits) -> dict:
 
 def _labels() -> dict:
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    label = {"label": {"type": "string", "enum": list(LABELS)}, "score": share}
+    label = {"label": {"type": "string", "enum": list(LABELS.values())}, "score": share}
     return {"type": "array", "items": _list(_object(label | {"probability": share, "threshold": share}), 2)}
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from product_relevance.data.pairs import sides_of
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.text.language_codes import code_pattern, normal_code
+from product_relevance.utils.tasks import LABELS
 
 LANGUAGE = re.compile(code_pattern())
-LABELS = ("irrelevant", "relevant")
 SIDES = ("text", "text_pair")
 EXTRAS = ("language", "translation")  # of one pair, or as parameters of all pairs without their own
 # What a record of ours may hold beside query, target and language; of these only the translation is read.
@@ -154,7 +154,7 @@ def build_answer(question: Question, scores: Sequence[float]) -> list:
 def _labels(score: float, threshold: float) -> list[dict]:
     both = [
         {"label": label, "score": value, "probability": score, "threshold": threshold}
-        for label, value in zip(LABELS, (1 - score, score), strict=True)
+        for label, value in zip(LABELS.values(), (1 - score, score), strict=True)
     ]
     return both[::-1] if score >= threshold else both
 

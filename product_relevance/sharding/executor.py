@@ -109,7 +109,7 @@ class _Watch:
         self.folder, self.waiting = folder, waiting
         self._ended, self._workers = threading.Event(), set()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._bar = console.bar(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
+        self._bar = console.progress_bar(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
 
     def __enter__(self) -> None:
         # A signal reaches the main thread where it waits for a lock; SIGINT is ignored in background jobs.

@@ -85,7 +85,7 @@ class Columns(ColumnArguments):
         frame.attrs["read_once"] = True
         translations = _translator(self.translate) if self.translate else self.translation
         options = self.lowercase, self.language_fix, translations, self.max_missing_translations
-        return as_source(loading.add_all(frame, *options))
+        return as_source(loading.add_all_columns(frame, *options))
 
     def key(self) -> dict:
         """Return what determines the columns, as JSON: the options, and the content of what they name."""

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypedDict
 
 SHIPPED = Path(__file__).parent / "prompts"
 PLACES = ("query", "translation", "target", "target_kind", "reasoning")
-KINDS = {"QC": "category path", "QI": "item title", "QC,QI": "category path or item title"}
 _FORM = re.compile(
     r"(?P<head>.*?)\{query\}(?:(?P<joiner>.*?)\{translation\})?(?P<middle>.*?)\{target\}(?P<tail>.*?)"
     r"(?:\{reasoning\}(?P<stem>.*?))?\{(?P<yes>[^{}/\s]+)/(?P<no>[^{}/\s]+)\}\s*",

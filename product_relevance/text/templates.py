@@ -6,9 +6,9 @@ from typing import Any
 
 from product_relevance.text.cleaning import clean_target, clean_text
 from product_relevance.text.languages import FIX_METHODS, fix_language
-from product_relevance.text.prompt import KINDS, Prompt
+from product_relevance.text.prompt import Prompt
 from product_relevance.text.taxonomy import PATH_STYLES, PLAIN, PathForm, Taxonomy, join_path, render_path, split_path
-from product_relevance.utils.tasks import CHOICES, names
+from product_relevance.utils.tasks import CHOICES, TARGET_NAMES, task_names
 
 Columns = Mapping[str, Sequence[Any]]  # names of columns to as many values each
 INPUT_STYLES = ("original", "translation", "both")
@@ -65,7 +65,7 @@ def second_text(
     rows = list(zip(batch["clean_target"], batch["task"], strict=True))
     texts = [render_path(target, path_style, form=form) if task == "QC" else target for target, task in rows]
     if task_tag:
-        texts = [f"{KINDS[task]}: {text}" for text, (_, task) in zip(texts, rows, strict=True)]
+        texts = [f"{TARGET_NAMES[task]}: {text}" for text, (_, task) in zip(texts, rows, strict=True)]
     return {"text_pair": texts}
 
 
@@ -199,10 +199,10 @@ class Template:
         return cls(**values | read | {"paths": paths if paths is None else PathForm.from_dict(paths)})
 
     def _tasks(self, tasks: Sequence[str] | None, rows: int) -> list[str]:
-        if tasks is None and len(names(self.task)) > 1:
+        if tasks is None and len(task_names(self.task)) > 1:
             raise ValueError(f"tasks: found none, expected the task of each pair: this run was trained on {self.task}")
         tasks = [self.task] * rows if tasks is None else list(tasks)
-        unknown = sorted(set(tasks) - set(names(self.task)))
+        unknown = sorted(set(tasks) - set(task_names(self.task)))
         if unknown or len(tasks) != rows:
             found = ", ".join(unknown) or f"{len(tasks)} for {rows} pairs"
             raise ValueError(f"tasks: found {found}, expected one of {self.task} for each pair, as trained")

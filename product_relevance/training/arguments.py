@@ -60,7 +60,7 @@ class ObjectiveArguments:
 def metric_names(task: str) -> list[str]:
     """Return what `--metric_for_best_model` may be: figures of the watched rows, of both tasks also by task."""
     figures = ["f1", "macro_f1", "f1_at_half", "auc"]
-    by_task = [f"{name}_{one}" for name in figures for one in tasks.names(task)] if task == tasks.BOTH else []
+    by_task = [f"{name}_{one}" for name in figures for one in tasks.task_names(task)] if task == tasks.BOTH else []
     return [*figures, *by_task, "loss"]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from transformers import TrainingArguments
 
-from product_relevance.data.folds import digests
+from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.metrics import probabilities, require_finite
 from product_relevance.models import adapters, predictor
@@ -28,7 +28,7 @@ from product_relevance.training.run_config import RunConfig
 from product_relevance.training.run_data import FoldData
 from product_relevance.utils import run_folder, run_settings
 from product_relevance.utils.run_record import FoldRecord
-from product_relevance.utils.tasks import BOTH, shares
+from product_relevance.utils.tasks import BOTH, task_shares
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def train_fold(config: RunConfig, data: FoldData, encoder: PairEncoder, pool: Ba
     fitter = trainer.make_trainer(model, encoder.tokenizer, data.train, data.watched, replace(config, training=args))
     if not config.training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
-    settings = run_settings.settings(config.record.to_json(), name, pool.fingerprint)
+    settings = run_settings.list_settings(config.record.to_json(), name, pool.fingerprint)
     checkpoint, record = resume.start(fitter, settings, config.training, config.data.resume_allow, fitter.counts)
     fitter.train(resume_from_checkpoint=checkpoint)
     totals = record.totals()
@@ -131,7 +131,7 @@ def _fold_record(config: RunConfig, data: FoldData, fitter, pool: BaseModelPool,
         starts_from=pool.parent_of(name),
         shared=run_folder.shared_part(config.record.to_json()),
         unlabelled_rows=len(data.train) - len(data.split.train),
-        tasks=shares(data.tasks, config.data.task_mixing) if mixed else None,
+        tasks=task_shares(data.tasks, config.data.task_mixing) if mixed else None,
         **facts,
     )
 
@@ -172,7 +172,7 @@ def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     scores = score_rows(fitter, data.valid_tokens, part["query_group"], pad_id, f"{name} scores")
     names = ["id", "language", "given_language"] + ["task"] * (data.train.tasks is not None)
     columns = {column: part[column].to_numpy() for column in names}
-    columns["query_digest"] = digests(part["query_group"])  # for intervals over queries, without their texts
+    columns["query_digest"] = hash_texts(part["query_group"])  # for intervals over queries, without their texts
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": name})
 
 

@@ -47,7 +47,7 @@ def train(config: RunConfig) -> str:
     with training.main_process_first(desc="records"):
         frame = loading.load_columns(config.data, rejects=f"{config.folder}/rejects.jsonl", labelled=False)
     template, splits = loading.make_template(config.data, frame=frame), make_splits(frame, config.data)
-    sides = loading.render(frame, template, loading.make_taxonomy(frame))
+    sides = loading.render_frame(frame, template, loading.make_taxonomy(frame))
     config = run.pin_base(config)
     model_args = config.model
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
@@ -104,7 +104,7 @@ def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: Pair
     collator = TextCollator(tokenizer.pad_token_id)
     kept = {"model": model, "args": args, "processing_class": tokenizer}
     fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
-    settings = run_settings.settings(config.record.to_json(), split.name, pool.fingerprint)
+    settings = run_settings.list_settings(config.record.to_json(), split.name, pool.fingerprint)
     checkpoint, kept_record = resume.start(fitter, settings, training, config.data.resume_allow)
     loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
     if not math.isfinite(loss):
@@ -133,6 +133,6 @@ def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: Pair
 def _finish(config: RunConfig) -> str:
     folder = config.folder
     folds = run_folder.read_folds(folder, run_folder.finished_folds(folder))
-    run_folder.write_json(folder / "run.json", config.record.to_json() | run_folder.of_folds(folds))
+    run_folder.write_json(folder / "run.json", config.record.to_json() | run_folder.summarise_folds(folds))
     table = pd.DataFrame([{key: each[key] for key in ("name", "texts", "steps", "loss", "seconds")} for each in folds])
     return f"{table.to_string(index=False)}\n\n{folder}: a first stage without a head: --init_adapter {folder}"

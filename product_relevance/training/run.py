@@ -9,10 +9,9 @@ import pandas as pd
 import torch
 
 from product_relevance.data import loading
-from product_relevance.data.folds import digests, query_keys
+from product_relevance.data.folds import hash_texts, query_keys
 from product_relevance.data.splits import Split
 from product_relevance.models import modeling
-from product_relevance.models.heads import classifier
 from product_relevance.models.loading.checkpoints import resolve_revision
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
@@ -23,6 +22,7 @@ from product_relevance.training.run_config import RunConfig
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_record import RunRecord
+from product_relevance.utils.tasks import LABELS
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +65,17 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
         template=template.to_dict(),
         columns={k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")}
         | {"translation_sha256": _sha256_of_table(data_args.translation)},
-        labels={str(i): label for i, label in classifier.LABELS.items()},
+        labels={str(i): label for i, label in LABELS.items()},
         folds_by={k: getattr(data_args, k) for k in by}
         | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].division},
-        data=loading.facts(frame, data_args.held_out_languages),
+        data=loading.describe_data(frame, data_args.held_out_languages),
         arguments={
             "model": vars(model_args),
             "data": vars(data_args),
             "objective": vars(config.objective),
             "training": {k: v for k, v in training.to_dict().items() if not k.endswith("_token")},
         },
-        versions=run_folder.versions(),
+        versions=run_folder.package_versions(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
         processes=training.world_size,
         pairs_per_step=distributed.step_pairs(training),
@@ -113,8 +113,8 @@ def claim_folder(
         if taxonomy is not None:
             taxonomy.save(folder / "taxonomy.json")
         if frame is not None:
-            run_folder.save_queries(folder, digests(query_keys(frame)[0]))
-        todo = [name for name in names if overwrite or not run_folder.finished(folder, name)]
+            run_folder.save_queries(folder, hash_texts(query_keys(frame)[0]))
+        todo = [name for name in names if overwrite or not run_folder.is_finished(folder, name)]
         if not overwrite:
             resume.check(config.training, config.data.resume_allow, config.record.to_json(), todo)
         return todo
@@ -138,7 +138,7 @@ def _check_claim(config: RunConfig, names: list[str]) -> None:
     if not data_args.mixed_folds:
         run_folder.check_settings(folder, record.to_json(), names, replaced)
     kept = [] if data_args.overwrite else names
-    done = [name for name in kept if run_folder.finished(folder, name)]
+    done = [name for name in kept if run_folder.is_finished(folder, name)]
     started = [name for name in kept if run_folder.work_folder(folder, name).is_dir()]
     if not config.training.resume_from_checkpoint and (len(done) == len(names) or started):
         what = f"{', '.join(done)} finished" if done else f"{', '.join(started)} begun"

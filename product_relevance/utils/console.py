@@ -38,7 +38,7 @@ class _Without(logging.Filter):
 _FILTERS = {name: _Without(parts) for name, parts in NEEDLESS.items()}
 
 
-def start() -> None:
+def quiet_libraries() -> None:
     """Keep needless lines of other packages out of a program's log; of several processes the first one alone warns."""
     for name, without in _FILTERS.items():
         logging.getLogger(name).addFilter(without)
@@ -56,7 +56,7 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def bar(iterable: Iterable[T] = (), *, desc: str | None, shown: bool = True, **options: Any) -> "tqdm[T]":
+def progress_bar(iterable: Iterable[T] = (), *, desc: str | None, shown: bool = True, **options: Any) -> "tqdm[T]":
     """Return tqdm's progress bar; where there is no terminal, log one line instead.
 
     Args:

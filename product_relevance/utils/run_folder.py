@@ -64,7 +64,7 @@ def work_folder(run: Path, name: str) -> Path:
     return Path(run) / "checkpoints" / name
 
 
-def finished(run: Path, name: str) -> bool:
+def is_finished(run: Path, name: str) -> bool:
     """Return whether a fold was trained to its end."""
     return (fold_folder(run, name) / "fold.json").is_file()
 
@@ -146,12 +146,12 @@ def read_folds(run: Path, names: list[str]) -> list[dict[str, Any]]:
     return [read_json(fold_folder(run, name) / "fold.json") for name in names]
 
 
-def of_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what `run.json` says about all finished folds: their end, each fold, their base, and all seconds."""
     summaries = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
     seconds = round(sum(fold["seconds"] for fold in folds), 1)
-    mixed = run_settings.unlike({fold["name"]: fold.get("settings", {}) for fold in folds})
-    found = {"finished": now(), "folds": summaries, "base": folds[0]["base"], "seconds": seconds}
+    mixed = run_settings.compare_folds({fold["name"]: fold.get("settings", {}) for fold in folds})
+    found = {"finished": current_time(), "folds": summaries, "base": folds[0]["base"], "seconds": seconds}
     if (attention := folds[0].get("attn_implementation")) in ATTENTION:
         found["attn_implementation"] = attention
     return found | ({"mixed_folds": mixed} if mixed else {})
@@ -209,8 +209,8 @@ def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced
         )
         logger.warning(message, ", ".join(older))
     folds = {name: found for name, found in known.items() if found is not None}
-    planned = {"this run": run_settings.settings(shared, names[0])} if names else {}
-    if found := run_settings.unlike(folds | planned):
+    planned = {"this run": run_settings.list_settings(shared, names[0])} if names else {}
+    if found := run_settings.compare_folds(folds | planned):
         values = "; ".join(
             f"{name} {', '.join(f'{value} in {fold}' for fold, value in by.items())}" for name, by in found.items()
         )
@@ -221,14 +221,14 @@ def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced
         )
 
 
-def _alike(before: object, now: object) -> bool:
+def _alike(before: object, here: object) -> bool:
     """Compare one thing that folds share; runs of an older version have no digests of their folds."""
-    if isinstance(before, dict) and isinstance(now, dict) and ("valid_sha256" in before) != ("valid_sha256" in now):
-        before, now = ({k: v for k, v in each.items() if k != "valid_sha256"} for each in (before, now))
-    return before == now
+    if isinstance(before, dict) and isinstance(here, dict) and ("valid_sha256" in before) != ("valid_sha256" in here):
+        before, here = ({k: v for k, v in each.items() if k != "valid_sha256"} for each in (before, here))
+    return bool(before == here)
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of Python and the packages that shape a result."""
     found = {"python": platform.python_version(), "product_relevance": version("product-relevance")}
     for name in PACKAGES:
@@ -239,6 +239,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def now() -> str:
+def current_time() -> str:
     """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

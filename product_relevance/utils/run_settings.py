@@ -73,7 +73,7 @@ FIXED = {
 }
 
 
-def settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = None) -> dict[str, Any]:
+def list_settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = None) -> dict[str, Any]:
     """Return what shapes the weights of a fold, as JSON has it.
 
     Files stand for their content, wherever they lie, and a batch for its pairs, however it is split.
@@ -114,32 +114,34 @@ def effective_batch(training: Mapping[str, Any], processes: int) -> int:
     return int(training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * processes)
 
 
-def digest(found: Any) -> str:
+def hash_settings(found: Any) -> str:
     """Return the sha256 of the JSON of settings: equal ones make equal weights."""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the names that both know with other values, each with both; another version may lack some."""
     return {
         name: [before[name], now[name]] for name in sorted(before.keys() & now.keys()) if before[name] != now[name]
     }
 
 
-def unlike(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def compare_folds(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the settings in which folds differ, each with its value in every fold that knows it.
 
     Args:
-        folds: names to `settings`; what a fold validates on is its own.
+        folds: names to `list_settings`; what a fold validates on is its own.
     """
     names = sorted({name for each in folds.values() for name in each} - {"validation_rows"})
     values = {name: {fold: each[name] for fold, each in folds.items() if name in each} for name in names}
-    return {name: found for name, found in values.items() if len({digest(value) for value in found.values()}) > 1}
+    return {
+        name: found for name, found in values.items() if len({hash_settings(value) for value in found.values()}) > 1
+    }
 
 
-def remarks(run: Mapping[str, Any]) -> list[str]:
+def describe_settings(run: Mapping[str, Any]) -> list[str]:
     """Return Markdown for a report: which settings differ between folds, and which changed during a training."""
-    parts = [f"{line}." for line in starts(run)]
+    parts = [f"{line}." for line in describe_starts(run)]
     if mixed := run.get("mixed_folds"):
         lines = [
             f"- {name}: {', '.join(f'{_shortened(v)} ({fold})' for fold, v in by.items())}"
@@ -155,7 +157,7 @@ def remarks(run: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def starts(run: Mapping[str, Any]) -> list[str]:
+def describe_starts(run: Mapping[str, Any]) -> list[str]:
     """Say which fold of its parent run each fold of a run started from."""
     found = [(fold["name"], fold.get("starts_from")) for fold in run.get("folds") or []]
     return [f"{name} started from {f['fold']} of a {f['task']} run" for name, f in found if f]
@@ -171,14 +173,14 @@ def require_allowed(found: Mapping[str, list[Any]], allowed: Collection[str], wh
     """Raise ValueError if a checkpoint was trained with other settings, unless each difference is allowed by name.
 
     Args:
-        found: of `differences` between the checkpoint and the run that goes on.
+        found: of `compare_settings` between the checkpoint and the run that goes on.
         allowed: of `--resume_allow`.
         where: the checkpoint.
 
     Raises:
         ValueError: with both values of each difference, and the way out.
     """
-    check_names(allowed)
+    check_setting_names(allowed)
     if fixed := {name: pair for name, pair in found.items() if name in FIXED}:
         seen = "; it has trained on rows that the fold would validate on" if "validation_rows" in fixed else ""
         raise ValueError(
@@ -192,7 +194,7 @@ def require_allowed(found: Mapping[str, list[Any]], allowed: Collection[str], wh
         )
 
 
-def check_names(allowed: Collection[str]) -> None:
+def check_setting_names(allowed: Collection[str]) -> None:
     """Raise ValueError if a name of `--resume_allow` is one that no difference can have.
 
     Raises:

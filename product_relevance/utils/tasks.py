@@ -5,13 +5,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-BOTH = "QC,QI"
-CHOICES = ("QC", "QI", BOTH)
+TASKS = ("QC", "QI")
+BOTH = ",".join(TASKS)
+CHOICES = (*TASKS, BOTH)
+# The field of a record that holds the target, and how texts call it.
+TARGET_FIELD = {"QC": "category_path", "QI": "item_title"}
+TARGET_NAMES = {"QC": "category path", "QI": "item title", BOTH: "category path or item title"}
+# Of both tasks.
+LABELS = {0: "irrelevant", 1: "relevant"}
 # What run.json of a run of both tasks holds by task; a fold's metrics as well.
 BY_TASK = ("thresholds", "thresholds_from", "metrics")
 
 
-def names(task: str) -> tuple[str, ...]:
+def task_names(task: str) -> tuple[str, ...]:
     """Return the single tasks that a task stands for."""
     return tuple(task.split(","))
 
@@ -47,18 +53,18 @@ def mixing_weights(tasks: Sequence[str], mixing: str) -> list[float]:
     Returns:
         n weights with mean 1; all 1 where mixing is proportional.
     """
-    weight = {task: part["share"] * len(tasks) / part["rows"] for task, part in shares(tasks, mixing).items()}
+    weight = {task: part["share"] * len(tasks) / part["rows"] for task, part in task_shares(tasks, mixing).items()}
     return [weight[task] for task in tasks]
 
 
-def shares(tasks: Sequence[str], mixing: str) -> dict[str, dict[str, float]]:
+def task_shares(tasks: Sequence[str], mixing: str) -> dict[str, dict[str, float]]:
     """Return rows and share of the loss of each task; arguments as in `mixing_weights`."""
     rows = dict(sorted(Counter(tasks).items()))
     wanted = {task: n ** mixing_exponent(mixing) for task, n in rows.items()}
     return {task: {"rows": n, "share": wanted[task] / sum(wanted.values())} for task, n in rows.items()}
 
 
-def of_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
+def select_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
     """Return what a run says of one of its tasks, in the form of a run of that task alone.
 
     Args:
@@ -68,7 +74,7 @@ def of_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
     Raises:
         ValueError: no such task, or None for a run of both.
     """
-    known = names(run["task"])
+    known = task_names(run["task"])
     if task is None and len(known) > 1:
         raise ValueError(
             f"this run was trained on {' and '.join(known)}, each with its own thresholds: name one, as task='QC', or "

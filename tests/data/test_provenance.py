@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.leakage import require_no_leak
-from product_relevance.data.provenance import append_rows, draw, read_prepared, with_provenance, write_rows
+from product_relevance.data.provenance import append_rows, draw_share, read_prepared, with_provenance, write_rows
 from product_relevance.data.records import read_records
 from tests.helpers.made_rows import prepared, query_text, with_odd_queries
 
@@ -89,8 +89,8 @@ def test_duplicate_ids_are_refused():
 
 
 def test_draws_are_those_of_every_platform():
-    assert draw(42, "noise", "17") == 0.7442774513149537
-    values = [draw(0, i) for i in range(4000)]
+    assert draw_share(42, "noise", "17") == 0.7442774513149537
+    values = [draw_share(0, i) for i in range(4000)]
     assert min(values) >= 0 and max(values) < 1 and abs(sum(values) / 4000 - 0.5) < 0.02
 
 

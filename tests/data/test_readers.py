@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from product_relevance.data.records import TARGET_FIELD, RecordError, read_records, source_record
+from product_relevance.data.records import RecordError, read_records, source_record
+from product_relevance.utils.tasks import TARGET_FIELD
 from tests.helpers.record_rows import ROW, rows_of, write_lines
 
 FUZZ = settings(

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from product_relevance.data import loading
-from product_relevance.data.translations import add_translation, from_table
+from product_relevance.data.translations import add_translation, load_translations
 from product_relevance.preparation.augmentation.translated_rows import from_language_table
 
 
@@ -56,12 +56,12 @@ def test_an_unusable_table_is_told_with_its_columns(tmp_path):
     path = tmp_path / "english.csv"
     path.write_text("query,english\na,b\n", encoding="utf-8")
     with pytest.raises(ValueError, match="found the columns query, english, expected one of translation"):
-        from_table(path)
+        load_translations(path)
     with pytest.raises(ValueError, match="no such file"):
-        from_table(tmp_path / "absent.csv")
+        load_translations(tmp_path / "absent.csv")
     (tmp_path / "english.xls").touch()
     with pytest.raises(ValueError, match=r"expected \.csv"):
-        from_table(tmp_path / "english.xls")
+        load_translations(tmp_path / "english.xls")
 
 
 def test_a_column_is_used_as_it_is_and_asked_for():
@@ -71,7 +71,7 @@ def test_a_column_is_used_as_it_is_and_asked_for():
         add_translation(frame(["rad"]), "column")
 
 
-@pytest.mark.parametrize("read", [from_table, from_language_table])
+@pytest.mark.parametrize("read", [load_translations, from_language_table])
 def test_a_stray_quote_of_a_table_is_told_and_swallows_no_translation(tmp_path, read):
     path = tmp_path / "english.tsv"
     path.write_text('query\tlanguage\ttranslation\n"24 zoll\tde\tscreen\nrad\tde\tbicycle\n30"\tde\tdesk\n')
@@ -90,11 +90,14 @@ def test_lowered_queries_find_their_translations(table):
     rows = pd.DataFrame(
         {"task": "QI", "language": "de", "origin_query": ["Rotes  Rad", "TAXI"], "target": ["a", "b"], "label": 1}
     )
-    assert loading.add_all(rows, True, "none", table)["translated_query"].tolist() == ["red bicycle", "taxi cab"]
+    assert loading.add_all_columns(rows, True, "none", table)["translated_query"].tolist() == [
+        "red bicycle",
+        "taxi cab",
+    ]
 
 
 def test_a_translation_of_the_query_as_it_is_written_comes_first(table):
-    assert from_table(table)(["taxi", "Taxi", "TAXI"], ["de"] * 3) == ["taxi cab", "cab", "cab"]
+    assert load_translations(table)(["taxi", "Taxi", "TAXI"], ["de"] * 3) == ["taxi cab", "cab", "cab"]
 
 
 def test_a_table_of_several_languages_is_looked_up_without_regard_to_case(tmp_path):

@@ -20,7 +20,7 @@ from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import stack as stacking
 from product_relevance.evaluation.blending import blend, fit_blend
 from product_relevance.evaluation.calibration import to_logit
-from product_relevance.evaluation.decision_rule import stretched
+from product_relevance.evaluation.decision_rule import stretch_scores
 from tests.conftest import rows_of, write_rows
 
 
@@ -133,7 +133,7 @@ def test_unlabelled_records_move_the_cuts_of_a_stack_to_where_its_means_lie(two,
     before, after = (json.loads((f / "stack.json").read_text())["decision"] for f in (plain, moved))
     spread = after["spread"]
     assert spread["slope"] > 1.05 and (spread["match"], spread["rows"]) == ("folds", 500)
-    assert stretched(spread, [after["thresholds"]["f1"]])[0] == pytest.approx(before["thresholds"]["f1"])
+    assert stretch_scores(spread, [after["thresholds"]["f1"]])[0] == pytest.approx(before["thresholds"]["f1"])
     scored[1]["folds"] = scored[1]["folds"][:, :2]
     with pytest.raises(ValueError, match=r"\[2, 3\] folds, expected as many in each"):
         stacking.stack_runs(two, moved, overwrite=True, unlabelled=scored)

@@ -163,6 +163,6 @@ def test_a_rule_is_read_alike_wherever_it_is_applied():
     assert rule.chosen and rule.row_thresholds(["pl", "PL", "de", None]).tolist() == [0.9, 0.9, 0.4, 0.4]
     assert rule.decide([0.5, 0.5], ["pl", "de"]).tolist() == [0, 1] == rule.decide([0.3, 0.5]).tolist()
     assert rule.row_thresholds(["pl"], "0.25") == 0.25 and rule.row_thresholds(["pl"], vote="majority") == 0.5
-    assert rule.calibrate([0.2, 0.7]).tolist() == decision_rule.stretched(spread, [0.2, 0.7]).tolist()
+    assert rule.calibrate([0.2, 0.7]).tolist() == decision_rule.stretch_scores(spread, [0.2, 0.7]).tolist()
     with pytest.raises(ValueError, match="--threshold f2: expected f1, macro_f1, expected_f1, or a number"):
         rule.threshold("f2")

@@ -99,9 +99,9 @@ def test_the_expected_cut_of_calibrated_scores_is_about_the_searched_one():
 @given(slope=st.floats(0.2, 5), offset=st.floats(-2, 2), cut=st.floats(0.02, 0.98))
 def test_a_cut_moved_to_the_mean_stretches_back_to_itself(slope, offset, cut):
     spread = {"slope": slope, "offset": offset}
-    moved = decision_rule.narrowed(spread, cut)
+    moved = decision_rule.narrow_threshold(spread, cut)
     if 1e-8 < moved < 1 - 1e-8:
-        assert decision_rule.stretched(spread, [moved])[0] == pytest.approx(cut, abs=1e-6)
+        assert decision_rule.stretch_scores(spread, [moved])[0] == pytest.approx(cut, abs=1e-6)
 
 
 def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
@@ -110,7 +110,7 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
     folds = expit(common + rng.normal(0, 0.8, (5000, 3)))
     spread = thresholds.fit_spread(folds.mean(axis=1), folds)
     assert spread["slope"] > 1.1
-    wide = calibration.to_logit(decision_rule.stretched(spread, folds.mean(axis=1)))
+    wide = calibration.to_logit(decision_rule.stretch_scores(spread, folds.mean(axis=1)))
     assert wide.std() == pytest.approx(calibration.to_logit(folds).std(), rel=1e-6)
     assert wide.mean() == pytest.approx(calibration.to_logit(folds).mean(), abs=1e-6)
 
@@ -118,7 +118,7 @@ def test_the_spread_makes_the_mean_of_models_as_wide_as_a_model():
 def test_a_spread_may_give_the_mean_the_place_of_other_scores():
     rng = np.random.default_rng(0)
     mean, reference = expit(rng.normal(-1, 0.5, 400)), expit(rng.normal(1, 2, 900))
-    wide = calibration.to_logit(decision_rule.stretched(thresholds.fit_spread(mean, reference), mean))
+    wide = calibration.to_logit(decision_rule.stretch_scores(thresholds.fit_spread(mean, reference), mean))
     known = calibration.to_logit(reference)
     assert (wide.mean(), wide.std()) == (pytest.approx(known.mean()), pytest.approx(known.std()))
 
@@ -134,10 +134,10 @@ def test_models_that_agree_have_no_spread_to_mend(folds):
 def test_a_moved_decision_calls_relevant_on_the_mean_what_it_would_on_stretched_scores(rows):
     decision = thresholds.fit_decision(*rows, DecisionOptions("isotonic", "language", 50)) | {"spread": None}
     spread = {"slope": 1.3, "offset": -0.1}
-    moved, scores = thresholds.for_mean(decision, spread), np.linspace(0.05, 0.95, 200)
+    moved, scores = thresholds.move_to_mean(decision, spread), np.linspace(0.05, 0.95, 200)
     for code in ("en", "de", "pl"):
         one = scores >= DecisionRule.from_json(moved).row_thresholds([code] * 200)
-        other = decision_rule.stretched(spread, scores) >= DecisionRule.from_json(decision).row_thresholds(
+        other = decision_rule.stretch_scores(spread, scores) >= DecisionRule.from_json(decision).row_thresholds(
             [code] * 200
         )
         assert (one == other).all()

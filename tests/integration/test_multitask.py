@@ -257,7 +257,7 @@ def test_weights_give_each_task_its_share_of_the_loss(paths, titles, mixing):
     expected = paths**power / (paths**power + titles**power)
     assert weights.mean() == pytest.approx(1)
     assert weights[:paths].sum() / weights.sum() == pytest.approx(expected)
-    assert tasks.shares(rows, mixing)["QC"]["share"] == pytest.approx(expected)
+    assert tasks.task_shares(rows, mixing)["QC"]["share"] == pytest.approx(expected)
 
 
 def test_checkpoints_are_compared_by_the_mean_of_both_tasks_at_their_own_cuts():

@@ -24,7 +24,7 @@ def frame(tmp_path_factory):
         row["translated_query"] = f" “{row['origin_query']}” now%" if place % 3 else None
         row["category_path"] = row["category_path"].replace(",", ", ") if place % 4 == 0 else row["category_path"]
     records = read_records(write_rows(tmp_path_factory.mktemp("pairs") / "a.txt", rows), task="QC", role="train")
-    return loading.add_all(records, False, "identify", "column", max_missing=1)
+    return loading.add_all_columns(records, False, "identify", "column", max_missing=1)
 
 
 @pytest.mark.parametrize("style", ["raw", "markers"])

@@ -65,12 +65,6 @@ def test_the_first_label_is_the_decision_at_the_threshold_and_its_score_the_prob
     assert [len(labels) for labels in handler({"inputs": [list(PAIRS[0])]})] == [1]
 
 
-def test_the_labels_are_those_of_the_model():
-    from product_relevance.models.heads import classifier
-
-    assert tuple(classifier.LABELS.values()) == protocol.LABELS
-
-
 def test_a_ranking_is_the_local_one_best_first(handler):
     texts = [target for _, target in PAIRS[:12]]
     local = handler.scorer.ensemble.rank("red shoes", texts)

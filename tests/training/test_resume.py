@@ -186,7 +186,7 @@ def test_folds_on_other_base_weights_are_not_joined(whole, joined):
 
 def test_each_fold_keeps_the_digest_of_what_shaped_it(whole):
     fold = read_json(whole[0] / "run/fold-0/fold.json")
-    assert fold["settings_sha256"] == run_settings.digest(fold["settings"])
+    assert fold["settings_sha256"] == run_settings.hash_settings(fold["settings"])
 
 
 def test_every_argument_is_known_to_shape_a_fold_or_not_to():
@@ -211,14 +211,14 @@ def shared(whole):
     ],
 )
 def test_what_shapes_nothing_makes_no_difference(group, changes, processes, shared):
-    before = run_settings.settings(shared, "fold-0")
+    before = run_settings.list_settings(shared, "fold-0")
     arguments = shared["arguments"] | {group: shared["arguments"][group] | changes}
-    assert run_settings.settings(shared | {"arguments": arguments, "processes": processes}, "fold-0") == before
+    assert run_settings.list_settings(shared | {"arguments": arguments, "processes": processes}, "fold-0") == before
 
 
 def test_a_parent_run_that_was_trained_anew_makes_a_difference(shared):
     parent = {"name": "runs/qi", "task": "QI", "folds": ["fold-0"], "finished": "2026-01-01"}
-    one = run_settings.settings(shared | {"first_stage": parent}, "fold-0")
-    moved = run_settings.settings(shared | {"first_stage": parent | {"name": "qi"}}, "fold-0")
-    anew = run_settings.settings(shared | {"first_stage": parent | {"finished": "2026-02-02"}}, "fold-0")
+    one = run_settings.list_settings(shared | {"first_stage": parent}, "fold-0")
+    moved = run_settings.list_settings(shared | {"first_stage": parent | {"name": "qi"}}, "fold-0")
+    anew = run_settings.list_settings(shared | {"first_stage": parent | {"finished": "2026-02-02"}}, "fold-0")
     assert one == moved != anew

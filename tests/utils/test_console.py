@@ -14,14 +14,14 @@ def ranked(monkeypatch):
     """Start as the second of several processes."""
     monkeypatch.setenv("RANK", "1")
     with warnings.catch_warnings():
-        console.start()
+        console.quiet_libraries()
         yield
     logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("name, parts", console.NEEDLESS.items())
 def test_a_needless_line_is_kept_out_and_others_of_its_logger_are_not(name, parts, caplog):
-    console.start()
+    console.quiet_libraries()
     logger = logging.getLogger(name)
     logger.addHandler(caplog.handler)  # DeepSpeed's does not pass lines on
     for part in [*parts, "something else"]:
@@ -46,11 +46,11 @@ def test_only_the_first_process_warns(ranked, caplog):
 
 def test_a_bar_is_one_line_where_there_is_no_terminal(caplog, capfd):
     caplog.set_level(logging.INFO)
-    list(console.bar(range(1500), desc="scores", unit=" rows"))
+    list(console.progress_bar(range(1500), desc="scores", unit=" rows"))
     assert [record.getMessage() for record in caplog.records] == ["scores: 1,500 rows"]
     assert capfd.readouterr().err == ""
 
 
 def test_short_work_is_not_told(caplog):
     caplog.set_level(logging.INFO)
-    assert list(console.bar(range(3), desc="scores", shown=False)) == [0, 1, 2] and not caplog.records
+    assert list(console.progress_bar(range(3), desc="scores", shown=False)) == [0, 1, 2] and not caplog.records

@@ -13,11 +13,11 @@ from transformers.utils import can_return_tuple
 
 from product_relevance.models.heads.wrapped import Trainable
 from product_relevance.models.loading.base_errors import UnusableBaseError
+from product_relevance.utils.tasks import LABELS
 
 logger = logging.getLogger(__name__)
 
-NUM_LABELS = 2
-LABELS = {0: "irrelevant", 1: "relevant"}
+NUM_LABELS = len(LABELS)
 # Modules that are new in a classifier: trained in full, and saved beside the adapter.
 HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 LAST = re.compile(r"(^|\.)(score|classifier)(\.|$)")  # where the layer that gives the logits is

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from product_relevance.text.prompt import KINDS, Prompt
+from product_relevance.text.prompt import Prompt
+from product_relevance.utils.tasks import TARGET_NAMES
 
 ROOM = 16  # tokens that query and target must have together
 
@@ -61,8 +62,8 @@ def _texts(tokenizer, prompt: Prompt, task: str) -> tuple[str, str, str, str]:
         turns = [{"role": "user", "content": text.strip()}]
         options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
         text = tokenizer.apply_chat_template(turns, **options)
-    head, rest = text.replace("{target_kind}", KINDS[task]).split("{query}")
-    return head, *rest.split("{target}"), stem.replace("{target_kind}", KINDS[task])
+    head, rest = text.replace("{target_kind}", TARGET_NAMES[task]).split("{query}")
+    return head, *rest.split("{target}"), stem.replace("{target_kind}", TARGET_NAMES[task])
 
 
 def _trusted(tokenizer, text: str) -> list[int]:

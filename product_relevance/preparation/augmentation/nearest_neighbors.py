@@ -39,7 +39,7 @@ def nearest_in_band(
     similarities = np.full((len(queries), count), -np.inf, dtype=np.float32)
     step = max(1, BLOCK_VALUES // max(1, len(targets)))
     starts = range(0, len(queries), step) if count else range(0)
-    for start in console.bar(starts, desc="searching", unit="block", shown=len(starts) >= 50):
+    for start in console.progress_bar(starts, desc="searching", unit="block", shown=len(starts) >= 50):
         rows = slice(start, start + step)
         block = np.round(queries[rows] @ targets.T, DIGITS)
         _forbid(block, forbidden[rows])

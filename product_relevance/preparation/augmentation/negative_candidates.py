@@ -8,7 +8,7 @@ import pandas as pd
 
 from product_relevance.data.arguments import GROUPINGS
 from product_relevance.data.folds import prefix_groups, query_groups
-from product_relevance.data.provenance import draw
+from product_relevance.data.provenance import draw_share
 from product_relevance.text.cleaning import normalise
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import PathForm
@@ -65,7 +65,7 @@ class Catalogue:
         table = table[[any(path) for path in table["levels"]]].sort_values(["levels", "target"])
         table = table.drop_duplicates("levels")
         if len(table) > limit:
-            draws = np.array([draw(seed, "catalogue", *path) for path in table["levels"]])
+            draws = np.array([draw_share(seed, "catalogue", *path) for path in table["levels"]])
             table = table.iloc[np.sort(np.argsort(draws, kind="stable")[:limit])]
         self.targets, self.clean = table["target"].tolist(), table["clean"].tolist()
         self.levels = table["levels"].tolist()
@@ -165,7 +165,7 @@ class Positives:
     def shuffled(self) -> list[int]:
         """Return the numbers of the positives in an order that depends on seed and ids alone."""
         ids = self.ids()
-        return sorted(range(len(ids)), key=lambda i: (draw(self.plan.seed, "order", ids[i]), ids[i]))
+        return sorted(range(len(ids)), key=lambda i: (draw_share(self.plan.seed, "order", ids[i]), ids[i]))
 
     def ids(self) -> list[str]:
         """Return the id of each positive."""

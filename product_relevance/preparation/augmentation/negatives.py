@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.provenance import append_rows, draw
+from product_relevance.data.provenance import append_rows, draw_share
 from product_relevance.preparation.augmentation.nearest_neighbors import DIGITS, nearest_in_band
 from product_relevance.preparation.augmentation.negative_candidates import Plan, Positives, choose
 
@@ -75,7 +75,7 @@ def mine_hard_negatives(
 
     def propose(i: int, key: str, used: set[int]) -> int | None:
         left = [place for place in pools[i] if place not in used]
-        return left[int(draw(positives.plan.seed, "hard", key) * len(left))] if left else None
+        return left[int(draw_share(positives.plan.seed, "hard", key) * len(left))] if left else None
 
     chosen = choose(positives, propose, _veto(positives, veto, veto_limit))
     scores = [similar[i, pools[i].index(place)] for i, place in chosen]
@@ -130,7 +130,7 @@ def mine_easy_negatives(
         total = sums[folds[i]]
         if not total or not total[-1]:
             return None
-        draws = (draw(positives.plan.seed, "easy", key, n) for n in range(TRIES))
+        draws = (draw_share(positives.plan.seed, "easy", key, n) for n in range(TRIES))
         places = (bisect_right(total, value * total[-1]) for value in draws)
         return next((place for place in places if fits(i, place, used)), None)
 

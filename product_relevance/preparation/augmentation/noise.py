@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from product_relevance.data.provenance import ORIGINAL, append_rows, draw
+from product_relevance.data.provenance import ORIGINAL, append_rows, draw_share
 from product_relevance.text.cleaning import clean_text
 
 _KEYBOARDS = {
@@ -62,7 +62,7 @@ def add_noise(
     languages = frame["language"].fillna("").tolist()
     rows, texts, made, translations = [], [], [], []
     for row, (key, query, method) in enumerate(zip(ids, queries, methods, strict=True)):
-        if method == "noise" or draw(seed, "noise", key) >= rate:
+        if method == "noise" or draw_share(seed, "noise", key) >= rate:
             continue
         found = vary(query, languages[row], english[row], kinds, seed, key, lowercase)
         if found:
@@ -104,11 +104,11 @@ def vary(
         (the variant, clean; its kind), or None where no kind changes this query.
     """
     plain = all(_LATIN.match(c) for c in query if c.isalpha())
-    for kind in sorted(kinds, key=lambda name: draw(seed, "kind", key, name)):
+    for kind in sorted(kinds, key=lambda name: draw_share(seed, "kind", key, name)):
         if plain or kind in ANY_SCRIPT:
 
             def pick(what: str, options: Sequence, kind: str = kind):
-                return options[int(draw(seed, kind, key, what) * len(options))]
+                return options[int(draw_share(seed, kind, key, what) * len(options))]
 
             variant = KINDS[kind](query, language, english, pick)
             variant = clean_text(variant, lowercase) if variant else None

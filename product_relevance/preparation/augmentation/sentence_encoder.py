@@ -102,7 +102,7 @@ def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.
             vectors[here] = found[there]
     missing = sorted(place.values())
     parts = range(0, len(missing), SHARD_ROWS)
-    for start in console.bar(parts, desc=f"encoding {side}", shown=len(missing) >= SHARD_ROWS):
+    for start in console.progress_bar(parts, desc=f"encoding {side}", shown=len(missing) >= SHARD_ROWS):
         part = missing[start : start + SHARD_ROWS]
         found = encode([texts[i] for i in part], side)
         _write(folder, [keys[i] for i in part], found)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.provenance import ORIGINAL, append_rows, draw
+from product_relevance.data.provenance import ORIGINAL, append_rows, draw_share
 from product_relevance.data.sources.readers import read_columns
 from product_relevance.data.translations import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, lookup, pick_column
 from product_relevance.text.cleaning import clean_text, normalise
@@ -187,7 +187,7 @@ def _draw_rows(frame: pd.DataFrame, usable: np.ndarray, count: int, seed: int, p
     labels = frame["label"].iloc[rows].astype("string").fillna("?") if "label" in frame else ["?"] * len(rows)
     table = pd.DataFrame({"row": rows, "id": frame["id"].iloc[rows].astype(str).to_numpy()})
     table["stratum"] = list(zip(frame["language"].iloc[rows].fillna("?"), labels, strict=True))
-    table["draw"] = [draw(seed, "translate", purpose, key) for key in table["id"]]
+    table["draw"] = [draw_share(seed, "translate", purpose, key) for key in table["id"]]
     table = table.sort_values(["draw", "id"], ignore_index=True)
     # Largest remainders: the k-th of n drawn rows of a stratum comes at the (k - 1/2) / n part of the whole.
     size = table.groupby("stratum")["row"].transform("size")

@@ -10,8 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from product_relevance.evaluation.figures import BLUE, DPI, GREEN, INK, ORANGE, PURPLE, RED, SKY, plain_axes, save
-from product_relevance.preparation.exploration.statistics import LABELS
+from product_relevance.utils.plotting import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    save_figure,
+    style_axes,
+)
+from product_relevance.utils.tasks import LABELS
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 MOST = 20  # languages in a picture
@@ -37,7 +48,7 @@ def languages(tables: Tables, path: str | os.PathLike) -> None:
         axes.set_ylabel("rows")
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.legend(frameon=False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def relevant(tables: Tables, path: str | os.PathLike) -> None:
@@ -57,7 +68,7 @@ def relevant(tables: Tables, path: str | os.PathLike) -> None:
     axes.set(ylim=(-0.02, 1.02), ylabel="share of relevant rows")
     axes.set_title("Relevant rows by language; the lines are 95% intervals", loc="left")
     axes.legend(frameon=False, loc="lower left")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def lengths(tables: Tables, path: str | os.PathLike) -> None:
@@ -67,7 +78,7 @@ def lengths(tables: Tables, path: str | os.PathLike) -> None:
         _side_by_side(axes, {name: table.set_index("characters")[text] for name, table in tables.items()})
         axes.set_title(f"Characters of a {text} (cleaned)", loc="left")
         axes.set_ylabel("share of rows")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def lengths_by_language(table: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -82,9 +93,9 @@ def lengths_by_language(table: pd.DataFrame, path: str | os.PathLike) -> None:
         axes.plot(part["median"], place, "o", color="white", mec=INK, ms=7, label="median")
         axes.set_yticks(place, map(_name, codes[::-1]))
         axes.set(xlabel=f"characters of a {text}", xlim=(0, None))
-        plain_axes(axes)
+        style_axes(axes)
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -99,7 +110,7 @@ def overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.Pat
     _side_by_side(panels[1], {name: some[name] for name in names})
     panels[1].set_title("Pairs that share at least one word, by language", loc="left")
     panels[1].set_ylabel("share of rows")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
@@ -109,7 +120,7 @@ def rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
     _side_by_side(axes, {name: counts / max(counts.sum(), 1) for name, counts in shares.items()})
     axes.set(xlabel="rows of a query", ylabel="share of queries")
     axes.set_title("How many rows a query has", loc="left")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def taxonomy(table: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -120,7 +131,7 @@ def taxonomy(table: pd.DataFrame, path: str | os.PathLike) -> None:
         axes.set(xlabel="level", ylabel="rows whose path ends here" if columns == ["rows"] else "in the tree")
         axes.yaxis.set_major_formatter("{x:,.0f}")
     figure.suptitle(f"The tree of paths: {table['paths that end here'].sum():,} paths, {len(table)} levels")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def unseen(tables: Tables, path: str | os.PathLike) -> None:
@@ -138,9 +149,9 @@ def unseen(tables: Tables, path: str | os.PathLike) -> None:
     axes.set_yticks(range(len(tables)), map(_name, tables))
     axes.set(xlim=(0, 1), xlabel="share of rows")
     axes.set_title("Is the path known from the first file?", loc="left")
-    plain_axes(axes)
+    style_axes(axes)
     figure.legend(frameon=False, loc="outside right center")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def drift(table: pd.DataFrame, names: tuple[str, str], path: str | os.PathLike) -> None:
@@ -156,9 +167,9 @@ def drift(table: pd.DataFrame, names: tuple[str, str], path: str | os.PathLike) 
         axes.set_yticks(place, map(_name, table["language"]))
         axes.set(xlabel=f"share of {what}" + (" rows" if what == "relevant" else ""), xlim=(-0.02, None))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        plain_axes(axes)
+        style_axes(axes)
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=2)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def noise(table: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -176,14 +187,14 @@ def noise(table: pd.DataFrame, path: str | os.PathLike) -> None:
     axes.set_yticks(range(len(table)), names)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _panels(count: int, width: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(min(14.0, max(7.0, 2.0 + 0.6 * width)), 3.6 * count + 0.4), dpi=DPI, layout="constrained")
     panels = list(np.atleast_1d(figure.subplots(count, 1)))
     for axes in panels:
-        plain_axes(axes)
+        style_axes(axes)
     return figure, panels
 
 
@@ -194,7 +205,7 @@ def _side_by_side(axes: Axes, series: Mapping[str, pd.Series]) -> None:
         axes.bar(place, values, step, color=COLOURS[index % len(COLOURS)], label=_name(name))
     axes.set_xticks(range(len(values)), map(_name, values.index))
     axes.legend(frameon=False)
-    plain_axes(axes)
+    style_axes(axes)
     axes.grid(visible=False, axis="x")
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from product_relevance.preparation.exploration import drift, figures, statistics
 from product_relevance.utils import console
 from product_relevance.utils.files import atomic_write
+from product_relevance.utils.tasks import LABELS
 
 Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `explore.measure` returns them
 LONGEST = 300  # characters of a text that a table shows
@@ -52,7 +53,7 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
     folder, parts, links = Path(folder), [], []
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     makers = [(task, frames, make) for task, frames in tasks.items() for make in _makers(task, frames)]
-    for number, (task, frames, make) in enumerate(console.bar(makers, desc="tables and pictures")):
+    for number, (task, frames, make) in enumerate(console.progress_bar(makers, desc="tables and pictures")):
         section = make(frames)
         picture = folder / "figures" / f"{task}_{make.__name__.strip('_')}.png" if section.draw else None
         if picture:
@@ -123,7 +124,7 @@ def _overlap(frames: Frames) -> Section:
     shares, table = statistics.overlap_shares(frame), statistics.overlaps(frame)
     means = frame["overlap"].groupby(statistics.labels_of(frame)).mean()
     text = "Mean Jaccard overlap of the words of query and target (first file): "
-    text += ", ".join(f"{mean:.3f} where {statistics.LABELS[int(label)]}" for label, mean in means.items()) + "."
+    text += ", ".join(f"{mean:.3f} where {LABELS[int(label)]}" for label, mean in means.items()) + "."
     return Section("overlap of words", text, {"": table}, lambda path: figures.overlaps(shares, table, path))
 
 

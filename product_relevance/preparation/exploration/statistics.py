@@ -9,6 +9,7 @@ import pandas as pd
 from product_relevance.text.cleaning import normalise
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import Taxonomy
+from product_relevance.utils.tasks import LABELS
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 TOP_WORDS = 15
@@ -24,7 +25,6 @@ OVERLAP_BINS = {  # Jaccard, from and below
 }
 ROWS_A_QUERY = [(1, 1, "1"), (2, 2, "2"), (3, 3, "3"), (4, 4, "4"), (5, 5, "5"), (6, 10, "6-10"), (11, 10**9, "> 10")]
 ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: mixes two hashes without a pattern
-LABELS = {0: "not relevant", 1: "relevant"}
 
 _BETWEEN_WORDS = re.compile(r"[\s!-/:-@\[-`{-~、。・，．（）【】「」！？：；]+")
 _LETTER = "A-Za-z\xaa\xb5\xba\xc0-\u02af\u0370-\u1fff\u2c00-\ud7fb\uf900-\ufdfb\ufe70-\ufefc\uff21-\uffdc"

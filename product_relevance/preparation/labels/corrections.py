@@ -13,7 +13,7 @@ import pandas as pd
 
 from product_relevance.data.provenance import METHODS
 from product_relevance.utils.files import json_line
-from product_relevance.utils.run_folder import now
+from product_relevance.utils.run_folder import current_time
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,14 @@ def make_decision(
         ValueError: Another decision, label or weight.
     """
     row_id = row_id.item() if isinstance(row_id, np.generic) else row_id
-    made = {"id": row_id, "decision": decision, "label": int(label), "weight": weight, "by": by, "time": time or now()}
+    made = {
+        "id": row_id,
+        "decision": decision,
+        "label": int(label),
+        "weight": weight,
+        "by": by,
+        "time": time or current_time(),
+    }
     _check(made, "decision")
     return made
 

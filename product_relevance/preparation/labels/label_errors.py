@@ -9,7 +9,7 @@ import pandas as pd
 
 from product_relevance.utils import run_folder
 from product_relevance.utils.extras import how_to_install
-from product_relevance.utils.tasks import of_task
+from product_relevance.utils.tasks import select_task
 
 TABLE_COLUMNS = (
     "rank", "id", "language", "query", "target", "label", "probability", "suggested_label", "reason", "fold",
@@ -37,7 +37,7 @@ def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
         ValueError: No run there, one of two tasks, or one without out-of-fold rows.
     """
     if (Path(folder) / "run.json").is_file():
-        of_task(run_folder.load_run(folder), None)
+        select_task(run_folder.load_run(folder), None)
     oof = run_folder.read_oof(Path(folder), run_folder.finished_folds(Path(folder)))
     if oof is None or oof.empty:
         raise ValueError(

@@ -10,12 +10,13 @@ import pandas as pd
 from product_relevance.data.sources.tables import Source
 from product_relevance.preparation.labels import corrections, label_errors
 from product_relevance.utils.extras import how_to_install
+from product_relevance.utils.tasks import LABELS
 
 NEEDED = ("id", "language", "query", "target", "label", "probability", "suggested_label", "reason")
 ALL = "all"
 KEYS = {"accept": ("Keep", "A"), "flip": ("Flip", "F"), "drop": ("Drop", "D")}
 MADE = {"accept": "kept", "flip": "flipped", "drop": "dropped", "down_weight": "down-weighted"}
-LABELS = {0: "0 · not relevant", 1: "1 · relevant"}
+LABEL_NAMES = {label: f"{label} · {name}" for label, name in LABELS.items()}
 SCRIPT = "import sys\n\nfrom product_relevance.preparation.labels.review_page import page\n\npage(*sys.argv[1:])\n"
 # Arabic begins at the right; a text without blanks is broken anyway.
 STYLE = """<style>
@@ -184,9 +185,9 @@ def _row(st, row: pd.Series, made: dict, place: str) -> None:
     # st.text alone shows what stands in the data: HTML, Markdown and links in it stay letters.
     st.caption(f"{place} · {_plain(row['language'])} · id {_plain(row['id'])} · {_plain(row['reason'])}")
     given, model, suggested = st.columns(3)
-    given.metric("Label", LABELS[row["label"]])
+    given.metric("Label", LABEL_NAMES[row["label"]])
     model.metric("Model: probability of relevance", f"{row['probability']:.3f}")
-    suggested.metric("Suggested", LABELS[row["suggested_label"]])
+    suggested.metric("Suggested", LABEL_NAMES[row["suggested_label"]])
     decision = made.get(row["id"])
     decided = f"{MADE[decision['decision']]} by {_plain(decision.get('by'))}" if decision else "no decision yet"
     st.caption(f"Decision: **{decided}**")

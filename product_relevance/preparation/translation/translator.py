@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from product_relevance.data.translations import Translator, from_table, identity
+from product_relevance.data.translations import Translator, keep_texts, load_translations
 from product_relevance.preparation.translation.cache import Request, TranslationCache
 from product_relevance.preparation.translation.checks import find_fault
 from product_relevance.text.cleaning import clean_text
@@ -76,9 +76,9 @@ def load_translator(
     """
     check_options(engine, model, skip)
     if engine == "none":
-        return identity
+        return keep_texts
     if engine == "table":
-        return from_table(model)
+        return load_translations(model)
     loaded = _load_engine(engine, model, revision, backend, dtype, device)
     cache = TranslationCache(loaded.settings, cache_path)
     return ModelTranslator(loaded, cache, skip=skip, batch_size=batch_size, from_english=from_english)
@@ -183,7 +183,7 @@ class ModelTranslator:
         # The longest first: what does not fit into memory fails at once, and batches hold texts of about one length.
         missing = sorted(wanted - set(known), key=lambda r: (-len(r[0].encode("utf-8", "replace")), r))
         hits = len(known)
-        with console.bar(
+        with console.progress_bar(
             total=len(wanted), initial=hits, desc="translating", unit=" texts", shown=bool(missing)
         ) as bar:
             bar.set_postfix_str(f"{hits / max(len(wanted), 1):.0%} from the cache")

@@ -66,7 +66,7 @@ class CheckpointRecord(TrainerCallback, ExportableState):
                 checkpoint,
             )
             return
-        changed = run_settings.differences(known["settings"], self.settings)
+        changed = run_settings.compare_settings(known["settings"], self.settings)
         run_settings.require_allowed(changed, allowed, checkpoint)
         self.changes, self.before = [*known["changes"]], known["totals"]
         if changed:
@@ -84,7 +84,7 @@ class CheckpointRecord(TrainerCallback, ExportableState):
 
     def described(self) -> dict:
         """Return what fold.json keeps: what shaped the fold, its digest, and what changed on the way, if anything."""
-        found = {"settings": self.settings, "settings_sha256": run_settings.digest(self.settings)}
+        found = {"settings": self.settings, "settings_sha256": run_settings.hash_settings(self.settings)}
         return found | ({"changes": self.changes} if self.changes else {})
 
     def state(self) -> dict:

@@ -26,11 +26,11 @@ def check(training, allowed: list[str], shared: dict, names: list[str]) -> None:
     Raises:
         ValueError: it says in what, with both values, and the way out.
     """
-    run_settings.check_names(allowed)
+    run_settings.check_setting_names(allowed)
     for name in names:
         if checkpoint := find_checkpoint(training, run_folder.work_folder(training.output_dir, name)):
             known = read(Path(checkpoint))[1].get("settings", {})
-            changed = run_settings.differences(known, run_settings.settings(shared, name))
+            changed = run_settings.compare_settings(known, run_settings.list_settings(shared, name))
             run_settings.require_allowed(changed, allowed, checkpoint)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from product_relevance.data.splits import valid_digests
 from product_relevance.ensemble.locate import locate_run
-from product_relevance.utils.tasks import names
+from product_relevance.utils.tasks import task_names
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ class ParentRun:
 
     def _one_task(self) -> dict[str, str]:
         """Return the column that the scores of one task leave out."""
-        tasks = names(self.content["task"])
+        tasks = task_names(self.content["task"])
         return {"task": tasks[0]} if len(tasks) == 1 else {}
 
     def described(self) -> dict:
         """Return what run.json keeps of it; with its own parent runs, whose rows it knows too."""
         data = {key: self.content["data"][key] for key in ("source", "sha256", "rows")}
         found = {"name": self.name, "task": self.content["task"], "folds": sorted(self.folds), "data": data}
-        files = {task: _data(self.content, task)["sha256"] for task in names(self.content["task"])}
+        files = {task: _data(self.content, task)["sha256"] for task in task_names(self.content["task"])}
         found |= {"finished": self.content.get("finished"), "folds_by": self.folds_by, "files": files}
         return found | {"parents": parents(self.content)}
 
@@ -150,7 +150,7 @@ def _compare(label: str, known: dict, folds: list[str], shared: dict, split: str
     """
     digests = known.get("folds_by", {}).get("valid_sha256")
     for task, ours in sorted(shared["folds_by"]["valid_sha256"][split].items()):
-        if task not in names(known["task"]):
+        if task not in task_names(known["task"]):
             continue
         if digests is not None and all(digests.get(fold, {}).get(task) == ours for fold in folds):
             continue

@@ -97,4 +97,4 @@ def _records(file: str, arguments) -> pd.DataFrame:
     if not len(found):
         raise ValueError(f"--unlabelled_file {file}: found no record with a query and a target")
     options = arguments.lowercase, arguments.language_fix, arguments.translation, arguments.max_missing_translations
-    return loading.add_all(found, *options)
+    return loading.add_all_columns(found, *options)

@@ -272,7 +272,7 @@ def test_mined_negatives_of_the_sample_are_nearer_in_meaning_than_easy_ones(tmp_
     from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
 
     frame = read_records(ROOT / "sample/train_QC.txt", task="QC").iloc[:150].reset_index(drop=True)
-    frame = loading.add_all(frame, False, "none", "none")
+    frame = loading.add_all_columns(frame, False, "none", "none")
     e5 = load_encoder(cache_dir=tmp_path)
     hard, easy = new_rows(mine_hard_negatives(frame, e5)), new_rows(mine_easy_negatives(frame))
     assert len(hard) > 15 and len(easy) > 60

@@ -14,6 +14,7 @@ from scipy.stats import ks_2samp
 from product_relevance.data import loading
 from product_relevance.data.records import read_records
 from product_relevance.preparation.exploration import drift, figures, report, statistics
+from product_relevance.utils.tasks import LABELS
 from tests.conftest import ROOT, SAMPLE, rows_of, write_rows
 from tests.helpers import warm
 
@@ -22,7 +23,7 @@ SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/explore.py")]
 
 
 def measured(path) -> pd.DataFrame:
-    return statistics.measure(loading.add_all(read_records(path, role="any"), False, "identify", "none"))
+    return statistics.measure(loading.add_all_columns(read_records(path, role="any"), False, "identify", "none"))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_words_are_the_same_whatever_case_and_punctuation():
 
 def test_lengths_and_overlaps_by_bin_add_up_to_all_rows(train):
     assert statistics.length_shares(train)[["query", "target"]].sum().tolist() == pytest.approx([1, 1])
-    assert statistics.overlap_shares(train)[list(statistics.LABELS.values())].sum().tolist() == pytest.approx([1, 1])
+    assert statistics.overlap_shares(train)[list(LABELS.values())].sum().tolist() == pytest.approx([1, 1])
     lengths = statistics.lengths(train).set_index(["text", "language"])
     english = train[train["language"] == "en"]["query_characters"]
     assert lengths.loc[("query", "en"), "longest"] == english.max()

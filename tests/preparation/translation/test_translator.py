@@ -244,7 +244,7 @@ def test_the_script_writes_a_table_that_plugs_into_training(tmp_path, monkeypatc
     assert not table["translation"].eq("").any() and not table.duplicated(["query", "language"]).any()
     bad = table[~table["status"].isin(["translated"])]
     assert (bad["translation"] == bad["query"]).all()
-    frame = loading.add_all(read_records(records, task="QC"), False, "none", str(output))
+    frame = loading.add_all_columns(read_records(records, task="QC"), False, "none", str(output))
     known = dict(zip(table["query"], table["translation"], strict=True))
     assert frame["translated_query"].tolist() == [known[query] for query in frame["query"]]
 
