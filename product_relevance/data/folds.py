@@ -1,10 +1,12 @@
 """Stratified, grouped folds that depend on the rows alone: not on their order, the platform or the hash seed."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -13,6 +15,47 @@ from product_relevance.text.cleaning import clean_path, normalise
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import path_prefix
+
+
+@dataclass(frozen=True, eq=False)
+class FoldAssignment:
+    """Which rows each fold of a run validates on.
+
+    Attributes:
+        ids: Of the rows, as texts, shape (n,).
+        folds: Name of the fold that validates on a row, "" where none does, shape (n,).
+        digest: Name of a fold to task to the sha256 of the ids that it validates on. Folds of two runs with one digest
+            leave out the same rows; settings do not show it, as folds depend on languages and translations too.
+    """
+
+    ids: np.ndarray
+    folds: np.ndarray
+    digest: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def from_rows(cls, rows: pd.DataFrame, folds: ArrayLike) -> "FoldAssignment":
+        """Name the rows that each fold validates on.
+
+        Args:
+            rows: n records with id and task, in any order.
+            folds: Name of each row's fold, "" where none validates on it, shape (n,).
+        """
+        names, ids = np.asarray(folds, dtype=object), rows["id"].astype(str).to_numpy(object)
+        tasks = rows["task"].astype(str).to_numpy(object)
+        digest: dict[str, dict[str, str]] = {name: {} for name in sorted(set(names) - {""}, key=lambda n: (len(n), n))}
+        for name, by_task in digest.items():
+            held = names == name
+            by_task |= {task: _sha256_of(ids[held & (tasks == task)]) for task in sorted(set(tasks[held]))}
+        return cls(ids, names, digest)
+
+    def validated_by(self, fold: str) -> np.ndarray:
+        """Return the rows that this fold validates on, as a mask of shape (n,)."""
+        held: np.ndarray = self.folds == fold
+        return held
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Return the digest, which is what run.json keeps."""
+        return {name: dict(by_task) for name, by_task in self.digest.items()}
 
 
 def assign_folds(
@@ -204,6 +247,10 @@ def _counts(codes: np.ndarray, strata: list[np.ndarray], groups: int) -> tuple[l
             counts[group].append((len(totals) + stratum, count))
         totals += np.bincount(kind).tolist()
     return counts, totals
+
+
+def _sha256_of(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\x1f".join(sorted(ids)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _digest(seed: int, name: str) -> bytes:

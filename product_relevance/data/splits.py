@@ -1,22 +1,21 @@
 """The splits of a run: K folds, one split that leaves languages out, or all rows without validation."""
 
-import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from product_relevance.data import folds
 from product_relevance.data.arguments import DataArguments
-from product_relevance.data.leakage import require_no_leak
+from product_relevance.data.folds import FoldAssignment
+from product_relevance.data.leakage import LeakReport, require_no_leak
 from product_relevance.data.provenance import ORIGINAL
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Split:
     """Rows to train on and to validate on, with the leakage table that was checked.
 
@@ -24,14 +23,19 @@ class Split:
         name: of the model to train.
         train, valid: row numbers.
         report: the leakage table.
-        division: of every fold of the same division, trained now or not, the `valid_digests`.
+        assignment: of every fold of the same division, trained now or not; None where no fold validates.
     """
 
     name: str
     train: np.ndarray
     valid: np.ndarray
     report: str = ""
-    division: dict[str, dict[str, str]] = field(default_factory=dict)
+    assignment: FoldAssignment | None = None
+
+    @property
+    def valid_digests(self) -> dict[str, dict[str, str]]:
+        """What run.json keeps of the assignment; empty where no fold validates."""
+        return self.assignment.to_json() if self.assignment else {}
 
 
 def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
@@ -55,45 +59,33 @@ def make_splits(frame: pd.DataFrame, arguments: DataArguments) -> list[Split]:
         train, valid = folds.leave_languages_out(frame, arguments.held_out_languages)
         train, valid = _without_made_rows(frame, train, valid)
         name = "held-out-" + "-".join(sorted(arguments.held_out_languages))
-        split = _checked_split(name, frame, (train, valid), "query")
-        split.division = {name: valid_digests(frame[valid])}
-        return [split]
+        assignment = FoldAssignment.from_rows(frame, np.where(valid, name, ""))
+        report = require_no_leak(frame, train, valid)
+        return [_make_split(name, train, assignment, report)]
     if arguments.fold == "full":
         return [Split("full", np.arange(len(frame)), np.arange(0), "full: no validation rows")]
-    assigned = _given(frame, arguments.num_folds) if "fold" in frame else _assigned(frame, arguments)
+    numbers = _given(frame, arguments.num_folds) if "fold" in frame else _assigned(frame, arguments)
+    original = (frame["method"] == ORIGINAL).to_numpy() if "method" in frame else np.ones(len(frame), dtype=bool)
+    names = np.char.add("fold-", numbers.astype(str))
+    assignment = FoldAssignment.from_rows(frame, np.where(original, names, ""))
     wanted = range(arguments.num_folds) if arguments.fold == "all" else [int(arguments.fold)]
-    found = [_fold(frame, assigned, k, arguments) for k in wanted]
-    original = (frame["method"] == ORIGINAL).to_numpy() if "method" in frame else True
-    division = {f"fold-{k}": valid_digests(frame[(assigned == k) & original]) for k in range(arguments.num_folds)}
-    for split in found:
-        split.division = division
-    return found
+    return [_fold(frame, numbers, assignment, k, arguments) for k in wanted]
 
 
-def valid_digests(rows: pd.DataFrame) -> dict[str, str]:
-    """Name the rows that a fold validates on, by task: folds of two runs with one name leave out the same rows.
-
-    Settings do not show it: folds depend on the corrected languages and the translations too.
-
-    Args:
-        rows: with `id` and `task`, in any order.
-
-    Returns:
-        Task to a sha256 of its ids.
-    """
-    return {str(task): _digest(part["id"].astype(str)) for task, part in rows.groupby("task")}
-
-
-def _digest(ids: Iterable[str]) -> str:
-    return hashlib.sha256("\x1f".join(sorted(ids)).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _fold(frame: pd.DataFrame, assigned: np.ndarray, k: int, arguments: DataArguments) -> Split:
-    train, purged = folds.training_rows(frame, assigned, k, arguments.group_by)
+def _fold(
+    frame: pd.DataFrame, numbers: np.ndarray, assignment: FoldAssignment, k: int, arguments: DataArguments
+) -> Split:
+    train, purged = folds.training_rows(frame, numbers, k, arguments.group_by)
     if purged:
         logger.info("fold-%d: %d training rows share a query with the validation side and are left out", k, purged)
-    sides = _without_made_rows(frame, train, assigned == k)
-    return _checked_split(f"fold-{k}", frame, sides, arguments.group_by, arguments.prefix_levels)
+    train, valid = _without_made_rows(frame, train, numbers == k)
+    report = require_no_leak(frame, train, valid, arguments.group_by, arguments.prefix_levels)
+    return _make_split(f"fold-{k}", train, assignment, report)
+
+
+def _make_split(name: str, train: np.ndarray, assignment: FoldAssignment, report: LeakReport) -> Split:
+    valid = np.flatnonzero(assignment.validated_by(name))
+    return Split(name, np.flatnonzero(train), valid, f"{name}\n{report.to_text()}", assignment)
 
 
 def _given(frame: pd.DataFrame, num_folds: int) -> np.ndarray:
@@ -124,11 +116,3 @@ def _without_made_rows(frame: pd.DataFrame, train: np.ndarray, valid: np.ndarray
     ids, sources = (frame["task"] + "\x1f" + frame[column].astype(str) for column in ("id", "source_row"))
     derived = sources.isin(set(ids[valid])).to_numpy()
     return train & ~(derived & ~valid), valid
-
-
-def _checked_split(
-    name: str, frame: pd.DataFrame, sides: tuple[np.ndarray, np.ndarray], group_by: str, prefix_levels: int = 2
-) -> Split:
-    train, valid = sides
-    report = require_no_leak(frame, train, valid, group_by, prefix_levels)
-    return Split(name, np.flatnonzero(train), np.flatnonzero(valid), f"{name}\n{report.to_text()}")

@@ -67,7 +67,7 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
         | {"translation_sha256": _sha256_of_table(data_args.translation)},
         labels={str(i): label for i, label in LABELS.items()},
         folds_by={k: getattr(data_args, k) for k in by}
-        | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].division},
+        | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].valid_digests},
         data=loading.describe_data(frame, data_args.held_out_languages),
         arguments={
             "model": vars(model_args),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.folds import (
+    FoldAssignment,
     assign_folds,
     leave_languages_out,
     prefix_groups,
@@ -183,3 +184,15 @@ def test_impossible_folds_are_told():
         assign_folds(records(5, 1))
     with pytest.raises(ValueError, match="fold: found 3"):
         training_rows(records(), assign_folds(records()), 3)
+
+
+def test_an_assignment_names_the_rows_of_each_fold_by_task_whatever_their_order():
+    rows = pd.DataFrame({"id": [3, 1, 2, 1], "task": ["QC", "QC", "QC", "QI"]})
+    found = FoldAssignment.from_rows(rows, ["fold-0", "fold-0", "", "fold-1"])
+    assert found.validated_by("fold-0").tolist() == [True, True, False, False]
+    assert found.to_json() == {
+        "fold-0": {"QC": hashlib.sha256(b"1\x1f3").hexdigest()},
+        "fold-1": {"QI": hashlib.sha256(b"1").hexdigest()},
+    }
+    turned = FoldAssignment.from_rows(rows[::-1], ["fold-1", "", "fold-0", "fold-0"])
+    assert turned.to_json() == found.to_json()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from product_relevance.data.splits import valid_digests
+from product_relevance.data.folds import FoldAssignment
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.utils.tasks import task_names
 
@@ -66,8 +66,9 @@ class ParentRun:
         files = {name: file for name, file in files.items() if file.is_file()}
         if "valid_sha256" in known or not files:
             return known
-        found = {name: pd.read_parquet(file).assign(**self._one_task()) for name, file in files.items()}
-        return known | {"valid_sha256": {name: valid_digests(rows) for name, rows in found.items()}}
+        parts = [pd.read_parquet(file).assign(fold=name, **self._one_task()) for name, file in files.items()]
+        rows = pd.concat(parts, ignore_index=True)
+        return known | {"valid_sha256": FoldAssignment.from_rows(rows, rows["fold"]).to_json()}
 
     def _one_task(self) -> dict[str, str]:
         """Return the column that the scores of one task leave out."""
