@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from product_relevance.data.sources.tables import Source
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
     from product_relevance.ensemble.stack import RelevanceStack
-    from product_relevance.evaluation.metrics import scores_report
+    from product_relevance.evaluation.metrics import RowFacts, scores_report
     from product_relevance.models.arguments import ModelArguments
     from product_relevance.preparation.translation.translator import load_translator
     from product_relevance.serving.endpoint import EndpointScorer
@@ -35,6 +35,7 @@ __all__ = [
     "RelevanceEnsemble",
     "RelevanceStack",
     "RelevanceTrainer",
+    "RowFacts",
     "RunConfig",
     "Source",
     "Taxonomy",
@@ -56,6 +57,7 @@ _PLACES = {
     "RelevanceEnsemble": "ensemble.ensemble",
     "RelevanceStack": "ensemble.stack",
     "RelevanceTrainer": "training.trainer",
+    "RowFacts": "evaluation.metrics",
     "RunConfig": "training.run_config",
     "Source": "data.sources.tables",
     "Taxonomy": "text.taxonomy",

@@ -1,4 +1,4 @@
-"""Arguments of a training run: three dataclasses beside the Trainer's own, as flags, as a recipe YAML, or both."""
+"""Arguments of the records, the columns made from them, and the folds: as flags, as a recipe YAML, or both."""
 
 from dataclasses import dataclass
 

@@ -31,11 +31,6 @@ SPEED_COLUMNS = {
     "name": "fold", "train_rows": "train rows", "steps": "steps", "best_step": "best step", "seconds": "seconds",
     "pairs_per_second": "pairs/s", "tokens_per_second": "tokens/s", "padding_ratio": "padding ratio",
 }  # fmt: skip
-SETTINGS = (
-    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "lr_scheduler_type", "weight_decay", "seed", "num_folds", "group_by", "prefix_levels",
-    "held_out_languages",
-)  # fmt: skip
 NOTE = (
     "Thresholds were chosen on out-of-fold rows only: every row was scored by a model that was not trained on it, "
     "and no dev or test row had a part in the choice. As these rows choose the checkpoint and the threshold and are "
@@ -192,7 +187,7 @@ def weights_line(weights: Mapping[str, Any]) -> str:
 def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     groups = [group for group in arguments.values() if isinstance(group, Mapping)]
     flat = {key: value for group in [arguments, *groups] for key, value in group.items()}
-    return {key: flat[key] for key in SETTINGS if flat.get(key) is not None and flat[key] != -1}
+    return run_settings.pick_settings(flat, (*run_settings.SHOWN, *run_settings.SHOWN_OF_FOLDS))
 
 
 def _listed(value: Any) -> str | None:

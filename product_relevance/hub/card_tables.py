@@ -9,15 +9,10 @@ from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.languages import to_iso
+from product_relevance.utils.run_settings import SHOWN, pick_settings
 from product_relevance.utils.tasks import TARGET_NAMES
 
 # What of a recipe a reader needs; any other key stays out of a card.
-RECIPE = (
-    "learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay",
-    "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16", "seed",
-    "metric_for_best_model", "early_stopping_patience",
-)  # fmt: skip
 OF_LANGUAGE = ("f1", "auc", "floor_f1")  # in model-index; the table has more
 LANGUAGE_COLUMNS = {
     "language": "language", "trained": "trained on", "rows": "rows", "positive": "relevant", "f1": "F1",
@@ -130,10 +125,9 @@ def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
 
 def recipe_table(run: dict) -> Markup:
     """Lay out the settings that shaped the weights, and how pairs are written for the model."""
-    recipe = run["recipe"]
     found = {"pooling": run["pooling"], "max_length (tokens per pair)": run["max_length"]}
     found |= {f"LoRA {key}": value for key, value in (run["adapter"] or {}).items()}
-    found |= {key: recipe[key] for key in RECIPE if recipe.get(key) is not None and recipe[key] != -1}
+    found |= pick_settings(run["recipe"], SHOWN)
     found["processes"] = run["processes"]
     found |= {f"template: {key}": value for key, value in run["template"].items() if key != "task"}
     return markdown_table(

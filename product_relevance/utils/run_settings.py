@@ -6,7 +6,7 @@ A checkpoint and a finished fold keep these, so that a training goes on, and fol
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,14 @@ WITHOUT_EFFECT = {
     *("torch_compile_mode", "torch_empty_cache_steps", "trackio_bucket_id", "trackio_space_id"),
     *("trackio_static_space_id", "use_cache", "use_cpu", "use_liger_kernel"),
 }
+# What model cards and reports show of the training; reports show the folds as well.
+SHOWN = (
+    *("learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay"),
+    *("max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16"),
+    *("seed", "metric_for_best_model", "early_stopping_patience"),
+)
+SHOWN_OF_FOLDS = ("num_folds", "group_by", "prefix_levels", "held_out_languages")
 # Of no argument of their own.
 DERIVED = {"effective_batch", "validation_rows", "base_weights", "product_relevance"}
 # What the tensors of a checkpoint are, and the rows that they may not have seen: with another one none goes on.
@@ -107,6 +115,11 @@ def list_settings(shared: Mapping[str, Any], split: str, fingerprint: str | None
         found["base_weights"] = fingerprint
     plain: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
     return plain
+
+
+def pick_settings(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the named settings that have a value: neither None nor the -1 of a limit that is off."""
+    return {name: arguments[name] for name in names if arguments.get(name) is not None and arguments[name] != -1}
 
 
 def effective_batch(training: Mapping[str, Any], processes: int) -> int:
