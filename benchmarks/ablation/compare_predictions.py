@@ -78,7 +78,7 @@ def compare(arguments) -> list[dict]:
 
     frame = read_records(arguments.labelled, role="train")
     labels = frame["label"].to_numpy(int)
-    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draws(query_groups(frame))])
+    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draw_queries(query_groups(frame))])
     found = [measure(labels, *read(name, frame["id"], arguments.threshold), times) for name in arguments.scores]
     rows = []
     for name, figures in zip(arguments.scores, found, strict=True):

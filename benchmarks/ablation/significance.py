@@ -34,7 +34,7 @@ def measure(study, output: Path, folder_of, finished) -> dict:
     frame = labelled(study.evaluate)
     labels = frame["label"].to_numpy(int)
     groups = np.array([normalise(text) for text in frame["origin_query"]])
-    times = intervals.draws(groups)
+    times = intervals.draw_queries(groups)
     drawn = {}
     for row in study.rows:
         folders = [folder_of(output, row.name, seed) for seed in study.seeds]

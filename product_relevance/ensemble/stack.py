@@ -12,7 +12,7 @@ import pandas as pd
 from product_relevance.data.pairs import read_pairs
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
-from product_relevance.evaluation.blending import blend, fit_blend
+from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
@@ -64,7 +64,7 @@ def stack_runs(
     oof, names = join_scores(folders, runs), [f"member-{i}" for i in range(len(folders))]
     labels = oof["label"].to_numpy(int)
     coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
-    scores = blend(oof[names].to_numpy(), coefficients, intercept)
+    scores = blend_scores(oof[names].to_numpy(), coefficients, intercept)
     source = f"{len(oof)} out-of-fold rows of {len(runs)} runs"
     figures = _compare(oof, {name: Path(f).name for name, f in zip(names, folders, strict=True)}, by, shrinkage)
     decision = thresholds.fit_decision(
@@ -102,8 +102,8 @@ def blend_unlabelled(
         raise ValueError(f"unlabelled records: the runs have {sorted(counts)} folds, expected as many in each")
     means = np.column_stack([each["scores"] for each in unlabelled])
     singles = zip(*(each["folds"].T for each in unlabelled), strict=True)
-    folds = [blend(np.column_stack(fold), coefficients, intercept) for fold in singles]
-    found = {"scores": blend(means, coefficients, intercept), "folds": np.column_stack(folds)}
+    folds = [blend_scores(np.column_stack(fold), coefficients, intercept) for fold in singles]
+    found = {"scores": blend_scores(means, coefficients, intercept), "folds": np.column_stack(folds)}
     return found | {"source": unlabelled[0]["source"]}
 
 
@@ -165,11 +165,11 @@ def _compare(oof: pd.DataFrame, titles: dict[str, str], by: str, shrinkage: floa
 
     def fit(rows: pd.DataFrame):
         fitted = fit_blend(rows[names].to_numpy(), rows["label"].to_numpy(int))
-        return fitted, fit_rule(rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
+        return fitted, fit_rule(rows.assign(score=blend_scores(rows[names].to_numpy(), *fitted)))
 
     def use(model, rows: pd.DataFrame):
         fitted, decision = model
-        return use_rule(decision, rows.assign(score=blend(rows[names].to_numpy(), *fitted)))
+        return use_rule(decision, rows.assign(score=blend_scores(rows[names].to_numpy(), *fitted)))
 
     singles = [(title, oof[name]) for name, title in titles.items()] + [("mean", oof[names].mean(axis=1))]
     alone = [nested.measure_decision(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
@@ -270,7 +270,7 @@ class RelevanceStack:
 
     def combine(self, scores: np.ndarray, vote: str = "mean") -> np.ndarray:
         """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-        return blend(scores, [member["coefficient"] for member in self.run["members"]], self.run["intercept"])
+        return blend_scores(scores, [member["coefficient"] for member in self.run["members"]], self.run["intercept"])
 
     def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the threshold of each run alone, shape (members,)."""

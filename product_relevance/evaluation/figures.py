@@ -34,7 +34,9 @@ History = list[dict[str, Any]]  # the Trainer's log_history
 FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
-def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike[str]) -> None:
+def draw_f1_over_threshold(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike[str]
+) -> None:
     """Draw positive F1, precision, recall and macro-F1 over all thresholds, with the chosen threshold and the floor.
 
     Args:
@@ -66,7 +68,7 @@ def f1_over_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, pa
     save_figure(figure, path)
 
 
-def language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def draw_language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw positive F1 of each language beside its floor, and AUC beside chance.
 
     Bars start at zero and a line across each shows its floor: the share of relevant pairs differs by language, and F1
@@ -98,7 +100,7 @@ def language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     save_figure(figure, path)
 
 
-def reliability_diagram(
+def draw_reliability(
     labels: ArrayLike,
     scores: ArrayLike,
     path: str | os.PathLike[str],
@@ -153,7 +155,7 @@ def _reliability_line(axes: Axes, found: Mapping[str, Any], colour: str, name: s
     )
 
 
-def loss_curve(histories: Mapping[str, History], path: str | os.PathLike[str]) -> None:
+def draw_loss_curve(histories: Mapping[str, History], path: str | os.PathLike[str]) -> None:
     """Draw training loss, evaluation loss and evaluation AUC over steps, one colour a fold.
 
     Args:
@@ -185,7 +187,7 @@ def loss_curve(histories: Mapping[str, History], path: str | os.PathLike[str]) -
     save_figure(figure, path)
 
 
-def run_pictures(
+def draw_run(
     folder: Path,
     oof: pd.DataFrame | None,
     whole: Mapping[str, Any] | None,
@@ -204,16 +206,16 @@ def run_pictures(
     """
     drawn: dict[str, str] = {}
     if oof is not None and whole:
-        f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
-        reliability_diagram(
+        draw_f1_over_threshold(oof["label"], oof["score"], whole["threshold"], folder / "f1_over_threshold.png")
+        draw_reliability(
             oof["label"], oof["score"], folder / "reliability.png", oof.get("calibrated"), oof.get("query_digest")
         )
         drawn |= {"F1 over thresholds": "f1_over_threshold.png", "Reliability": "reliability.png"}
     if whole and whole.get("by_language"):
-        language_bars(whole, folder / "languages.png")
+        draw_language_bars(whole, folder / "languages.png")
         drawn["F1 and AUC per language"] = "languages.png"
     if any(histories.values()):
-        loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
+        draw_loss_curve({name: entries or [] for name, entries in histories.items()}, folder / "loss.png")
         drawn["Loss and AUC while training"] = "loss.png"
     return drawn
 

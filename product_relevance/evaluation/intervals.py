@@ -64,7 +64,7 @@ def wilson(part: ArrayLike, whole: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
 
 
-def draws(groups: np.ndarray, seed: int = 0, count: int = DRAWS) -> np.ndarray:
+def draw_queries(groups: np.ndarray, seed: int = 0, count: int = DRAWS) -> np.ndarray:
     """Draw whole queries with replacement (Efron and Tibshirani 1993, chapter 8: what is drawn must be independent).
 
     Args:

@@ -75,7 +75,7 @@ def write_report(
     whole = _measured(run, oof)
     rows = _fold_rows(run, oof, whole) if oof is not None and whole else []
     table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
-    pictures = figures.run_pictures(Path(folder) / "figures", oof, whole, histories or {})
+    pictures = figures.draw_run(Path(folder) / "figures", oof, whole, histories or {})
     parts = [_title(run), _headline(whole), _trained(run), *run_settings.describe_settings(run), "## Metrics", table]
     parts += [
         *_thresholds(run, whole),

@@ -79,11 +79,13 @@ def fit_decision(
         rows = codes == code
         if labels[rows].min() < labels[rows].max():  # of one class no threshold is better than another
             searched, n = _searched(labels[rows], scores[rows], fitted), int(rows.sum())
-            own[str(code)] = {k: shrunk(searched[k], found["thresholds"][k], n, options.shrinkage) for k in KINDS}
+            own[str(code)] = {
+                k: shrink_threshold(searched[k], found["thresholds"][k], n, options.shrinkage) for k in KINDS
+            }
     return found | {"languages": own, "shrinkage": float(options.shrinkage)}
 
 
-def shrunk(own: float, whole: float, rows: int, shrinkage: float) -> float:
+def shrink_threshold(own: float, whole: float, rows: int, shrinkage: float) -> float:
     """Pull a language's threshold to the global one: the mean of their logits, weighted rows to shrinkage.
 
     The weight rows / (rows + shrinkage) is that of an empirical Bayes mean (Efron and Morris 1975, Micci-Barreca

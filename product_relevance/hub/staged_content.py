@@ -72,8 +72,8 @@ def _fold_pictures(source: Path, folder: Path, run: dict) -> dict[str, str]:
         return {}
     drawn = list(PICTURES.items())[:2]
     paths = [folder / "figures" / name for _, name in drawn]
-    figures.f1_over_threshold(oof["label"], oof["score"], run["thresholds"]["f1"], paths[0])
-    figures.reliability_diagram(oof["label"], oof["score"], paths[1], queries=oof.get("query_digest"))
+    figures.draw_f1_over_threshold(oof["label"], oof["score"], run["thresholds"]["f1"], paths[0])
+    figures.draw_reliability(oof["label"], oof["score"], paths[1], queries=oof.get("query_digest"))
     return {title: f"figures/{name}" for title, name in drawn}
 
 

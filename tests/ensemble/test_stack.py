@@ -18,7 +18,7 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.data.records import read_records
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import stack as stacking
-from product_relevance.evaluation.blending import blend, fit_blend
+from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.calibration import to_logit
 from product_relevance.evaluation.decision_rule import stretch_scores
 from tests.conftest import rows_of, write_rows
@@ -87,12 +87,12 @@ def test_a_member_that_counts_against_itself_is_left_out():
 
 def test_two_members_are_better_than_each_and_a_copy_adds_nothing():
     scores, labels = made(4000)
-    auc = roc_auc_score(labels, blend(scores, *fit_blend(scores, labels)))
+    auc = roc_auc_score(labels, blend_scores(scores, *fit_blend(scores, labels)))
     assert auc > max(roc_auc_score(labels, scores[:, i]) for i in (0, 1)) + 0.005
     twice = scores[:, [0, 0]]
     assert np.allclose(
-        blend(twice, *fit_blend(twice, labels)),
-        blend(scores[:, :1], *fit_blend(scores[:, :1], labels)),
+        blend_scores(twice, *fit_blend(twice, labels)),
+        blend_scores(scores[:, :1], *fit_blend(scores[:, :1], labels)),
         atol=1e-3,
     )
 
@@ -104,7 +104,7 @@ def test_a_stack_of_one_run_ranks_as_the_run(seed):
     fitted = fit_blend(scores, labels)
     if fitted[0][0] > 0:  # else the run ranks worse than chance on its own rows
         order = np.argsort(scores[:, 0], kind="stable")
-        assert (np.diff(blend(scores[order], *fitted)) > 0).all()
+        assert (np.diff(blend_scores(scores[order], *fitted)) > 0).all()
 
 
 def test_members_that_divide_the_labels_have_finite_coefficients():

@@ -30,7 +30,7 @@ def test_a_row_that_counts_twice_is_worth_the_row_twice(found):
 
 def test_queries_are_drawn_whole():
     groups = np.array(["a", "b", "a", "c", "b", "a"])
-    times = intervals.draws(groups, count=50)
+    times = intervals.draw_queries(groups, count=50)
     assert (times[:, 0] == times[:, 2]).all() and (times[:, 1] == times[:, 4]).all()
     counts = times[:, [0, 1, 3]].sum(axis=1)  # one of each query
     assert (counts == 3).all()
@@ -64,7 +64,7 @@ def test_rows_of_one_query_make_the_interval_wide():
 
 def test_an_interval_is_that_of_all_draws_at_once():
     labels, scores, queries = made(40, 3)
-    called, times = scores >= 0.5, intervals.draws(queries)
+    called, times = scores >= 0.5, intervals.draw_queries(queries)
     found = intervals.bootstrap_intervals(labels, scores, called, queries)
     assert found["auc_interval"] == pytest.approx(intervals.interval(intervals.auc(labels, scores, times)))
     assert found["f1_interval"] == pytest.approx(intervals.interval(intervals.f1(labels, called, times)))
@@ -97,6 +97,6 @@ def test_a_bin_counts_its_queries_and_not_its_rows():
 
 def test_macro_f1_is_the_mean_of_both_classes_in_every_draw():
     labels, scores, queries = made(30, 2)
-    called, times = scores >= 0.5, intervals.draws(queries)
+    called, times = scores >= 0.5, intervals.draw_queries(queries)
     found = intervals.bootstrap_intervals(labels, scores, called, queries)["macro_f1_interval"]
     assert found == pytest.approx(intervals.interval(intervals.macro_f1(labels, called, times)))

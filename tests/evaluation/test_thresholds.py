@@ -29,16 +29,16 @@ def rows():
 
 @given(own=CUT, whole=CUT, rows=st.integers(1, 100_000), shrinkage=st.floats(0, 1e6))
 def test_a_shrunk_cut_lies_between_its_own_and_the_global_one(own, whole, rows, shrinkage):
-    found = thresholds.shrunk(own, whole, rows, shrinkage)
+    found = thresholds.shrink_threshold(own, whole, rows, shrinkage)
     assert min(own, whole) - 1e-9 <= found <= max(own, whole) + 1e-9
-    assert thresholds.shrunk(own, whole, rows, 0) == own
-    assert thresholds.shrunk(own, whole, rows, 1e15) == pytest.approx(whole, abs=1e-6)
-    assert thresholds.shrunk(own, whole, 0, shrinkage) == pytest.approx(whole)
+    assert thresholds.shrink_threshold(own, whole, rows, 0) == own
+    assert thresholds.shrink_threshold(own, whole, rows, 1e15) == pytest.approx(whole, abs=1e-6)
+    assert thresholds.shrink_threshold(own, whole, 0, shrinkage) == pytest.approx(whole)
 
 
 @given(own=CUT, whole=CUT, rows=st.integers(1, 10_000))
 def test_as_many_rows_as_the_shrinkage_meet_in_the_middle_of_the_logits(own, whole, rows):
-    found = thresholds.shrunk(own, whole, rows, rows)
+    found = thresholds.shrink_threshold(own, whole, rows, rows)
     assert calibration.to_logit(found) == pytest.approx(
         (calibration.to_logit(own) + calibration.to_logit(whole)) / 2, abs=1e-6
     )

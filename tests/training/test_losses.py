@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train_relevance
-from product_relevance.ensemble.stack import blend, stack_runs
+from product_relevance.ensemble.stack import blend_scores, stack_runs
 from product_relevance.training import losses as objectives
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.parents import distillation as teacher
@@ -176,7 +176,7 @@ def test_a_stack_teaches_what_its_runs_say_together(taught, base_of, tmp_path):
     weights = [member["coefficient"] for member in content["members"]], content["intercept"]
     for column in ("teacher:fold-0", "teacher:fold-1"):
         singles = np.column_stack([found[name][column] for name in runs])
-        np.testing.assert_allclose(found["stack"][column], blend(singles, *weights), atol=1e-6)
+        np.testing.assert_allclose(found["stack"][column], blend_scores(singles, *weights), atol=1e-6)
     again = ["--objective", "distill", "--teacher", str(tmp_path / "stack"), "--overwrite", "true"]
     with pytest.raises(SystemExit, match="which the new run needs"):
         train(base_of("bert"), taught / "train.txt", tmp_path / "other", *again)
