@@ -121,9 +121,8 @@ def _staging_options(arguments: PublishArguments) -> "StagingOptions":
 
 def make_parser() -> RaisingParser:
     """Build the command line's parser."""
-    usage = "push_to_hub.py RUN --repo_id ORG/NAME [--flag value ...]"
-    options = {"description": __doc__.split("\n")[0], "prog": "push_to_hub.py", "usage": usage}
-    parser = RaisingParser((PublishArguments,), allow_abbrev=False, **options)
+    usage = "%(prog)s RUN --repo_id ORG/NAME [--flag value ...]"
+    parser = RaisingParser((PublishArguments,), allow_abbrev=False, description=__doc__.split("\n")[0], usage=usage)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder made by train_relevance.py")
     return parser
 

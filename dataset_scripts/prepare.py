@@ -23,8 +23,8 @@ def make_parser() -> Parser:
         (Preparation,),
         without=("file",),
         description=__doc__.split("\n")[0],
-        usage="prepare.py [RECIPE.yaml] [FILE] [--flag value ...]",
-        epilog="RECIPE.yaml, the first argument, has these flags and a list of steps: docs/how-to/prepare-data.md",
+        usage="%(prog)s [RECIPE] [FILE] [--flag value ...]",
+        epilog="RECIPE, a .yaml file or a shipped name, has these flags and steps: docs/how-to/prepare-data.md",
     )
     records = "records: .txt .jsonl .csv .tsv .parquet, folder or Hub id"
     parser.add_argument("file", nargs="?", default=argparse.SUPPRESS, help=records)

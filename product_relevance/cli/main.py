@@ -1,13 +1,13 @@
-"""The console command: `relevance predict | evaluate | decide | stack | export | serve | review | check | ...`."""
+"""The console command: `relevance train | predict | evaluate | decide | stack | export | serve | review | ...`."""
 
 import sys
 
-from product_relevance.cli import decision, info, review, scoring, serving, submission
+from product_relevance.cli import decision, info, review, scoring, scripts, serving, submission
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import Parser
 
-GROUPS = (scoring, decision, serving, submission, review, info)
+GROUPS = (scripts, scoring, decision, serving, submission, review, info)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,7 +16,10 @@ def main(argv: list[str] | None = None) -> None:
     Args:
         argv: Command line without the program's name; `sys.argv[1:]` when None.
     """
-    arguments = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in scripts.SCRIPTS:
+        return scripts.run_script(words[0], words[1:])
+    arguments = make_parser().parse_args(words)
     console.quiet_libraries()
     try:
         with errors_in_one_line():

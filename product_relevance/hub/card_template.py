@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from product_relevance.hub.markdown import one_line, to_markdown, to_word
 from product_relevance.text.languages import LANGUAGES, to_iso
+from product_relevance.utils.shipped import shipped_path
 from product_relevance.utils.tasks import TARGET_NAMES
 
-FOLDER = Path(__file__).parents[2] / "model_cards"
 TAGS = ["product-search", "e-commerce", "relevance", "product-relevance"]
 
 
@@ -46,10 +46,8 @@ class CardPlace:
 
 
 def render_card(template: str, metadata, values: dict[str, Any]) -> str:
-    """Fill a template of model_cards/ and put the metadata on top; ValueError where there are no templates."""
-    if not FOLDER.is_dir():
-        raise ValueError(f"{FOLDER.name}/ not found beside the package: publish from a clone of its repository")
-    body = _environment(FOLDER).get_template(template).render(values)
+    """Fill a template of model_cards/ and put the metadata on top."""
+    body = _environment(shipped_path("model_cards")).get_template(template).render(values)
     return f"---\n{metadata.to_yaml()}\n---\n\n" + re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
 
 

@@ -5,7 +5,10 @@ import shutil
 from importlib.metadata import requires, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from product_relevance.models.loading import packaged_bases
+from product_relevance.utils.shipped import shipped_path
 
 PACKAGE = Path(__file__).parents[1]
 # What scoring imports; training and drawing need more. A server brings its own torch, so its version stays open.
@@ -51,9 +54,7 @@ def copy_code(folder: Path, base: str) -> None:
     shutil.copyfile(PACKAGE / "__init__.py", inner / "__init__.py")
     for room in ROOMS:
         shutil.copytree(PACKAGE / room, inner / room, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
-    licence = PACKAGE.parent / "LICENSE"
-    if licence.is_file():  # not beside an installed package
-        shutil.copyfile(licence, inner.parent / "LICENSE")
+    shutil.copyfile(shipped_path("LICENSE"), inner.parent / "LICENSE")
     shutil.copyfile(PACKAGE / "serving" / "handler.py", folder / "handler.py")
     (folder / "requirements.txt").write_text(scoring_requirements(base), encoding="utf-8")
 
@@ -64,15 +65,17 @@ def scoring_requirements(base: str) -> str:
     Args:
         base: name of the run's base; one from a package brings the requirements of its extra.
     """
-    wanted = [text.split(";") for text in requires("product-relevance")]
-    extra = (
-        packaged_bases.BASES[base.removeprefix(packaged_bases.PREFIX)]["extra"]
-        if packaged_bases.is_embedded(base)
-        else None
-    )
-    torch = next(text for text, *_ in wanted if text.startswith("torch>"))
-    more = [re.split("[<>=]", text)[0] for text, *when in wanted if extra and when and f'"{extra}"' in when[0]]
-    return "\n".join([torch, *(f"{name}=={version(name)}" for name in (*SCORING, *more))]) + "\n"
+    wanted = [Requirement(text) for text in requires("product-relevance") or ()]
+    torch = next(one for one in wanted if one.name == "torch")
+    more = [one.name for one in wanted if one.marker and one.marker.evaluate({"extra": _extra_of(base)})]
+    return "\n".join([f"torch{torch.specifier}", *(f"{name}=={version(name)}" for name in (*SCORING, *more))]) + "\n"
+
+
+def _extra_of(base: str) -> str:
+    """Return the extra that brings a base from a package; empty for other bases."""
+    if not packaged_bases.is_embedded(base):
+        return ""
+    return packaged_bases.BASES[base.removeprefix(packaged_bases.PREFIX)]["extra"]
 
 
 def copy_metric(folder: Path, repo_id: str) -> None:

@@ -89,7 +89,7 @@ def read_arguments(argv: list[str], parser) -> Preparation:
         ValueError: An unknown key, step or option (with the nearest known one), a value out of its range, or a
             needed one missing. SystemExit for a malformed flag.
     """
-    recipe, words = split_recipe(argv)
+    recipe, words = split_recipe(argv, "recipes/data", files_first=True)
     settings = load_recipe(recipe) if recipe else {}
     listed = steps.read_steps(settings.pop("steps", None) or [], str(recipe))
     given = read_options((Preparation,), settings, str(recipe), "key") | vars(parser.parse_args(words))

@@ -11,7 +11,7 @@ from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.utils import tasks
 from product_relevance.utils.options import Parser, RaisingParser, option, read_options
-from product_relevance.utils.recipes import load_recipe, split_recipe
+from product_relevance.utils.recipes import find_recipe, load_recipe, split_recipe
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -85,7 +85,7 @@ TRAINING_DEFAULTS = {
 
 
 def parse_arguments(argv: list[str] | None = None) -> "Arguments":
-    """Parse `[RECIPE.yaml] [--flag value ...]`; a flag wins over the recipe, the recipe over the defaults.
+    """Parse `[RECIPE] [--flag value ...]`; a flag wins over the recipe, the recipe over the defaults.
 
     Args:
         argv: command line without the program's name; `sys.argv[1:]` when None.
@@ -104,7 +104,7 @@ def read_arguments(recipe: str | Path | None, options: Mapping[str, Any]) -> "Ar
     """Take a recipe and options by name, as Python has them; an option wins over the recipe.
 
     Args:
-        recipe: YAML file; None without one.
+        recipe: YAML file, or the name of a shipped recipe; None without one.
         options: names of flags to values; None as a value takes a key of the recipe away.
 
     Returns:
@@ -113,7 +113,7 @@ def read_arguments(recipe: str | Path | None, options: Mapping[str, Any]) -> "Ar
     Raises:
         ValueError: unknown option or recipe key, or a value of another type or outside its range.
     """
-    from_recipe = _read_recipe(None if recipe is None else Path(recipe))
+    from_recipe = _read_recipe(None if recipe is None else find_recipe(str(recipe)))
     kept = {name: value for name, value in from_recipe.items() if name not in options}
     return _make_arguments(kept | read_options(_kinds(), dict(options), "RunConfig", "option"))
 
@@ -239,9 +239,10 @@ def help_text() -> str:
     defaults = "\n".join(f"  --{key:<30}{value}" for key, value in TRAINING_DEFAULTS.items())
     parser = Parser(
         KINDS,
-        usage="train_relevance.py [RECIPE.yaml] [--flag value ...]",
+        usage="%(prog)s [RECIPE] [--flag value ...]",
         description="Fine-tune a base for product-search relevance, one fold at a time. Every flag of\n"
-        "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.",
+        "transformers.TrainingArguments works too (--help_all lists them), and every flag may stand in the recipe.\n"
+        "RECIPE is a .yaml file, or the name of a shipped recipe, as quickstart.",
         epilog=f"TrainingArguments that differ from transformers here:\n{defaults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

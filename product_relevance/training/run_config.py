@@ -35,7 +35,7 @@ class RunConfig:
         """Read a recipe as `train_relevance.py` does.
 
         Args:
-            recipe: YAML file; None takes the options alone.
+            recipe: YAML file, or the name of a shipped one; None takes the options alone.
             options: replace what the recipe says: `output_dir="runs/x"`, `lora_r=8`. Their names are those of the
                 flags; None takes a key of the recipe away.
 
@@ -46,7 +46,7 @@ class RunConfig:
 
     @classmethod
     def from_flags(cls, argv: list[str] | None = None) -> Self:
-        """Parse a command line: `[RECIPE.yaml] [--flag value ...]`, a flag wins.
+        """Parse a command line: `[RECIPE] [--flag value ...]`, a flag wins.
 
         Args:
             argv: without the program's name; `sys.argv[1:]` when None.

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 
 from product_relevance.cli import main
+from product_relevance.cli.scripts import SCRIPTS
 from tests.conftest import ROOT
 
 
@@ -20,9 +21,9 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
-    """The parsers of `relevance predict` and the others."""
+    """The parsers of `relevance predict` and the others, without the scripts: these have parsers of their own."""
     (found,) = (a for a in main.make_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return found.choices
+    return {name: parser for name, parser in found.choices.items() if name not in SCRIPTS}
 
 
 def scripts(folder: str) -> list[str]:

@@ -10,9 +10,10 @@ from huggingface_hub import DatasetCard, ModelCard
 import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble.manifest import public_run
-from product_relevance.hub import card_facts, card_template, model_card
+from product_relevance.hub import card_facts, model_card
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.model_card import ensemble_card
+from product_relevance.utils import shipped
 from tests.conftest import rows_of, write_rows
 from tests.helpers.card_runs import COMMIT, RUN, blocks, full_run, on_hub, places, rows, single, whole
 
@@ -236,8 +237,8 @@ def test_malformed_names_are_refused():
 
 
 def test_without_templates_the_way_out_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(card_template, "FOLDER", tmp_path / "model_cards")
-    with pytest.raises(ValueError, match="from a clone"):
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="model_cards: found no such shipped file; expected"):
         whole(RUN)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from product_relevance.cli import main
+from product_relevance.cli.scripts import SCRIPTS
 from product_relevance.data import loading
 from product_relevance.data.splits import make_splits
 from product_relevance.training.arguments import parse_arguments
@@ -64,11 +65,14 @@ def of(kind) -> list:
 
 
 def trains(words: list[str]) -> bool:
-    return "train_relevance.py" in words and "--help" not in words
+    named = "train_relevance.py" in words or words[:2] == ["relevance", "train"]
+    return named and "--help" not in words
 
 
 def is_ours(words: list[str]) -> bool:
-    return words[0] == "relevance" or (words[0] == "python" and not trains(words) and "--help" not in words)
+    return (words[0] == "relevance" and not trains(words)) or (
+        words[0] == "python" and not trains(words) and "--help" not in words
+    )
 
 
 def elsewhere(words: list[str]) -> bool:
@@ -119,7 +123,7 @@ def place(tmp_path_factory):
 
 def flags_of(words: list[str]) -> list[str]:
     """The flags of a training as printed, but for DeepSpeed's, which wants a launcher (see test_launchers.py)."""
-    flags = words[words.index("train_relevance.py") + 1 :]
+    flags = words[words.index("train" if words[0] == "relevance" else "train_relevance.py") + 1 :]
     if "--deepspeed" in flags:
         at = flags.index("--deepspeed")
         assert Path(flags[at + 1]).is_file()
@@ -150,6 +154,8 @@ def test_a_command_is_parsed_and_its_recipe_exists(words, monkeypatch):
 
 def parse_own(words: list[str]) -> argparse.Namespace | object:
     """Parse a command by the parser of its program."""
+    if words[0] == "relevance" and words[1] in SCRIPTS:
+        words = ["python", SCRIPTS[words[1]][0], *words[2:]]
     if words[0] == "relevance":
         return main.make_parser().parse_args(words[1:])
     script, rest = Path(words[1]), words[2:]
