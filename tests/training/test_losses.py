@@ -271,7 +271,7 @@ def test_a_failed_command_replaces_nothing(taught, base_of, tmp_path):
 
 
 def test_a_teacher_that_reads_translations_does_not_go_without(taught):
-    run = SimpleNamespace(name="teacher", content={"columns": {"translation": "column"}})
+    run = SimpleNamespace(name="teacher", record=SimpleNamespace(columns={"translation": "column"}))
     run = Teacher("teacher", [run])
     with pytest.raises(ValueError, match="trained with translations"):
         check_teacher(run, "none")
