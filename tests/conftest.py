@@ -22,7 +22,6 @@ VOCABULARY = 400
 SLOWEST = [
     "integration/test_launchers",
     "integration/test_readme",
-    "integration/test_wheel",
     "serving/test_onnx_export",
     "scripts/test_push_to_hub",
     "benchmarks/test_ablate",
