@@ -23,6 +23,8 @@ ELSEWHERE = {
     "make": "makes a virtual environment of its own; its targets are looked up",
     ". .venv/bin/activate": "enters the environment that make quickstart makes",
     "pip install": "changes the environment; the extra is looked up",
+    "pip wheel": "builds for minutes: tests/integration/test_wheel.py",
+    "cp -r": "copies the sample, which is there",
     "python train_relevance.py --help": "prints and ends: tests/ensemble/test_ensemble.py",
     "curl": "needs the server of the line before: tests/serving/test_server.py asks the same",
     "hf download": "needs the Hub: tests/hub/loopback/test_loopback_hub.py downloads from a server on loopback",
@@ -92,10 +94,14 @@ def test_every_reason_is_needed():
 @pytest.mark.parametrize("words", of(elsewhere))
 def test_what_runs_elsewhere_names_targets_and_extras_that_exist(words):
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     if words[0] == "make":
         assert words[1] in targets
-    elif words[0] == "pip":
+    elif words[:2] == ["pip", "install"] and words[2].startswith("product_relevance-"):
+        version, extra = re.fullmatch(r"product_relevance-([\d.]+)-py3-none-any\.whl\[(\w+)\]", words[2]).groups()
+        assert version == project["version"] and extra in extras
+    elif words[:2] == ["pip", "install"]:
         assert any(
             " ".join(words) == how_to_install(extra).split(" in a clone")[0].replace("'", "") for extra in extras
         )

@@ -54,7 +54,7 @@ def run(words: list[str], base: Path) -> None:
     if words[:2] == ["make", "quickstart"]:
         for command in makefile_commands("quickstart"):
             run(command, base)
-    elif words[1] == "train_relevance.py":
+    elif "train_relevance.py" in words[:2] or words[:2] == ["relevance", "train"]:
         train_relevance.main([*words[2:], *TINY.split(), "--model_name_or_path", str(base)])
     elif words[0] == "python":
         script = Path(words[1])
@@ -62,7 +62,7 @@ def run(words: list[str], base: Path) -> None:
     elif words[0] == "relevance":
         relevance(words[1:])
     else:
-        assert words == [".", ".venv/bin/activate"], words
+        assert words[0] == "." or words[:2] == ["cp", "-r"], words  # the sample is there
 
 
 @pytest.fixture
