@@ -17,6 +17,40 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample"
 VOCABULARY = 400
+# Slowest first: two workers take one file after the other, and a long one at the end leaves a core idle. Files stay
+# whole, as a run that many tests of a file look at would otherwise be made by both workers.
+SLOWEST = [
+    "integration/test_launchers",
+    "integration/test_readme",
+    "integration/test_wheel",
+    "serving/test_onnx_export",
+    "scripts/test_push_to_hub",
+    "benchmarks/test_ablate",
+    "benchmarks/test_gpu_suite",
+    "serving/test_server",
+    "training/test_losses",
+    "integration/test_tutorials",
+    "integration/test_documented_trainings",
+    "hub/test_publish",
+    "serving/test_hf_serve",
+    "ensemble/test_ensemble",
+    "integration/test_combinations",
+    "scripts/test_train_relevance",
+    "integration/test_bfloat16",
+    "models/test_yes_no",
+    "integration/test_multitask",
+    "sharding/test_jobs",
+    "serving/test_connections",
+    "preparation/labels/test_review_page",
+    "preparation/test_pipeline",
+    "sharding/test_plan",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest files; the Makefile keeps pytest-xdist from sorting them by their number of tests."""
+    place = {ROOT / f"tests/{name}.py": number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def rows_of(name: str) -> list[dict]:

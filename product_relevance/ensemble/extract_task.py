@@ -7,6 +7,7 @@ import pandas as pd
 
 from product_relevance.evaluation import out_of_fold
 from product_relevance.utils import run_folder
+from product_relevance.utils.run_record import RunRecord
 from product_relevance.utils.tasks import select_task
 
 RESULTS = ("finished", "folds", "seconds", "thresholds", "thresholds_from", "metrics", "taxonomy_sha256")
@@ -40,20 +41,20 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
         raise ValueError(f"{output}: found {folder} in it, or no run, expected a folder of its own; name another one")
     part = home.with_name(f".{home.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
-    shared = {key: value for key, value in alone.items() if key not in RESULTS}
+    record = RunRecord.from_json({key: value for key, value in alone.items() if key not in RESULTS})
     for name in run_folder.finished_folds(folder):
-        _copy_fold(run_folder.fold_folder(folder, name), part / name, task, shared)
+        _copy_fold(run_folder.fold_folder(folder, name), part / name, task, record)
     if task == "QC":
         shutil.copy2(Path(folder) / "taxonomy.json", part)
-    table = out_of_fold.finish_run(part, shared)
+    table = out_of_fold.finish_run(part, record)[1]
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
     return f"{table}\n\n{output}: {task} of {folder}"
 
 
-def _copy_fold(source: Path, target: Path, task: str, shared: dict) -> None:
+def _copy_fold(source: Path, target: Path, task: str, record: RunRecord) -> None:
     shutil.copytree(source, target)
-    fold = run_folder.read_json(source / "fold.json") | {"shared": run_folder.shared_part(shared)}
+    fold = run_folder.read_json(source / "fold.json") | {"shared": run_folder.shared_part(record)}
     fold["train_rows"] = fold.pop("tasks")[task]["rows"]
     if (source / "oof.parquet").is_file():
         part = out_of_fold.task_rows(pd.read_parquet(source / "oof.parquet"), task)

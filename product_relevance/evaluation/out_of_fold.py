@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.report import write_report
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import atomic_write, sha256_of
+from product_relevance.utils.run_record import FinishedRunRecord, RunRecord
 from product_relevance.utils.tasks import BOTH, BY_TASK, select_task, task_names
 
 logger = logging.getLogger(__name__)
@@ -71,20 +73,20 @@ def task_rows(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
     return part if part is not None and len(part) else None
 
 
-def choose_thresholds(shared: dict[str, Any], oof: pd.DataFrame | None) -> dict[str, Any]:
+def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, Any]:
     """Choose the thresholds of a run and measure it at them.
 
     Args:
-        shared: what run.json says of the run before any fold.
+        record: of the run.
         oof: out-of-fold rows; None where no fold validated.
 
     Returns:
         thresholds, thresholds_from, metrics; each by task where there are two.
     """
-    if shared["task"] == BOTH:
+    if record.task == BOTH:
         by_task: dict[str, dict[str, Any]] = {}
         for task in task_names(BOTH):
-            alone = shared | {"task": task, "data": shared["data"]["tasks"][task]}
+            alone = replace(record, task=task, data=record.data["tasks"][task])
             by_task[task] = choose_thresholds(alone, task_rows(oof, task))
         return {key: {task: part[key] for task, part in by_task.items()} for key in BY_TASK}
     if oof is None:
@@ -94,7 +96,7 @@ def choose_thresholds(shared: dict[str, Any], oof: pd.DataFrame | None) -> dict[
     best: dict[str, float] = {}
     for kind in ("f1", "macro_f1"):
         chosen[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
-    seen = shared["data"]["languages"] if shared["folds_by"]["held_out_languages"] else None
+    seen = record.data["languages"] if record.folds_by["held_out_languages"] else None
     facts = metrics.RowFacts(oof["language"].tolist(), seen, queries=oof.get("query_digest"))
     found = metrics.final_report(labels, scores, chosen["f1"], facts)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
@@ -133,23 +135,32 @@ def write_reports(
     return "\n\n".join(tables)
 
 
-def finish_run(folder: Path, shared: dict[str, Any]) -> str:
+def finish_run(folder: Path, record: RunRecord) -> tuple[FinishedRunRecord, str]:
     """Join the finished folds: thresholds from the out-of-fold scores, run.json, report.md and pictures.
 
+    Args:
+        folder: of the run, with its finished folds.
+        record: of the run before any fold.
+
     Returns:
-        A table for the terminal.
+        What run.json says, and a table for the terminal.
+
+    Raises:
+        ValueError: folds that were made in different ways.
     """
     names = run_folder.finished_folds(folder)
-    run_folder.check_shared(folder, shared)
-    folds = run_folder.read_folds(folder, names)
-    oof = run_folder.read_oof(folder, names)
-    content = shared | run_folder.summarise_folds(folds)
+    run_folder.check_shared(folder, record)
+    folds, oof = run_folder.read_folds(folder, names), run_folder.read_oof(folder, names)
     tree = folder / "taxonomy.json"
-    content |= {"taxonomy_sha256": sha256_of(tree)} if tree.is_file() else {}
+    finished = replace(
+        run_folder.join_folds(record, folds),
+        taxonomy_sha256=sha256_of(tree) if tree.is_file() else None,
+        **choose_thresholds(record, oof),
+    )
     if oof is None:
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
     else:
-        oof.to_parquet(Path(folder) / "oof.parquet", index=False)
-    content |= choose_thresholds(shared, oof)
-    run_folder.write_json(Path(folder) / "run.json", content)
-    return write_reports(folder, content, oof, {f["name"]: f["history"] for f in folds})
+        oof.to_parquet(folder / "oof.parquet", index=False)
+    content = finished.to_json()
+    run_folder.write_json(folder / "run.json", content)
+    return finished, write_reports(folder, content, oof, {fold.name: fold.history or [] for fold in folds})

@@ -106,7 +106,7 @@ class BaseModelPool:
     def parent_of(self, split: str) -> dict[str, str] | None:
         """Return the task and the fold of the parent run that a fold starts from, None without one."""
         parent = self.parent
-        return None if parent is None else {"task": parent.content["task"], "fold": parent.fold(split)}
+        return None if parent is None else {"task": parent.record.task, "fold": parent.fold(split)}
 
     def release(self, model) -> None:
         """Take the adapter off again, or forget the base where training changed it."""

@@ -24,7 +24,7 @@ from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed, trainer
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.checkpointing import resume
-from product_relevance.training.run_config import RunConfig
+from product_relevance.training.run_config import DescribedConfig
 from product_relevance.training.run_data import FoldData
 from product_relevance.utils import run_folder, run_settings
 from product_relevance.utils.run_record import FoldRecord
@@ -61,7 +61,7 @@ class TrainedModel:
     start: Any = None
 
 
-def train_fold(config: RunConfig, data: FoldData, encoder: PairEncoder, pool: BaseModelPool) -> FoldResult:
+def train_fold(config: DescribedConfig, data: FoldData, encoder: PairEncoder, pool: BaseModelPool) -> FoldResult:
     """Train one fold and publish its folder: adapter, out-of-fold scores, fold.json.
 
     Args:
@@ -85,13 +85,13 @@ def train_fold(config: RunConfig, data: FoldData, encoder: PairEncoder, pool: Ba
     fitter = trainer.make_trainer(model, encoder.tokenizer, data.train, data.watched, replace(config, training=args))
     if not config.training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
-    settings = run_settings.list_settings(config.record.to_json(), name, pool.fingerprint)
-    checkpoint, record = resume.start(fitter, settings, config.training, config.data.resume_allow, fitter.counts)
+    settings = run_settings.list_settings(config.record, name, pool.fingerprint)
+    checkpoint, record = resume.prepare_resume(fitter, config, settings)
     fitter.train(resume_from_checkpoint=checkpoint)
     totals = record.totals()
     oof = _score_fold(fitter, data, encoder.pad_id)
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if config.training.deepspeed else fitter.model)
-    facts = {"resumed": checkpoint is not None, **record.described(), **trainer.speed(totals)}
+    facts = {"resumed": checkpoint is not None, **record.describe(), **trainer.describe_speed(totals)}
     result = FoldResult(_fold_record(config, data, fitter, pool, facts), oof)
     save = lambda path: save_fold(path, config, TrainedModel(fitter.model, state, start), result)  # noqa: E731
     publish_fold(config, result.record, save)
@@ -99,7 +99,7 @@ def train_fold(config: RunConfig, data: FoldData, encoder: PairEncoder, pool: Ba
     return result
 
 
-def publish_fold(config: RunConfig, record: FoldRecord, save) -> None:
+def publish_fold(config: DescribedConfig, record: FoldRecord, save) -> None:
     """Put a trained fold into the run folder on the first process, and remove its checkpoints; the others wait.
 
     Args:
@@ -115,7 +115,7 @@ def publish_fold(config: RunConfig, record: FoldRecord, save) -> None:
     distributed.wait()
 
 
-def _fold_record(config: RunConfig, data: FoldData, fitter, pool: BaseModelPool, facts: dict) -> FoldRecord:
+def _fold_record(config: DescribedConfig, data: FoldData, fitter, pool: BaseModelPool, facts: dict) -> FoldRecord:
     """Return what fold.json says, but for the metrics; `facts` are of the checkpoint record."""
     name, mixed = data.split.name, config.record.task == BOTH
     return FoldRecord(
@@ -129,7 +129,7 @@ def _fold_record(config: RunConfig, data: FoldData, fitter, pool: BaseModelPool,
         history=_finite(fitter.state.log_history),
         attn_implementation=pool.attention,
         starts_from=pool.parent_of(name),
-        shared=run_folder.shared_part(config.record.to_json()),
+        shared=run_folder.shared_part(config.record),
         unlabelled_rows=len(data.train) - len(data.split.train),
         tasks=task_shares(data.tasks, config.data.task_mixing) if mixed else None,
         **facts,
@@ -141,7 +141,7 @@ def fold_arguments(training: TrainingArguments, folder: Path, valid: Sequence) -
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
     args.remove_unused_columns = False  # it would drop the weights, which no model's forward knows
-    args.restore_callback_states_from_checkpoint = False  # the Trainer would make them anew: see resume.start
+    args.restore_callback_states_from_checkpoint = False  # the Trainer would make them anew: see resume.prepare_resume
     if training.deepspeed:
         from accelerate.state import AcceleratorState
         from accelerate.utils import DeepSpeedPlugin
@@ -176,7 +176,7 @@ def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": name})
 
 
-def save_fold(path: Path, config: RunConfig, trained: TrainedModel, result: FoldResult) -> None:
+def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result: FoldResult) -> None:
     """Fill the folder of a finished fold."""
     model, state, base = trained.model, trained.state, config.record.base
     if config.record.adapter is not None:

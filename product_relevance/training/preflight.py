@@ -1,34 +1,37 @@
 """Check records and arguments before the first fold trains, so that no fold fails hours later."""
 
 import logging
+from typing import Any
 
 import pandas as pd
 
-from product_relevance.data.arguments import DataArguments
+from product_relevance.data.splits import Split
 from product_relevance.evaluation.report import weights_line
 from product_relevance.training import trainer
 from product_relevance.training.arguments import ObjectiveArguments
+from product_relevance.training.run_config import RunConfig
 
 logger = logging.getLogger(__name__)
 WEIGHT = "weight"  # field of the records
 
 
-def check(frame: pd.DataFrame, splits, data_args: DataArguments, objective: ObjectiveArguments, training) -> None:
+def check_rows(frame: pd.DataFrame, splits: list[Split], config: RunConfig) -> None:
     """Check that each fold has something to learn from and to be compared by.
 
     Args:
         frame: records with columns and `query_group`.
         splits: of `make_splits`.
-        data_args, objective, training: arguments of the run.
+        config: of the run.
 
     Raises:
         ValueError: training rows of one label only, or watched rows on which the metric is not defined.
     """
+    training, objective = config.training, config.objective
     for split in splits:
         _require_two_labels(split.name, frame.iloc[split.train], objective)
         if training.eval_strategy != "no" and len(split.valid):
             queries = frame["query_group"].to_numpy()
-            rows = trainer.evaluation_rows(queries, split.valid, data_args.eval_rows)
+            rows = trainer.evaluation_rows(queries, split.valid, config.data.eval_rows)
             check_metric(split.name, frame.iloc[rows].groupby("task")["label"], training.metric_for_best_model)
     validated = [label for split in splits for label in frame["label"].iloc[split.valid].unique()]
     if len(set(validated)) == 1:
@@ -79,7 +82,7 @@ def check_metric(fold: str, watched, metric: str | None) -> None:
             )
 
 
-def weights(frame: pd.DataFrame) -> dict | None:
+def weight_range(frame: pd.DataFrame) -> dict[str, Any] | None:
     """Return, and log, the smallest and largest weight of the records, which scale the loss; None where all are 1.
 
     Raises:
@@ -92,6 +95,6 @@ def weights(frame: pd.DataFrame) -> dict | None:
         raise ValueError(f"{frame.attrs.get('source')}: field '{WEIGHT}': found 0 in all rows: no row has a loss")
     if (values == 1).all():
         return None
-    found = {"field": WEIGHT, "min": float(values.min()), "max": float(values.max())}
+    found: dict[str, Any] = {"field": WEIGHT, "min": float(values.min()), "max": float(values.max())}
     logger.info("%s: the loss of each row is multiplied by it", weights_line(found))
     return found

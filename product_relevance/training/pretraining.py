@@ -20,14 +20,14 @@ from product_relevance.training import distributed, fold, run
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.checkpointing import resume
 from product_relevance.training.checkpointing.checkpoint_record import ResumableTrainer
-from product_relevance.training.run_config import RunConfig
+from product_relevance.training.run_config import DescribedConfig, RunConfig
 from product_relevance.utils import run_folder, run_settings
-from product_relevance.utils.run_record import FoldRecord
+from product_relevance.utils.run_record import FinishedRunRecord, FoldRecord
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: RunConfig) -> str:
+def train_language_model(config: RunConfig) -> tuple[FinishedRunRecord, str]:
     """Train an adapter for each fold on the texts of the rows that the fold trains on; `--fold full` takes all.
 
     Labels are not read: records may lack them. With the same file and folds as the second stage, no fold sees a text
@@ -37,7 +37,7 @@ def train(config: RunConfig) -> str:
         config: of the run.
 
     Returns:
-        A line on each fold, for the terminal; empty on all processes but the first.
+        What run.json says, and a line on each fold for the terminal, on every process.
 
     Raises:
         ValueError: arguments that belong to a classifier, bad records, or a base that is no causal language model.
@@ -53,16 +53,16 @@ def train(config: RunConfig) -> str:
     tokenizer = modeling.load_tokenizer(model_args.model_name_or_path, model_args.model_revision)
     encoder = PairEncoder(tokenizer, template, model_args.max_length)
     record = run.describe_run(config, frame, template, splits)
-    config = replace(config, record=replace(record, stage=config.objective.stage, pooling=None))
-    todo = run.claim_folder(config, splits)
-    run.clear_folds(config, todo)
+    described = config.describe(replace(record, stage=config.objective.stage, pooling=None))
+    todo = run.claim_folder(described, splits)
+    run.clear_folds(described, todo)
     pool = BaseModelPool(model_args, training, encoder, language=True)
     for split in todo:
         texts = distinct_texts(sides, split.train)
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
-        _train_fold(config, split, rows, encoder, pool)
-    return _finish(config) if training.process_index == 0 else ""
+        _train_fold(described, split, rows, encoder, pool)
+    return distributed.first_decides(lambda: _finish_run(described))
 
 
 def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:
@@ -96,7 +96,9 @@ def _sizes(split, texts: list[str], rows: list[dict]) -> tuple:
     return split.name, len(texts), len(split.train), sum(len(row["input_ids"]) for row in rows)
 
 
-def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: PairEncoder, pool: BaseModelPool) -> None:
+def _train_fold(
+    config: DescribedConfig, split: Split, rows: list[dict], encoder: PairEncoder, pool: BaseModelPool
+) -> None:
     training, tokenizer = config.training, encoder.tokenizer
     model = pool.with_adapter(split.name)
     args = fold.fold_arguments(training, run_folder.work_folder(config.folder, split.name), [])
@@ -104,8 +106,8 @@ def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: Pair
     collator = TextCollator(tokenizer.pad_token_id)
     kept = {"model": model, "args": args, "processing_class": tokenizer}
     fitter = ResumableTrainer(train_dataset=rows, data_collator=collator, **kept)
-    settings = run_settings.list_settings(config.record.to_json(), split.name, pool.fingerprint)
-    checkpoint, kept_record = resume.start(fitter, settings, training, config.data.resume_allow)
+    settings = run_settings.list_settings(config.record, split.name, pool.fingerprint)
+    checkpoint, kept_record = resume.prepare_resume(fitter, config, settings)
     loss = fitter.train(resume_from_checkpoint=checkpoint).training_loss
     if not math.isfinite(loss):
         raise FloatingPointError(f"{split.name}: the loss is {loss}: lower --learning_rate, or train in float32")
@@ -122,17 +124,20 @@ def _train_fold(config: RunConfig, split: Split, rows: list[dict], encoder: Pair
         resumed=checkpoint is not None,
         steps=fitter.state.global_step,
         history=fitter.state.log_history,
-        shared=run_folder.shared_part(config.record.to_json()),
-        **kept_record.described(),
+        shared=run_folder.shared_part(config.record),
+        **kept_record.describe(),
     )
     trained, result = fold.TrainedModel(fitter.model, state), fold.FoldResult(record, None)
     fold.publish_fold(config, record, lambda path: fold.save_fold(path, config, trained, result))
     pool.release(fitter.accelerator.unwrap_model(fitter.model))
 
 
-def _finish(config: RunConfig) -> str:
+def _finish_run(config: DescribedConfig) -> tuple[FinishedRunRecord, str]:
     folder = config.folder
     folds = run_folder.read_folds(folder, run_folder.finished_folds(folder))
-    run_folder.write_json(folder / "run.json", config.record.to_json() | run_folder.summarise_folds(folds))
-    table = pd.DataFrame([{key: each[key] for key in ("name", "texts", "steps", "loss", "seconds")} for each in folds])
-    return f"{table.to_string(index=False)}\n\n{folder}: a first stage without a head: --init_adapter {folder}"
+    record = run_folder.join_folds(config.record, folds)
+    run_folder.write_json(folder / "run.json", record.to_json())
+    names = ("name", "texts", "steps", "loss", "seconds")
+    table = pd.DataFrame([{name: getattr(fold, name) for name in names} for fold in folds])
+    line = f"{folder}: a first stage without a head: --init_adapter {folder}"
+    return record, f"{table.to_string(index=False)}\n\n{line}"

@@ -18,7 +18,7 @@ from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.training import distributed
 from product_relevance.training.checkpointing import resume
-from product_relevance.training.run_config import RunConfig
+from product_relevance.training.run_config import DescribedConfig, RunConfig
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_record import RunRecord
@@ -87,7 +87,7 @@ def _sha256_of_table(translation: str) -> str | None:
 
 
 def claim_folder(
-    config: RunConfig, splits: list[Split], taxonomy: Taxonomy | None = None, frame: pd.DataFrame | None = None
+    config: DescribedConfig, splits: list[Split], taxonomy: Taxonomy | None = None, frame: pd.DataFrame | None = None
 ) -> list[Split]:
     """Make the run folder on the first process, before anything is computed, while others wait.
 
@@ -116,7 +116,7 @@ def claim_folder(
             run_folder.save_queries(folder, hash_texts(query_keys(frame)[0]))
         todo = [name for name in names if overwrite or not run_folder.is_finished(folder, name)]
         if not overwrite:
-            resume.check(config.training, config.data.resume_allow, config.record.to_json(), todo)
+            resume.check_checkpoints(config, todo)
         return todo
 
     todo = distributed.first_decides(decide)
@@ -125,7 +125,7 @@ def claim_folder(
     return [split for split in splits if split.name in todo]
 
 
-def _check_claim(config: RunConfig, names: list[str]) -> None:
+def _check_claim(config: DescribedConfig, names: list[str]) -> None:
     folder, record, data_args = config.folder, config.record, config.data
     for found in (record.first_stage or {}, record.teacher or {}):
         for name in [each["name"] for each in (found, *found.get("runs", ())) if each]:
@@ -133,10 +133,10 @@ def _check_claim(config: RunConfig, names: list[str]) -> None:
                 raise ValueError(
                     f"--overwrite would replace {name}, which the new run needs: choose another --output_dir"
                 )
-    replaced = set(names) if data_args.overwrite else set()
-    run_folder.check_shared(folder, record.to_json(), replaced)
+    replaced = names if data_args.overwrite else []
+    run_folder.check_shared(folder, record, replaced)
     if not data_args.mixed_folds:
-        run_folder.check_settings(folder, record.to_json(), names, replaced)
+        run_folder.check_settings(folder, record, names, replaced)
     kept = [] if data_args.overwrite else names
     done = [name for name in kept if run_folder.is_finished(folder, name)]
     started = [name for name in kept if run_folder.work_folder(folder, name).is_dir()]
@@ -148,7 +148,7 @@ def _check_claim(config: RunConfig, names: list[str]) -> None:
         )
 
 
-def clear_folds(config: RunConfig, splits: list[Split]) -> None:
+def clear_folds(config: DescribedConfig, splits: list[Split]) -> None:
     """Remove, under `--overwrite`, the folds that are about to be trained: the last thing before they are."""
     if config.data.overwrite and config.training.process_index == 0:
         for split in splits:

@@ -1,4 +1,4 @@
-"""The arguments of a run with what run.json says of it: one frozen object for all steps of a training."""
+"""The arguments of a run, and what run.json says of it: one frozen object for all steps of a training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,12 @@ class RunConfig:
         data: records, columns and folds.
         objective: what is minimised.
         training: of the Trainer.
-        record: what run.json says before any fold; None until the records are read.
     """
 
     model: ModelArguments
     data: DataArguments
     objective: ObjectiveArguments
     training: TrainingArguments
-    record: RunRecord | None = None
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | None = None, **options: Any) -> Self:
@@ -56,7 +54,22 @@ class RunConfig:
         """
         return cls(*parse_arguments(argv))
 
+    def describe(self, record: RunRecord) -> "DescribedConfig":
+        """Return the configuration with what run.json says of the run."""
+        return DescribedConfig(self.model, self.data, self.objective, self.training, record)
+
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.training.output_dir)
+
+
+@dataclass(frozen=True)
+class DescribedConfig(RunConfig):
+    """A configuration whose records were read.
+
+    Attributes:
+        record: what run.json says of the run before any fold.
+    """
+
+    record: RunRecord

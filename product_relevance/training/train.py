@@ -8,18 +8,20 @@ from pathlib import Path
 from product_relevance.data import loading
 from product_relevance.data.folds import query_groups
 from product_relevance.data.splits import make_splits
-from product_relevance.evaluation import out_of_fold
+from product_relevance.evaluation.out_of_fold import finish_run
 from product_relevance.text.prompt import chosen_prompt
-from product_relevance.training import distributed, preflight, pretraining, run
+from product_relevance.training import distributed, preflight, run
 from product_relevance.training.arguments import check_reports
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.batches import prefix_batches
 from product_relevance.training.fold import train_fold
 from product_relevance.training.parents.distillation import find_teacher
 from product_relevance.training.parents.warm_start import find_warm_start
+from product_relevance.training.pretraining import train_language_model
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.run_data import RunData, prepare_run_data
 from product_relevance.utils import console
+from product_relevance.utils.run_record import FinishedRunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,12 @@ class TrainedRun:
 
     Attributes:
         folder: the run folder, which `RelevanceEnsemble.from_pretrained` takes.
-        summary: a table of its figures; empty on all processes but the first.
+        record: what run.json says: folds, thresholds, metrics.
+        summary: a table of its figures.
     """
 
     folder: Path
+    record: FinishedRunRecord
     summary: str
 
 
@@ -55,13 +59,12 @@ def train(config: RunConfig) -> TrainedRun:
     distributed.start(config.training)
     config.training.disable_tqdm = config.training.disable_tqdm or not console.on_terminal()
     logger.info(distributed.split_batch(config.training, config.data.global_batch_size))
-    if config.objective.stage == "language_model":
-        return TrainedRun(config.folder, pretraining.train(config))
-    return TrainedRun(config.folder, _train_relevance(config))
+    train_stage = train_language_model if config.objective.stage == "language_model" else _train_relevance
+    return TrainedRun(config.folder, *train_stage(config))
 
 
-def _train_relevance(config: RunConfig) -> str:
-    """Train folds with labels; return the summary."""
+def _train_relevance(config: RunConfig) -> tuple[FinishedRunRecord, str]:
+    """Train folds with labels; return what run.json says, and the summary, on every process."""
     training = config.training
 
     # ---- Records and their columns ----
@@ -74,7 +77,7 @@ def _train_relevance(config: RunConfig) -> str:
     splits = make_splits(frame, config.data)
     frame["query_group"] = query_groups(frame)
     logger.info("\n".join(split.report for split in splits))
-    preflight.check(frame, splits, config.data, config.objective, training)
+    preflight.check_rows(frame, splits, config)
 
     # ---- Tokens, once for all folds ----
     config = run.pin_base(config)
@@ -85,23 +88,23 @@ def _train_relevance(config: RunConfig) -> str:
 
     # ---- The run folder, and the runs that this one builds on ----
     names = [split.name for split in splits]
-    record = replace(run.describe_run(config, frame, template, splits), weights=preflight.weights(frame))
-    parent = find_warm_start(config.model.init_adapter, record.to_json(), names)
-    teacher = find_teacher(config.objective.teacher, record.to_json(), names, config.data.translation)
-    described = [None if found is None else found.described() for found in (parent, teacher)]
-    record = replace(record, first_stage=described[0], teacher=described[1])
-    config = replace(config, record=record)
-    todo = run.claim_folder(config, splits, encoder.taxonomy, frame)
+    record = replace(run.describe_run(config, frame, template, splits), weights=preflight.weight_range(frame))
+    parent = find_warm_start(config, record, names)
+    teacher = find_teacher(config, record, names)
+    if parent is not None:
+        record = replace(record, first_stage=parent.describe().to_json())
+    if teacher is not None:
+        record = replace(record, teacher=teacher.describe().to_json())
+    described = config.describe(record)
+    todo = run.claim_folder(described, splits, encoder.taxonomy, frame)
     data = prepare_run_data(config, data, todo, encoder, teacher)
 
     # ---- Train each fold on the one loaded base ----
-    run.clear_folds(config, todo)
+    run.clear_folds(described, todo)
     pool = BaseModelPool(config.model, training, encoder, parent)
     for split in todo:
-        train_fold(config, data.fold(split), encoder, pool)
+        train_fold(described, data.fold(split), encoder, pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
-    if training.process_index:
-        return ""
-    summary = out_of_fold.finish_run(config.folder, record.to_json())
-    return f"{summary}\n\nreport with pictures: {config.folder}/report.md"
+    finished, summary = distributed.first_decides(lambda: finish_run(config.folder, record))
+    return finished, f"{summary}\n\nreport with pictures: {config.folder}/report.md"

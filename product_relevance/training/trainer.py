@@ -222,7 +222,7 @@ def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(rows[order[keys[order] <= last]])
 
 
-def speed(totals: dict[str, float]) -> dict:
+def describe_speed(totals: dict[str, float]) -> dict:
     """Return seconds, pairs/s, tokens/s (real tokens) and the padding ratio (padded / real) of a training.
 
     Args:

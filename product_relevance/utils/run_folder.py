@@ -5,7 +5,8 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,7 @@ from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write, write_table
 from product_relevance.utils.json_files import MAX_BYTES
 from product_relevance.utils.json_files import read_json as read_checked
+from product_relevance.utils.run_record import FinishedRunRecord, FoldRecord, RunRecord
 
 # What transformers itself has: any other name is that of code on the Hub, which no published run may name.
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -141,46 +143,53 @@ def read_queries(run: Path) -> np.ndarray | None:
     return pd.read_parquet(file)["digest"].to_numpy() if file.is_file() else None
 
 
-def read_folds(run: Path, names: list[str]) -> list[dict[str, Any]]:
+def read_folds(run: Path, names: list[str]) -> list[FoldRecord]:
     """Read the `fold.json` of these finished folds."""
-    return [read_json(fold_folder(run, name) / "fold.json") for name in names]
+    return [FoldRecord.from_json(read_json(fold_folder(run, name) / "fold.json")) for name in names]
 
 
-def summarise_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what `run.json` says about all finished folds: their end, each fold, their base, and all seconds."""
-    summaries = [{key: value for key, value in fold.items() if key not in PRIVATE} for fold in folds]
-    seconds = round(sum(fold["seconds"] for fold in folds), 1)
-    mixed = run_settings.compare_folds({fold["name"]: fold.get("settings", {}) for fold in folds})
-    found = {"finished": current_time(), "folds": summaries, "base": folds[0]["base"], "seconds": seconds}
-    if (attention := folds[0].get("attn_implementation")) in ATTENTION:
-        found["attn_implementation"] = attention
-    return found | ({"mixed_folds": mixed} if mixed else {})
+def join_folds(record: RunRecord, folds: list[FoldRecord]) -> FinishedRunRecord:
+    """Add to the record of a run what its finished folds say together: end, folds, base, seconds."""
+    mixed = run_settings.compare_folds({fold.name: fold.settings or {} for fold in folds})
+    attention = folds[0].attn_implementation
+    summaries = [{key: value for key, value in fold.to_json().items() if key not in PRIVATE} for fold in folds]
+    joined = FinishedRunRecord.from_json(record.to_json())
+    return replace(
+        joined,
+        base=folds[0].base,
+        finished=current_time(),
+        folds=summaries,
+        seconds=round(sum(fold.seconds or 0.0 for fold in folds), 1),
+        attn_implementation=attention if attention in ATTENTION else None,
+        mixed_folds=mixed or None,
+    )
 
 
-def shared_part(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what all folds of a run must have in common."""
-    part = {key: content[key] for key in SHARED}
-    part["base"] = {key: content["base"][key] for key in ("name", "revision")}
-    part["adapter"] = content["adapter"] is not None
+def shared_part(record: RunRecord) -> dict[str, Any]:
+    """Return what all folds of a run must have in common, as fold.json keeps it."""
+    part = {key: getattr(record, key) for key in SHARED}
+    part["base"] = {key: record.base[key] for key in ("name", "revision")}
+    part["adapter"] = record.adapter is not None
     for key in ("first_stage", "teacher"):  # where it lies does not matter, nor which of its folds was taken
         part[key] = part[key] and {name: part[key][name] for name in ("task", "data")}
     return part
 
 
-def check_shared(run: Path, shared: dict[str, Any], replaced: Set[str] = frozenset()) -> None:
+def check_shared(run: Path, record: RunRecord, replaced: Collection[str] = ()) -> None:
     """Raise ValueError if folds were made in different ways: their mean would have no meaning.
 
     Args:
         run: run folder.
-        shared: description of the folds to come.
+        record: of the folds to come.
         replaced: folds that will be trained anew and need not fit.
 
     Raises:
         ValueError: a finished fold differs in task, base, template, columns, folds or data.
     """
-    wanted = shared_part(shared)
-    for name in sorted(set(finished_folds(run)) - replaced):
-        before = read_json(fold_folder(run, name) / "fold.json")["shared"]
+    wanted = shared_part(record)
+    names = [name for name in finished_folds(run) if name not in replaced]
+    for name, fold in zip(names, read_folds(run, names), strict=True):
+        before = fold.shared or {}
         for key, value in wanted.items():
             if not _alike(before.get(key), value):
                 raise ValueError(
@@ -189,12 +198,12 @@ def check_shared(run: Path, shared: dict[str, Any], replaced: Set[str] = frozens
                 )
 
 
-def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced: Set[str]) -> None:
+def check_settings(run: Path, record: RunRecord, names: list[str], replaced: Collection[str]) -> None:
     """Raise ValueError if folds were trained with different settings, such as another learning rate.
 
     Args:
         run: run folder.
-        shared: description of the folds to come.
+        record: of the folds to come.
         names: of these folds.
         replaced: folds that will be trained anew and need not fit.
 
@@ -202,14 +211,14 @@ def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced
         ValueError: a finished fold differs; it says in what, with both values.
     """
     kept = [name for name in finished_folds(run) if name not in replaced]
-    known = {fold["name"]: fold.get("settings") for fold in read_folds(run, kept)}
+    known = {fold.name: fold.settings for fold in read_folds(run, kept)}
     if older := [name for name, found in known.items() if found is None]:
         message = (
             "%s: trained by an older version, which does not say with what: make sure that it was with these settings"
         )
         logger.warning(message, ", ".join(older))
     folds = {name: found for name, found in known.items() if found is not None}
-    planned = {"this run": run_settings.list_settings(shared, names[0])} if names else {}
+    planned = {"this run": run_settings.list_settings(record, names[0])} if names else {}
     if found := run_settings.compare_folds(folds | planned):
         values = "; ".join(
             f"{name} {', '.join(f'{value} in {fold}' for fold, value in by.items())}" for name, by in found.items()
@@ -221,7 +230,7 @@ def check_settings(run: Path, shared: dict[str, Any], names: list[str], replaced
         )
 
 
-def _alike(before: object, here: object) -> bool:
+def _alike(before: Any, here: Any) -> bool:
     """Compare one thing that folds share; runs of an older version have no digests of their folds."""
     if isinstance(before, dict) and isinstance(here, dict) and ("valid_sha256" in before) != ("valid_sha256" in here):
         before, here = ({k: v for k, v in each.items() if k != "valid_sha256"} for each in (before, here))

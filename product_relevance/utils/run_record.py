@@ -13,7 +13,7 @@ class JsonRecord:
         more: keys that this version does not know; they are written again as they were.
     """
 
-    NULLS: ClassVar[frozenset[str]] = frozenset()  # written as null where there is nothing; other fields are left out
+    NULLS: ClassVar[frozenset[str]] = frozenset()  # written as null where they are None; other empty ones are left out
 
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -29,12 +29,13 @@ class JsonRecord:
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file, the fields in their order and then what this version does not know."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "more"}
-        return {key: value for key, value in values.items() if value is not None or key in self.NULLS} | {**self.more}
+        written = {key: value for key, value in values.items() if value not in (None, {}) or key in self.NULLS}
+        return written | {**self.more}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(JsonRecord):
-    """What run.json says of a run before any fold; what its folds say together comes behind.
+    """What run.json says of a run before any fold.
 
     Attributes:
         format: of the run folder.
@@ -55,25 +56,25 @@ class RunRecord(JsonRecord):
         pairs_per_step: of an optimiser step, over all processes.
         weights: range of the rows' weights; None where all are 1.
         stage: language_model; None for a relevance run.
-        first_stage: parent run of the warm start.
-        teacher: teacher run, or stack.
+        first_stage: parent run of the warm start, a `ParentRecord` as JSON.
+        teacher: teacher run, or stack, a `ParentRecord` as JSON.
     """
 
     NULLS: ClassVar[frozenset[str]] = frozenset({"adapter", "pooling", "weights", "first_stage", "teacher"})
 
-    format: int
+    format: int | None = None  # a published run does not say it
     task: str
     base: Mapping[str, Any]
     adapter: Mapping[str, Any] | None = None
     pooling: str | None = None
     max_length: int | None = None
-    template: Mapping[str, Any] | None = None
-    columns: Mapping[str, Any] | None = None
-    labels: Mapping[str, str] | None = None
-    folds_by: Mapping[str, Any] | None = None
-    data: Mapping[str, Any] | None = None
-    arguments: Mapping[str, Any] | None = None
-    versions: Mapping[str, str] | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    folds_by: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
     processes: int | None = None
     pairs_per_step: int | None = None
@@ -81,6 +82,69 @@ class RunRecord(JsonRecord):
     stage: str | None = None
     first_stage: Mapping[str, Any] | None = None
     teacher: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRunRecord(RunRecord):
+    """What run.json says of a finished run.
+
+    Attributes:
+        finished: when, in UTC.
+        folds: what fold.json says of each, without what stays there.
+        seconds: of all trainings.
+        attn_implementation: of the base model.
+        mixed_folds: settings in which the folds differ, with the value of each fold.
+        taxonomy_sha256: of taxonomy.json.
+        thresholds: for F1 and macro-F1; of two tasks by task.
+        thresholds_from: the rows that they were chosen on.
+        metrics: of the out-of-fold scores; None where no fold validated.
+    """
+
+    finished: str | None = None
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float | None = None
+    attn_implementation: str | None = None
+    mixed_folds: Mapping[str, Any] | None = None
+    taxonomy_sha256: str | None = None
+    thresholds: Mapping[str, Any] | None = None
+    thresholds_from: str | Mapping[str, str] | None = None
+    metrics: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of run.json; where there are thresholds, metrics that there are not are a fact."""
+        content = super().to_json()
+        return content if self.thresholds is None else content | {"metrics": self.metrics}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentRecord(JsonRecord):
+    """What run.json says of a run that it was built on.
+
+    Attributes:
+        name: as it was given.
+        task: QC, QI or both.
+        folds: names of its folds.
+        data: source, sha256 and rows of its records.
+        finished: when, in UTC.
+        folds_by: how its folds were made, with the digests of what each validates on.
+        files: sha256 of the records of each task.
+        parents: the runs that it was built on itself, as JSON; an older run does not say them.
+        runs: of a stack, as JSON.
+        columns: how its columns were made; to compare it only, so it is written nowhere.
+    """
+
+    NULLS: ClassVar[frozenset[str]] = frozenset({"finished"})
+
+    name: str
+    task: str
+    folds: list[str]
+    data: Mapping[str, Any]
+    finished: str | None = None
+    folds_by: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    parents: list[dict[str, Any]] | None = None
+    runs: list[dict[str, Any]] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +191,7 @@ class FoldRecord(JsonRecord):
     pairs_per_second: float | None = None
     tokens_per_second: float | None = None
     padding_ratio: float | None = None
-    base: Mapping[str, Any] | None = None
+    base: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool | None = None
     steps: int | None = None
     best_step: int | None = None

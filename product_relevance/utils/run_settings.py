@@ -12,6 +12,7 @@ from typing import Any
 
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.other_names import require_known
+from product_relevance.utils.run_record import RunRecord
 
 # Every argument stands in one of the two lists; a test walks the dataclasses, so a new one has to be put somewhere.
 SHAPING = {
@@ -81,35 +82,34 @@ FIXED = {
 }
 
 
-def list_settings(shared: Mapping[str, Any], split: str, fingerprint: str | None = None) -> dict[str, Any]:
+def list_settings(record: RunRecord, split: str, fingerprint: str | None = None) -> dict[str, Any]:
     """Return what shapes the weights of a fold, as JSON has it.
 
     Files stand for their content, wherever they lie, and a batch for its pairs, however it is split.
 
     Args:
-        shared: from `run.describe_run`, with the parent run and the teacher.
+        record: of the run, with the parent run and the teacher.
         split: name of the fold.
         fingerprint: of the base; None where it is not loaded yet, or its weights are spread (ZeRO-3).
 
     Returns:
         Names of arguments, or of DERIVED, to values.
     """
-    arguments = shared["arguments"]
-    given = {name: value for group in arguments.values() for name, value in group.items()}
+    given = {name: value for group in record.arguments.values() for name, value in group.items()}
     found = {name: value for name, value in given.items() if name not in WITHOUT_EFFECT}
     translation = given["translation"]
     found |= {
-        "train_file": f"sha256 {shared['data']['sha256']}",
+        "train_file": f"sha256 {record.data['sha256']}",
         "translation": translation if translation in ("none", "column") else _content(translation),
-        "prompt": _short(shared["template"].get("prompt")),
-        "init_adapter": _parent(shared.get("first_stage")),
-        "teacher": _parent(shared.get("teacher")),
+        "prompt": _short(record.template.get("prompt")),
+        "init_adapter": _parent(record.first_stage),
+        "teacher": _parent(record.teacher),
         "level_names": _content(given.get("level_names")),
         "unlabelled_file": _content(given.get("unlabelled_file")),
         "deepspeed": _content(given.get("deepspeed")),
-        "effective_batch": effective_batch(given, shared["processes"]),
-        "validation_rows": _short(shared["folds_by"]["valid_sha256"].get(split)),
-        "product_relevance": shared["versions"]["product_relevance"],
+        "effective_batch": effective_batch(given, record.processes or 1),
+        "validation_rows": _short(record.folds_by["valid_sha256"].get(split)),
+        "product_relevance": record.versions["product_relevance"],
     }
     if fingerprint is not None:
         found["base_weights"] = fingerprint

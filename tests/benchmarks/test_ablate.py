@@ -1,6 +1,7 @@
 """A study: pairs its rows, goes on where it stopped, and finds no difference between equal rows."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import ablate
@@ -11,6 +12,7 @@ import yaml
 import train_relevance
 from product_relevance.cli import main
 from tests.conftest import ROOT, rows_of, write_rows
+from tests.helpers import warm
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,17 @@ def call_here(program: str, arguments: list[str], folder: Path, jobs: int) -> No
         train_relevance.main(arguments)
 
 
+def run_warm(command: list[str], stdout, env: dict, **_) -> subprocess.CompletedProcess:
+    """Stand in for subprocess.run, but for the seconds of the imports."""
+    done = warm.run(command, env=env)
+    stdout.write(done.stdout + done.stderr)
+    return done
+
+
 def test_a_study_compares_its_rows_and_goes_on_where_it_stopped(small, capsys, monkeypatch):
-    run(small, "--only", "plain")
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", run_warm)
+        run(small, "--only", "plain")
     assert "no learning" not in (small / "out/table.md").read_text()
     before = (small / "out/plain/1/done.json").stat().st_mtime_ns
     capsys.readouterr()

@@ -8,7 +8,8 @@ import train_relevance
 from product_relevance.ensemble.base_model import attention_of_run, load_base
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.models.modeling import attention_of
-from product_relevance.utils.run_folder import load_run, read_json, summarise_folds, write_json
+from product_relevance.utils.run_folder import join_folds, load_run, read_json, write_json
+from product_relevance.utils.run_record import FoldRecord, RunRecord
 from tests.conftest import rows_of, write_rows
 
 
@@ -57,7 +58,8 @@ def test_what_cannot_be_had_here_is_replaced_with_a_reason(wanted, device, dtype
 
 def test_code_on_the_hub_is_neither_kept_nor_loaded(capped, tmp_path, caplog):
     fold = read_json(capped / "full/fold.json") | {"attn_implementation": "someone/kernels"}
-    assert "attn_implementation" not in summarise_folds([fold])
+    record = RunRecord.from_json(load_run(capped))
+    assert join_folds(record, [FoldRecord.from_json(fold)]).attn_implementation is None
     asked = {"model": {"attn_implementation": "someone/kernels"}}
     found = changed(capped, tmp_path, attn_implementation=None, arguments=asked)
     assert (

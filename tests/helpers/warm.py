@@ -44,6 +44,12 @@ def _work(words: list[str], folder: str, environment: dict, out: Path, err: Path
     sys.path[0:0] = environment.get("PYTHONPATH", "").split(os.pathsep) if environment.get("PYTHONPATH") else []
     import torch
 
+    if "HF_ENDPOINT" in environment:  # a Hub on loopback
+        from pytest import MonkeyPatch
+
+        from tests.hub.loopback.fixture import read_environment
+
+        read_environment(MonkeyPatch())
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))
     first, *rest = words
     if first == "-m":

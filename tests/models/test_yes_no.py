@@ -23,9 +23,7 @@ from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.serving.export import export_classifier
 from product_relevance.text.prompt import load_prompt
-from tests.conftest import ROOT, save_tokenizer, tiny_config, write_rows
-from tests.helpers.launching import launch
-from tests.helpers.tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, encoded
+from tests.helpers.tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, arguments, encoded, save_strong_base, write_inputs
 
 KINDS = ["qwen2", "qwen3", "gemma2", "gemma3_text"]
 
@@ -37,14 +35,7 @@ def strong_of(tmp_path_factory):
 
     def get(kind: str):
         if kind not in made:
-            torch.manual_seed(0)
-            folder, config = tmp_path_factory.mktemp("strong"), tiny_config(kind)
-            config.initializer_range, config.tie_word_embeddings = 0.4, kind != "qwen3"
-            if kind == "gemma3_text":
-                config.sliding_window = 64  # through two such layers the last token still sees the query
-            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-            save_tokenizer(folder, decoder=True)
-            made[kind] = folder
+            made[kind] = save_strong_base(tmp_path_factory.mktemp("strong"), kind)
         return made[kind]
 
     return get
@@ -147,21 +138,11 @@ def test_arguments_that_do_not_fit_the_head_are_refused(flags, told):
         ModelArguments("x", **flags)
 
 
-def arguments(base, folder, *more) -> list[str]:
-    fixed = "--task QC --use_cpu true --max_steps 12 --eval_steps 6 --save_steps 6 --lora_r 4 --num_folds 2"
-    fixed += " --per_device_train_batch_size 16 --learning_rate 1e-2 --lora_dropout 0.1 --language_fix none"
-    fixed += " --head yes_no --max_length 96 --keep_checkpoints true"
-    names = ["--model_name_or_path", str(base), "--prompt", str(folder / "own.txt")]
-    names += ["--train_file", str(folder / "train_QC.txt"), "--output_dir", str(folder / "run")]
-    return [*fixed.split(), *names, *more]
-
-
 @pytest.fixture(scope="module")
 def run(strong_of, tmp_path_factory):
     """Two folds of a base with an output embedding of its own; their prompt file has changed since."""
     folder = tmp_path_factory.mktemp("yes_no")
-    write_rows(folder / "train_QC.txt", ROWS)
-    (folder / "own.txt").write_text("# a remark\n" + TEXT)
+    write_inputs(folder)
     train_relevance.main(arguments(strong_of("qwen3"), folder))
     (folder / "own.txt").write_text("Other: {query}\n{target}\n{a/s}")
     return folder / "run"
@@ -189,20 +170,6 @@ def test_resumed_equals_uninterrupted(run, strong_of, tmp_path):
     train_relevance.main(arguments(strong_of("qwen3"), tmp_path, "--fold", "0", "--resume_from_checkpoint", "last"))
     one, two = (load_file(folder / "fold-0/adapter_model.safetensors") for folder in (run, tmp_path / "run"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-@pytest.mark.launcher
-def test_zero_3_takes_the_answers_out_of_a_spread_embedding(run, strong_of, tmp_path):
-    for name in ("train_QC.txt", "own.txt"):
-        shutil.copy(run.parent / name, tmp_path)
-    (tmp_path / "own.txt").write_text(TEXT)
-    one = ["--fold", "0", "--max_steps", "4", "--lora_dropout", "0", "--eval_strategy", "no", "--save_strategy", "no"]
-    flags = [*arguments(strong_of("qwen3"), tmp_path, *one), "--load_best_model_at_end", "false"]
-    train_relevance.main([*flags, "--output_dir", str(tmp_path / "one")])
-    zero3 = ["--deepspeed", str(ROOT / "ds_configs/zero3.json")]
-    launch("deepspeed", *flags, "--per_device_train_batch_size", "8", *zero3)
-    ours, theirs = (pd.read_parquet(tmp_path / name / "fold-0/oof.parquet") for name in ("run", "one"))
-    assert np.ptp(ours["score"]) > 0.1 and np.allclose(ours["score"], theirs["score"], atol=2e-4)
 
 
 def test_an_adapter_fits_the_plain_causal_model(run, strong_of):

@@ -1,16 +1,13 @@
 """Micro-batches: every pair once, within the budget, and the gradient of the whole batch whatever the split."""
 
-import json
 from functools import cache
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainingArguments
 
-import train_relevance
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.heads.prompt_tokens import Answers
@@ -18,8 +15,7 @@ from product_relevance.models.heads.yes_no import YesNoModel
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.batches.micro_batches import split_by_length
 from product_relevance.training.trainer import RelevanceTrainer
-from tests.conftest import rows_of, tiny_config, write_rows
-from tests.helpers.launching import launch_in_turn
+from tests.conftest import tiny_config
 from tests.helpers.tiny_batches import PAD, collated
 
 rows = st.lists(st.lists(st.integers(4, 399), min_size=1, max_size=40), min_size=1, max_size=14)
@@ -129,48 +125,3 @@ def test_one_process_trains_on_one_of_several_gpus(caplog):
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         DataArguments("a.txt", "QC", tokens_per_forward=0)
-
-
-FLAGS = (
-    "--task QC --use_cpu true --fold full --max_steps 4 --eval_strategy no --save_strategy no --lora_r 4 "
-    "--lora_dropout 0 --load_best_model_at_end false "
-    "--learning_rate 1e-1 --optim sgd --language_fix none --logging_steps 1"
-)
-
-
-SPLITS = {"plain": ("false", "random", 40), "shared": ("true", "group_by_length", 120)}
-
-
-@pytest.fixture(scope="module")
-def trained(base_of, tmp_path_factory):
-    """A folder with each way of SPLITS, trained by one process and by two; one torchrun for all of them."""
-    folder, jobs = tmp_path_factory.mktemp("splits"), []
-    for name, (share, order, tokens) in SPLITS.items():
-        rows = rows_of("train_QC.txt")[:64]
-        if share == "true":  # four targets a query
-            rows = [
-                row | {"origin_query": rows[i // 4]["origin_query"] + " for a rainy day"} for i, row in enumerate(rows)
-            ]
-        file = write_rows(folder / f"{name}.txt", rows)
-        flags = [*FLAGS.split(), "--model_name_or_path", str(base_of("qwen3")), "--train_file", str(file)]
-        flags += ["--share_prefixes", share, "--train_sampling_strategy", order]
-        alone = ["--per_device_train_batch_size", "16", "--output_dir", str(folder / name / "one")]
-        train_relevance.main([*flags, *alone])
-        pieces = ["--per_device_train_batch_size", "4", "--global_batch_size", "16"]
-        pieces += ["--tokens_per_forward", str(tokens), "--output_dir", str(folder / name / "two")]
-        jobs.append([*flags, *pieces])
-    launch_in_turn("torchrun", jobs)
-    return folder
-
-
-@pytest.mark.launcher
-@pytest.mark.parametrize("name", SPLITS)
-def test_two_processes_that_split_train_as_one_that_does_not(name, trained):
-    runs = [trained / name / processes / "full" for processes in ("two", "one")]
-    fold, whole = (json.loads((run / "fold.json").read_text()) for run in runs)
-    assert fold["engine"] == "DistributedDataParallel"
-    assert fold["padding_ratio"] < (1 if name == "shared" else whole["padding_ratio"])
-    two, one = (load_file(run / "adapter_model.safetensors") for run in runs)
-    assert two.keys() == one.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")

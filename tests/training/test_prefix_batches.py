@@ -103,9 +103,11 @@ def test_loss_and_gradient_are_those_of_pairs_forwarded_whole(way, ids, budget):
     shared_loss, shared = step(trainer, ids, share=True, budget=budget)
     torch.testing.assert_close(shared_loss, loss, atol=1e-6, rtol=1e-5)
     assert gradients.keys() == shared.keys() and gradients
+    # A sum of n terms in another order moves by up to n * 2**-24 of them: 14 pairs of 34 tokens by 2.8e-5. In float64
+    # the two ways of qwen3 and gemma3_text differ by 1e-7.
     scale = max(1, *(g.abs().max().item() for g in gradients.values()))
     for name, value in gradients.items():
-        torch.testing.assert_close(shared[name], value, atol=1e-5 * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(shared[name], value, atol=3e-5 * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("kind", DECODERS)

@@ -101,20 +101,21 @@ def test_the_weights_of_the_rows_are_reported(base_of, tmp_path, caplog):
 
 
 def test_weights_of_one_are_no_weights():
-    assert preflight.weights(pd.DataFrame({"weight": [1.0, 1]})) is None
+    assert preflight.weight_range(pd.DataFrame({"weight": [1.0, 1]})) is None
 
 
 def test_weights_of_nothing_are_refused():
     with pytest.raises(ValueError, match="no row has a loss"):
-        preflight.weights(pd.DataFrame({"weight": [0.0, 0]}))
+        preflight.weight_range(pd.DataFrame({"weight": [0.0, 0]}))
 
 
 def test_one_label_of_one_of_two_tasks_is_reported(caplog):
     from product_relevance.data.splits import Split
     from product_relevance.training.arguments import ObjectiveArguments
+    from product_relevance.training.run_config import RunConfig
 
     frame = pd.DataFrame({"task": ["QC", "QC", "QI"], "label": [0, 1, 1]})
     *_, training = arguments("--eval_strategy", "no", "--load_best_model_at_end", "no")
     split = Split("full", frame.index.to_numpy(), frame.index[:0].to_numpy())
-    preflight.check(frame, [split], None, ObjectiveArguments(), training)
+    preflight.check_rows(frame, [split], RunConfig(None, None, ObjectiveArguments(), training))
     assert "full: all 1 QI rows to train on are labelled 1" in caplog.text

@@ -13,9 +13,10 @@ from product_relevance.cli.info import run_lines
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.training.arguments import ObjectiveArguments
-from product_relevance.training.checkpointing.checkpoint_record import read
+from product_relevance.training.checkpointing.checkpoint_record import CheckpointRecord, read_checkpoint
 from product_relevance.utils import run_settings
 from product_relevance.utils.run_folder import load_run, read_json, write_json
+from product_relevance.utils.run_record import RunRecord
 from tests.conftest import rows_of, save_base, write_rows
 
 LAST = ["--resume_from_checkpoint", "last"]
@@ -147,7 +148,8 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(whole, a
 
 def test_times_and_pairs_add_up_over_resumes(whole, again):
     first, second = (read_json(run / "fold-0/fold.json") for run in (whole[0] / "run", again))
-    known = read(whole[0] / "run/checkpoints/fold-0/checkpoint-6")[1]["totals"]
+    checkpoint = read_checkpoint(whole[0] / "run/checkpoints/fold-0/checkpoint-6")
+    known = checkpoint.attributes(CheckpointRecord)["totals"]
     assert second["seconds"] >= round(known["seconds"], 1) > 0.5 * first["seconds"]
     assert second["pairs_per_second"] * second["seconds"] == pytest.approx(6 * 16, rel=0.3)  # seconds are rounded
 
@@ -202,6 +204,10 @@ def shared(whole):
     return load_run(whole[0] / "run")
 
 
+def settings_of(run: dict) -> dict:
+    return run_settings.list_settings(RunRecord.from_json(run), "fold-0")
+
+
 @pytest.mark.parametrize(
     ("group", "changes", "processes"),
     [
@@ -211,14 +217,14 @@ def shared(whole):
     ],
 )
 def test_what_shapes_nothing_makes_no_difference(group, changes, processes, shared):
-    before = run_settings.list_settings(shared, "fold-0")
+    before = settings_of(shared)
     arguments = shared["arguments"] | {group: shared["arguments"][group] | changes}
-    assert run_settings.list_settings(shared | {"arguments": arguments, "processes": processes}, "fold-0") == before
+    assert settings_of(shared | {"arguments": arguments, "processes": processes}) == before
 
 
 def test_a_parent_run_that_was_trained_anew_makes_a_difference(shared):
     parent = {"name": "runs/qi", "task": "QI", "folds": ["fold-0"], "finished": "2026-01-01"}
-    one = run_settings.list_settings(shared | {"first_stage": parent}, "fold-0")
-    moved = run_settings.list_settings(shared | {"first_stage": parent | {"name": "qi"}}, "fold-0")
-    anew = run_settings.list_settings(shared | {"first_stage": parent | {"finished": "2026-02-02"}}, "fold-0")
+    one = settings_of(shared | {"first_stage": parent})
+    moved = settings_of(shared | {"first_stage": parent | {"name": "qi"}})
+    anew = settings_of(shared | {"first_stage": parent | {"finished": "2026-02-02"}})
     assert one == moved != anew

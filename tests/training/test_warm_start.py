@@ -1,6 +1,7 @@
 """Two stages: the second starts exactly where the first ended, and never on rows that its first stage has seen."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from product_relevance.cli.info import run_lines
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.training.parents import parent_run, warm_start
 from product_relevance.utils.run_folder import load_run, write_json
+from product_relevance.utils.run_record import RunRecord
 from tests.conftest import rows_of, write_rows
 
 TINY = "--use_cpu true --lora_r 4 --lora_alpha 8 --language_fix none --per_device_train_batch_size 32 --num_folds 2"
@@ -126,7 +128,7 @@ def parent(stages):
 
 
 def find(stages, shared, *splits, name="qi"):
-    return parent_run.find_parent("--init_adapter", str(stages / name), shared, list(splits))
+    return parent_run.find_parent("--init_adapter", str(stages / name), RunRecord.from_json(shared), list(splits))
 
 
 def other_rows(run: dict) -> dict:
@@ -141,14 +143,18 @@ def other_rows(run: dict) -> dict:
 def test_the_log_says_which_fold_each_fold_starts_from(name, told, stages, parent, caplog):
     caplog.set_level("INFO")
     ours = parent | {"task": "QC", "folds_by": parent["folds_by"] | {"valid_sha256": {"fold-0": {}, "fold-1": {}}}}
-    warm_start.find_warm_start(str(stages / name), ours, ["fold-0", "fold-1"])
+    config = SimpleNamespace(model=SimpleNamespace(init_adapter=str(stages / name)))
+    warm_start.find_warm_start(config, RunRecord.from_json(ours), ["fold-0", "fold-1"])
     assert told in caplog.text
 
 
 def test_a_parent_run_that_knows_a_held_out_language_is_reported(stages, parent, caplog):
     by = parent["folds_by"] | {"held_out_languages": ["ja"], "valid_sha256": {"held-out-ja": {"QC": "ja"}}}
     parent_run.find_parent(
-        "--init_adapter", str(stages / "qi/fold-0"), parent | {"task": "QC", "folds_by": by}, ["held-out-ja"]
+        "--init_adapter",
+        str(stages / "qi/fold-0"),
+        RunRecord.from_json(parent | {"task": "QC", "folds_by": by}),
+        ["held-out-ja"],
     )
     assert "trained on ja too, which this run holds out" in caplog.text
 
@@ -196,7 +202,7 @@ def test_an_older_run_is_known_by_its_scores_or_by_its_settings(with_scores, sta
 
 
 def test_a_run_is_refused_for_what_the_runs_that_it_was_built_on_have_seen(stages, parent, tmp_path):
-    grandparent = find(stages, parent, "fold-0").described()
+    grandparent = find(stages, parent, "fold-0").describe().to_json()
     shutil.copytree(stages / "qi", tmp_path / "qc")
     child = parent | {"task": "QC", "data": parent["data"] | {"sha256": "qc"}, "first_stage": grandparent}
     child["template"] = parent["template"] | {"task": "QC"}

@@ -3,8 +3,9 @@
 import gc
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,9 @@ from product_relevance.ensemble.predict_file import score_records
 from product_relevance.ensemble.stack import RelevanceStack, is_stack
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun, find_parent, teacher_column
+from product_relevance.training.run_config import RunConfig
 from product_relevance.utils.files import write_table
+from product_relevance.utils.run_record import ParentRecord, RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -37,47 +40,50 @@ class Teacher:
     runs: list[ParentRun]
     stack: RelevanceStack | None = None
 
-    def described(self) -> dict:
+    def describe(self) -> ParentRecord:
         """Return what run.json keeps of it."""
+        described = [each.describe() for each in self.runs]
         if self.stack is None:
-            return self.runs[0].described()
-        return self.runs[0].described() | {"name": self.name, "runs": [each.described() for each in self.runs]}
+            return described[0]
+        return replace(described[0], name=self.name, runs=[each.to_json() for each in described])
 
-    def key(self) -> list:
+    def key(self) -> list[Any]:
         """Return what its scores depend on beside the rows."""
-        found = [[each.described(), each.content["finished"]] for each in self.runs]
+        found = [[each.describe().to_json(), each.record.finished] for each in self.runs]
         return found if self.stack is None else [*found, self.stack.run["finished"]]
 
 
-def find_teacher(name: str | None, shared: dict, splits: list[str], translation: str) -> Teacher | None:
-    """Find a teacher; `find_parent` says what of `shared` and `splits` is checked, for each run of a stack.
+def find_teacher(config: RunConfig, record: RunRecord, splits: list[str]) -> Teacher | None:
+    """Find the teacher that `--teacher` names; `find_parent` says what is checked, for each run of a stack.
 
     Args:
-        name: `--teacher` of the new run, None without.
-        shared: what `run.describe_run` says of the new run.
+        config: of the new run.
+        record: of the new run.
         splits: names of its folds.
-        translation: its `--translation`.
+
+    Returns:
+        None without a teacher.
 
     Raises:
         ValueError: nothing of that name, runs that have changed since they were stacked, a fold that saw rows that
             the student's fold of its name validates on, or a teacher that `check_teacher` refuses.
     """
-    if name is None:
+    if (name := config.objective.teacher) is None:
         return None
     stack = RelevanceStack.from_pretrained(name) if is_stack(name) else None
     names = [name] if stack is None else map(str, stack.folds.values())
-    found = Teacher(name, [find_parent("--teacher", each, shared, splits) for each in names], stack)
-    check_teacher(found, translation)
+    found = Teacher(name, [find_parent("--teacher", each, record, splits) for each in names], stack)
+    check_teacher(found, config.data.translation)
     return found
 
 
 def check_teacher(teacher: Teacher, translation: str) -> None:
-    """Refuse a teacher that reads translations where the new run has none: it would score what it never saw.
+    """Check that a teacher that reads translations gets them: otherwise it would score what it never saw.
 
     Raises:
         ValueError: the teacher was trained with translations.
     """
-    reads = [each for each in teacher.runs if each.content["columns"]["translation"] != "none"]
+    reads = [each for each in teacher.runs if each.record.columns["translation"] != "none"]
     if translation == "none" and reads:
         raise ValueError(
             f"--teacher {reads[0].name}: trained with translations, found --translation none: give the translations "

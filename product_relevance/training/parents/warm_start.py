@@ -11,7 +11,9 @@ from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.adapter_schema import read_config
 from product_relevance.training.parents.parent_run import ParentRun, find_parent
+from product_relevance.training.run_config import RunConfig
 from product_relevance.utils import run_folder
+from product_relevance.utils.run_record import FoldRecord, RunRecord
 
 logger = logging.getLogger(__name__)
 # What decides how an adapter's tensors act on a base; a second stage that changed one would start somewhere else.
@@ -19,23 +21,27 @@ logger = logging.getLogger(__name__)
 ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
 
 
-def find_warm_start(name: str | None, shared: dict, splits: list[str]) -> ParentRun | None:
-    """Find the run that a new one starts from, and check that its weights mean the same there.
+def find_warm_start(config: RunConfig, record: RunRecord, splits: list[str]) -> ParentRun | None:
+    """Find the run that `--init_adapter` names, and check that its weights mean the same in the new run.
 
     Args:
-        name: as in `find_parent`.
-        shared: as in `find_parent`.
-        splits: as in `find_parent`.
+        config: of the new run.
+        record: of the new run.
+        splits: names of its folds.
+
+    Returns:
+        None without a warm start.
 
     Raises:
         ValueError: as in `find_parent`; no one fold for a split; another pooling or kind of training.
     """
-    parent = find_parent("--init_adapter", name, shared, splits)
-    if parent is None:
+    if config.model.init_adapter is None:
         return None
+    parent = find_parent("--init_adapter", config.model.init_adapter, record, splits)
     starts = {split: parent.fold(split) for split in splits}
-    for (key, theirs), ours in zip(_kind(parent.content).items(), _kind(shared).values(), strict=True):
-        if theirs != ours and (key == "adapter" or not _headless(parent.content)):
+    headless = parent.record.stage is not None
+    for (key, theirs), ours in zip(_kind(parent.record).items(), _kind(record).values(), strict=True):
+        if theirs != ours and (key == "adapter" or not headless):
             raise ValueError(f"--init_adapter {parent.name}: its {key} is {theirs}, this run's {ours}; expected alike")
     _log_starts(parent, starts)
     return parent
@@ -44,7 +50,7 @@ def find_warm_start(name: str | None, shared: dict, splits: list[str]) -> Parent
 def _log_starts(parent: ParentRun, starts: dict[str, str]) -> None:
     """Say in the log which fold of the parent run each fold starts from."""
     for split, fold in starts.items():
-        logger.info("%s starts from %s of the %s run %s", split, fold, parent.content["task"], parent.home)
+        logger.info("%s starts from %s of the %s run %s", split, fold, parent.record.task, parent.home)
     if len(starts) > 1 and len(set(starts.values())) == 1:
         fold = next(iter(starts.values()))
         why = "it has seen all rows" if fold == "full" else "one fold only, which has not seen all rows"
@@ -55,15 +61,10 @@ def _log_starts(parent: ParentRun, starts: dict[str, str]) -> None:
         )
 
 
-def _kind(content: dict) -> dict[str, str]:
+def _kind(record: RunRecord) -> dict[str, str | None]:
     """Return what both stages must have in common beside the base."""
-    head = "classifier" if content["template"].get("prompt") is None else "yes_no"
-    return {"head": head, "pooling": content["pooling"], "adapter": "lora" if content["adapter"] else "none"}
-
-
-def _headless(content: dict) -> bool:
-    """Return whether a run, or a fold of one, is a stage on texts alone: then any head is new."""
-    return content.get("stage") is not None
+    head = "classifier" if record.template.get("prompt") is None else "yes_no"
+    return {"head": head, "pooling": record.pooling, "adapter": "lora" if record.adapter else "none"}
 
 
 def continue_from(folder: Path, model, arguments, fingerprint: str | None, base_fingerprint: str | None):
@@ -82,8 +83,9 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, base_
     Raises:
         ValueError: an adapter of another form, or of another base.
     """
-    fold = run_folder.read_json(folder / "fold.json")
-    expected, fingerprint = fold["base"]["fingerprint"], base_fingerprint if _headless(fold) else fingerprint
+    fold = FoldRecord.from_json(run_folder.read_json(folder / "fold.json"))
+    headless = fold.stage is not None  # a stage on texts alone: any head is new
+    expected, fingerprint = fold.base["fingerprint"], base_fingerprint if headless else fingerprint
     if None not in (expected, fingerprint) and expected != fingerprint:
         raise ValueError(
             f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
@@ -95,7 +97,7 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, base_
         raise ValueError("--init_adapter and --init_lora_weights both say where the adapter starts: give one of them")
     config = adapters.lora_config(model, arguments)
     _require_same_form(folder, config)
-    if _headless(fold):
+    if headless:
         return adapters.fill_adapter(adapters.add_adapter(model, arguments), folder)
     return adapters.load_adapter(model, str(folder), "default", config=config)
 
