@@ -197,7 +197,7 @@ def compare(one: Path, other: Path, rows: int) -> dict[str, int]:
             f"outputs differ in {[str(n) for n in files[0] | files[1] if files[0].get(n) != files[1].get(n)][:5]}"
         )
     number = len(plan.read_plan(other)["shards"])
-    for i, (first, end) in enumerate(pairwise(plan.bounds(rows, number))):
+    for i, (first, end) in enumerate(pairwise(plan.shard_bounds(rows, number))):
         ids = pq.read_table(plan.output_path(other, i), columns=["id"])["id"].to_pylist()
         if ids != list(range(first, end)):
             sys.exit(f"shard {i}: found other ids than {first} to {end - 1}, each once")

@@ -105,8 +105,8 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
     if arguments.split or arguments.data_revision:
         raise ValueError("--shards, --workers: only files are split; leave --split and --data_revision out")
     number = arguments.workers if arguments.shards is None else arguments.shards
-    where = arguments.file, arguments.output, number, arguments.workers, arguments.overwrite
-    print(jobs.predict_shards(_score(arguments), *where))
+    sharding = jobs.Sharding(arguments.file, number, arguments.workers, arguments.overwrite)
+    print(jobs.predict_shards(_score(arguments), sharding, arguments.output))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ class Step:
     job: Callable[[Path], pd.DataFrame]
 
     def __call__(self, data, rank: int, world_size: int) -> None:
-        plan.work(self.folder, rank, self.job)
+        plan.process_shard(self.folder, rank, self.job)
 
 
 def prepare_logs(folder: str | os.PathLike) -> tuple[str, list[int]]:
@@ -45,7 +45,7 @@ def prepare_logs(folder: str | os.PathLike) -> tuple[str, list[int]]:
     Returns:
         The folder of datatrove's logs, and the unfinished shards.
     """
-    logs, found = Path(folder).absolute() / "logs", plan.unfinished(folder)
+    logs, found = Path(folder).absolute() / "logs", plan.unfinished_shards(folder)
     for number in found:
         (logs / "completions" / f"{number:05d}").unlink(missing_ok=True)
         plan.manifest_path(folder, number).unlink(missing_ok=True)
@@ -53,14 +53,14 @@ def prepare_logs(folder: str | os.PathLike) -> tuple[str, list[int]]:
 
 
 def run_local(step: Step, workers: int = 1) -> int:
-    """Work off the unfinished shards on this machine.
+    """Process the unfinished shards on this machine.
 
     Args:
         step: Of a folder with a plan.
         workers: Processes at a time; 1 works in this one. With several GPUs each worker takes one.
 
     Returns:
-        How many shards were worked off now.
+        How many shards were processed now.
 
     Raises:
         ValueError: A shard has a defect, or a worker was killed.
@@ -78,7 +78,7 @@ def run_local(step: Step, workers: int = 1) -> int:
     return len(todo)
 
 
-def worker() -> int:
+def worker_number() -> int:
     """Return the number of this worker process, 0 in the main one; those of one run follow one another."""
     identity = multiprocess.current_process()._identity
     return identity[0] if identity else 0
@@ -98,7 +98,7 @@ class _Quiet(LocalPipelineExecutor):
         return super()._run_for_rank(rank, local_rank + 1, node_rank)
 
 
-def _tell_of_death(*_) -> None:
+def _raise_killed(*_) -> None:
     raise ValueError(KILLED)
 
 
@@ -113,14 +113,14 @@ class _Watch:
 
     def __enter__(self) -> None:
         # A signal reaches the main thread where it waits for a lock; SIGINT is ignored in background jobs.
-        self._before = signal.signal(signal.SIGUSR1, _tell_of_death)
+        self._before = signal.signal(signal.SIGUSR1, _raise_killed)
         self._thread.start()
 
     def __exit__(self, *_) -> None:
         self._ended.set()
         self._thread.join()
         signal.signal(signal.SIGUSR1, self._before)
-        self._tell()
+        self._count_done()
         self._bar.close()
 
     def _run(self) -> None:
@@ -128,12 +128,12 @@ class _Watch:
         while not self._ended.wait(LOOK):
             looks += 1
             if looks % 20 == 0:
-                self._tell()
+                self._count_done()
             self._workers |= set(multiprocess.active_children())
             codes = [process.exitcode or 0 for process in self._workers]
             if self.waiting and any(code < 0 and code != -signal.SIGTERM for code in codes):
                 return signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-    def _tell(self) -> None:
+    def _count_done(self) -> None:
         for number in [n for n in self.waiting if plan.manifest_path(self.folder, n).is_file()]:
             self._bar.update(self.waiting.pop(number))

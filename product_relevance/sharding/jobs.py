@@ -6,6 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -23,6 +24,9 @@ from product_relevance.sharding.join import describe_request, join_shards
 from product_relevance.utils.extras import how_to_install
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, read_json
+
+if TYPE_CHECKING:
+    from product_relevance.preparation.pipeline import Preparation
 
 NO_KEY = ("model", "device", "max_missing_translations", "on_bad_rows")  # they are not what the scores depend on
 
@@ -62,9 +66,9 @@ def _own_gpu() -> str | None:
     number = torch.cuda.device_count()
     if number < 2:
         return None
-    from product_relevance.sharding.executor import worker
+    from product_relevance.sharding.executor import worker_number
 
-    return f"cuda:{worker() % number}"
+    return f"cuda:{worker_number() % number}"
 
 
 @dataclass(kw_only=True)
@@ -108,51 +112,65 @@ def _with_content(options: dict) -> dict:
     return options | {"translation": sha256_of(table)} if found else options
 
 
-def prepare_shards(asked) -> str:
+@dataclass(frozen=True)
+class Sharding:
+    """How a large source is divided, and by how many processes it is processed.
+
+    Attributes:
+        file: JSON lines, a Parquet file, or a folder of Parquet files.
+        shards: how many.
+        workers: processes at a time.
+        overwrite: replace the shards of another source or job.
+    """
+
+    file: str
+    shards: int
+    workers: int = 1
+    overwrite: bool = False
+
+
+def prepare_shards(asked: "Preparation") -> str:
     """Prepare a large source of test records shard by shard, into a folder that `predict_shards` takes as its source.
 
     Args:
-        asked: `preparation.Preparation` with role test, shards, and no step but translate.
+        asked: Role test, with shards, and no step but translate.
 
     Returns:
         A line that says what was written.
 
     Raises:
-        ValueError: See `shards.plan` and `shard_runner.run_local`.
+        ValueError: See `make_plan` and `run_local`.
     """
     shared = {field.name: getattr(asked, field.name) for field in fields(ColumnArguments)}
     into_english = dict(asked.steps).get("translate")
     options = json.dumps(asdict(into_english), sort_keys=True) if into_english else None
     job = Columns(task=asked.task, **shared, translate=options)
-    return _run(job, asked.file, Path(asked.output), asked.shards, asked.workers)
+    return _process_shards(job, Sharding(asked.file, asked.shards, asked.workers), Path(asked.output))
 
 
-def _run(job, file: str, folder: Path, number: int, workers: int, overwrite: bool = False) -> str:
+def _process_shards(job: Score | Columns, sharding: Sharding, folder: Path) -> str:
     try:
         from product_relevance.sharding.executor import Step, run_local
     except ModuleNotFoundError as error:
         raise ValueError(f"--shards needs {error.name}: {how_to_install('scale')}") from None
-    plan = shards.plan(file, folder, number, job.key(), overwrite)
-    done = run_local(Step(str(folder), job), workers)
-    return f"{folder / 'output'}: {number} shards, {done} of them made now, {plan['rows']:,} rows"
+    plan = shards.make_plan(sharding.file, folder, sharding.shards, job.key(), sharding.overwrite)
+    done = run_local(Step(str(folder), job), sharding.workers)
+    return f"{folder / 'output'}: {sharding.shards} shards, {done} of them made now, {plan['rows']:,} rows"
 
 
-def predict_shards(job: Score, file: str, output: str, number: int, workers: int = 1, overwrite: bool = False) -> str:
+def predict_shards(job: Score, sharding: Sharding, output: str) -> str:
     """Score a large source shard by shard; after a kill the same call goes on.
 
     Args:
         job: How to score.
-        file: JSON lines, a Parquet file, or a folder of Parquet files.
+        sharding: The source and its shards.
         output: A folder for scored shards; or, ending in .txt or .jsonl, one submission with its scores beside it.
-        number: Of shards.
-        workers: Processes at a time.
-        overwrite: Replace a submission, or the shards of another source or run.
 
     Returns:
         A line that says what was written.
 
     Raises:
-        ValueError: See `shards.plan` and `shard_runner.run_local`; a submission of other inputs; an id in two shards.
+        ValueError: See `make_plan` and `run_local`; a submission of other inputs; an id in two shards.
     """
     target = Path(output)
     joined = target.suffix in outputs.LINES
@@ -162,13 +180,14 @@ def predict_shards(job: Score, file: str, output: str, number: int, workers: int
             "folder for Parquet of each shard"
         )
     folder = Path(f"{output}.shards") if joined else target
-    if joined and target.exists() and not overwrite:
-        outputs.require_same(target, describe_request(sha256_of(file), job.key()))
+    if joined and target.exists() and not sharding.overwrite:
+        outputs.require_same(target, describe_request(sha256_of(sharding.file), job.key()))
         shutil.rmtree(folder, ignore_errors=True)
         return f"{target}: complete, nothing to do"
-    line = _run(job, file, folder, number, workers, overwrite or joined)
+    line = _process_shards(job, replace(sharding, overwrite=sharding.overwrite or joined), folder)
     if not joined:
         return line
     rows = join_shards(folder, target)
     shutil.rmtree(folder)
-    return f"{target}: {rows:,} predictions of {number} shards; probabilities in {outputs.scores_path(target).name}"
+    scores = outputs.scores_path(target).name
+    return f"{target}: {rows:,} predictions of {sharding.shards} shards; probabilities in {scores}"

@@ -20,12 +20,12 @@ BATCH_ROWS = 10_000
 PLAN, OWN = "plan.json", ("input", "output", "logs")
 
 
-def bounds(rows: int, shards: int) -> list[int]:
+def shard_bounds(rows: int, shards: int) -> list[int]:
     """Return where each shard of consecutive rows begins, and at last `rows`; sizes differ by one at most."""
     return [rows * i // shards for i in range(shards + 1)]
 
 
-def plan(
+def make_plan(
     source: str | os.PathLike, folder: str | os.PathLike, shards: int, job: dict, overwrite: bool = False
 ) -> dict:
     """Split a source into shards in a folder of its own; what is there of the same source and job is kept.
@@ -51,11 +51,11 @@ def plan(
     source, folder = Path(source), Path(folder)
     files = _files(source)
     wanted = {"source": sha256_of(source), "number": shards, "job": job}
-    if (found := _earlier(folder, wanted, overwrite)) is not None:
+    if (found := _same_plan(folder, wanted, overwrite)) is not None:
         return found
     as_they_are = files[0].suffix == ".parquet" and len(files) == shards
     sizes = [_rows(file) for file in files]
-    edges = list(accumulate(sizes, initial=0)) if as_they_are else bounds(sum(sizes), shards)
+    edges = list(accumulate(sizes, initial=0)) if as_they_are else shard_bounds(sum(sizes), shards)
     _check_sizes(source, edges)
     _claim(folder, wanted)
     made = files if as_they_are else _split(files, folder, edges)
@@ -73,8 +73,8 @@ def read_plan(folder: str | os.PathLike) -> dict:
     return read_json(Path(folder) / PLAN)
 
 
-def work(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFrame]) -> dict:
-    """Work off one shard, unless it is whole: the output and then its manifest appear under their names at once.
+def process_shard(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFrame]) -> dict:
+    """Process one shard, unless it is whole: the output and then its manifest appear under their names at once.
 
     The output depends on the input shard and the job alone, so that it does not matter where, when, or how often this
     runs: two processes that do the same shard write the same bytes.
@@ -112,7 +112,7 @@ def work(folder: str | os.PathLike, number: int, job: Callable[[Path], pd.DataFr
     return made
 
 
-def unfinished(folder: str | os.PathLike) -> list[int]:
+def unfinished_shards(folder: str | os.PathLike) -> list[int]:
     """Return the shards without a whole output; one whose bytes are not those that were written is logged."""
     content = read_plan(folder)
     return [number for number in range(len(content["shards"])) if _manifest(folder, number, content) is None]
@@ -159,7 +159,7 @@ def _files(source: Path) -> list[Path]:
     raise ValueError(f"{source}: expected {kinds} to split into shards; prepare.py writes Parquet of any records")
 
 
-def _earlier(folder: Path, wanted: dict, overwrite: bool) -> dict | None:
+def _same_plan(folder: Path, wanted: dict, overwrite: bool) -> dict | None:
     """Return the plan that is there, if it is the one wanted and its source was split to the end."""
     if not (folder / PLAN).is_file():
         if folder.exists() and any(folder.iterdir()):

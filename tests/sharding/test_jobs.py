@@ -48,7 +48,7 @@ def test_the_slurm_example_of_the_page_runs_with_stand_ins_for_slurm(tmp_path, m
     assert times == 1
     pd.DataFrame(records(60)).to_parquet(place / "pairs.parquet", index=False)
     exec(code.replace("/shared", str(place)).replace("10_000", str(NUMBER)), {})
-    assert plan.unfinished(place / "scores") == [], (place / "log").read_text()
+    assert plan.unfinished_shards(place / "scores") == [], (place / "log").read_text()
     made = [pd.read_parquet(plan.output_path(place / "scores", number)) for number in range(NUMBER)]
     assert pd.concat(made, ignore_index=True).equals(Lengths()(place / "pairs.parquet"))
     assert len(list((place / "scores/logs/completions").iterdir())) == NUMBER

@@ -32,7 +32,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 def planned(tmp_path: Path, name: str, rows: int = 60) -> Path:
     source = write_rows(tmp_path / "source.txt", records(rows))
-    shards.plan(source, tmp_path / name, NUMBER, KEY)
+    shards.make_plan(source, tmp_path / name, NUMBER, KEY)
     return tmp_path / name
 
 
@@ -41,13 +41,13 @@ def whole(tmp_path) -> Path:
     """A folder whose shards were worked off without a break."""
     folder = planned(tmp_path, "whole")
     for number in range(NUMBER):
-        shards.work(folder, number, Lengths())
+        shards.process_shard(folder, number, Lengths())
     return folder
 
 
 @given(st.integers(1, 10**9), st.integers(1, 5000))
 def test_shards_hold_each_row_once_and_are_of_one_size(rows, number):
-    edges = shards.bounds(rows, number)
+    edges = shards.shard_bounds(rows, number)
     sizes = [end - start for start, end in pairwise(edges)]
     assert edges[0] == 0 and edges[-1] == rows and len(sizes) == number
     assert max(sizes) - min(sizes) <= 1
@@ -67,9 +67,9 @@ def test_cut_lines_are_the_bytes_of_the_source(lines, ends, data):
         source.write_bytes(content)
         if not rows:
             with pytest.raises(ValueError, match="found 0 rows"):
-                shards.plan(source, Path(folder) / "out", number, KEY)
+                shards.make_plan(source, Path(folder) / "out", number, KEY)
             return
-        plan = shards.plan(source, Path(folder) / "out", number, KEY)
+        plan = shards.make_plan(source, Path(folder) / "out", number, KEY)
         parts = [Path(part["input"]).read_bytes() for part in plan["shards"]]
         assert b"".join(parts) == content
         counts = [sum(1 for line in part.split(b"\n") if line.strip()) for part in parts]
@@ -85,7 +85,7 @@ def test_cut_tables_are_the_rows_of_the_source(sizes, number):
         source.mkdir()
         for i, (start, end) in enumerate(pairwise(np.cumsum([0, *sizes]))):
             frame[start:end].to_parquet(source / f"{i}.parquet", index=False)
-        plan = shards.plan(source, Path(folder) / "out", number, KEY)
+        plan = shards.make_plan(source, Path(folder) / "out", number, KEY)
         paths = [Path(part["input"]) for part in plan["shards"]]
         assert pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True).equals(frame)
         assert [pq.read_metadata(path).num_rows for path in paths] == [part["rows"] for part in plan["shards"]]
@@ -106,7 +106,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path, whole):
     assert process.poll() is None, (tmp_path / "log").read_text()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    left = shards.unfinished(folder)
+    left = shards.unfinished_shards(folder)
     (folder / "output" / f".{left[0]:05d}.parquet.1.aa.tmp").write_bytes(b"half")
     assert 0 < len(left) < NUMBER
     assert run_local(Step(str(folder), Lengths())) == len(left)
@@ -161,26 +161,26 @@ def test_a_manifest_tells_what_was_made_of_what(whole):
 def test_a_changed_input_a_defect_and_a_lost_row_are_told(tmp_path):
     folder = planned(tmp_path, "out")
     with pytest.raises(ValueError, match="shard 1: found 9 rows of output, expected 10"):
-        shards.work(folder, 1, lambda source: Lengths()(source)[1:])
+        shards.process_shard(folder, 1, lambda source: Lengths()(source)[1:])
     part = Path(shards.read_plan(folder)["shards"][1]["input"])
     part.write_text(part.read_text() + "\n")
     with pytest.raises(ValueError, match="differs from what was split"):
-        shards.work(folder, 1, Lengths())
+        shards.process_shard(folder, 1, Lengths())
     bad = write_rows(tmp_path / "bad.txt", [row | {"id": max(1, row["id"])} for row in records(60)])
-    shards.plan(bad, tmp_path / "bad", NUMBER, KEY)
+    shards.make_plan(bad, tmp_path / "bad", NUMBER, KEY)
     with pytest.raises(ValueError, match="shard 0, whose first row is row 1 of the source: .*field 'id'"):
-        shards.work(tmp_path / "bad", 0, Lengths())
-    assert shards.unfinished(folder) == list(range(NUMBER))
+        shards.process_shard(tmp_path / "bad", 0, Lengths())
+    assert shards.unfinished_shards(folder) == list(range(NUMBER))
 
 
 def test_shards_of_another_source_or_job_are_kept_unless_told_otherwise(tmp_path, whole):
     other = write_rows(tmp_path / "other.txt", records(50))
     for source, job in ((other, KEY), (tmp_path / "source.txt", {"job": "another"})):
         with pytest.raises(ValueError, match="--overwrite"):
-            shards.plan(source, whole, NUMBER, job)
-    assert shards.unfinished(whole) == []
-    shards.plan(other, whole, NUMBER, KEY, overwrite=True)
-    assert shards.unfinished(whole) == list(range(NUMBER))
+            shards.make_plan(source, whole, NUMBER, job)
+    assert shards.unfinished_shards(whole) == []
+    shards.make_plan(other, whole, NUMBER, KEY, overwrite=True)
+    assert shards.unfinished_shards(whole) == list(range(NUMBER))
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
@@ -188,7 +188,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "logs/precious").touch()
     source = write_rows(tmp_path / "source.txt", records(60))
     with pytest.raises(ValueError, match="found other things than shards"):
-        shards.plan(source, tmp_path, NUMBER, KEY, overwrite=True)
+        shards.make_plan(source, tmp_path, NUMBER, KEY, overwrite=True)
     assert (tmp_path / "logs/precious").exists()
 
 
@@ -198,7 +198,7 @@ def test_a_cut_that_was_broken_off_is_begun_again(tmp_path, whole):
     (folder / "input/00000.txt").write_text("half")
     plan = shards.read_plan(whole)
     shards.write_json(folder / shards.PLAN, {key: plan[key] for key in ("source", "number", "job")})
-    shards.plan(tmp_path / "source.txt", folder, NUMBER, KEY)
+    shards.make_plan(tmp_path / "source.txt", folder, NUMBER, KEY)
     assert run_local(Step(str(folder), Lengths())) == NUMBER
     assert outputs(folder) == outputs(whole)
 
@@ -216,10 +216,10 @@ def test_a_source_that_cannot_be_cut_is_refused(tmp_path, name, number, told):
     write_rows(tmp_path / "source.txt", records(60))
     (tmp_path / "source.csv").touch()
     with pytest.raises(ValueError, match=told):
-        shards.plan(tmp_path / name, tmp_path / "out", number, KEY)
+        shards.make_plan(tmp_path / name, tmp_path / "out", number, KEY)
 
 
 def test_a_shard_that_memory_may_not_hold_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "MAX_ROWS", 20)
     with pytest.raises(ValueError, match="use --shards 3 or more"):
-        shards.plan(write_rows(tmp_path / "source.txt", records(60)), tmp_path / "out", 2, KEY)
+        shards.make_plan(write_rows(tmp_path / "source.txt", records(60)), tmp_path / "out", 2, KEY)
