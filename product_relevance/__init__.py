@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from product_relevance.data.records import read_records
     from product_relevance.data.sources.tables import Source
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
+    from product_relevance.ensemble.loading_arguments import LoadingArguments
     from product_relevance.ensemble.stack import RelevanceStack
     from product_relevance.evaluation.metrics import RowFacts, scores_report
     from product_relevance.models.arguments import ModelArguments
@@ -30,6 +31,7 @@ HANDLER_API = 1  # what EndpointScorer takes and gives; the handler of a publish
 __all__ = [
     "DataArguments",
     "EndpointScorer",
+    "LoadingArguments",
     "ModelArguments",
     "ObjectiveArguments",
     "RelevanceEnsemble",
@@ -52,6 +54,7 @@ __all__ = [
 _PLACES = {
     "DataArguments": "data.arguments",
     "EndpointScorer": "serving.endpoint",
+    "LoadingArguments": "ensemble.loading_arguments",
     "ModelArguments": "models.arguments",
     "ObjectiveArguments": "training.arguments",
     "RelevanceEnsemble": "ensemble.ensemble",

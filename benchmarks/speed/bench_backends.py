@@ -17,6 +17,7 @@ import torch
 from bench_ensemble import labelled, pairs_of
 
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.evaluation import metrics
 from product_relevance.models.batching import batch_limits, budget_batches, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
@@ -99,7 +100,8 @@ def measure(args) -> dict:
     """Score the rows by every way, in rounds."""
     if args.repeats < 1:
         raise ValueError(f"--repeats {args.repeats}: expected 1 at least")
-    ensemble = RelevanceEnsemble.from_pretrained(args.run, merge="weights", device="cpu", max_disagreement=1.0)
+    mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+    ensemble = RelevanceEnsemble.from_pretrained(args.run, device="cpu", loading=mean)
     ensemble, frame = labelled(ensemble, args)
     pairs, languages, translations, tasks = pairs_of(frame)
     sides = ensemble.encoder.template.render(

@@ -19,12 +19,13 @@ import torch
 
 from product_relevance.data import loading
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.predict_file import read_records_for
 from product_relevance.evaluation import metrics
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import batch_limits, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.models.predictor import score_in_batches
+from product_relevance.models.predictor import ForwardLimits, score_in_batches
 from product_relevance.utils.options import Parser
 
 COLUMNS = ("passes", "seconds", "cpu_seconds", "max_diff", "mean_diff", "changed", "f1", "auc")
@@ -102,7 +103,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
         return logits.view(len(rows), len(folds), 2)
 
     budget = batch_limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
-    logits = score_in_batches(forward, ids, (len(folds), 2), device.type, max_tokens=budget)
+    logits = score_in_batches(forward, ids, (len(folds), 2), ForwardLimits(device.type, budget))
     return metrics.probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 
 
@@ -175,7 +176,8 @@ def measure(args, options: dict) -> tuple[Table, dict[str, str]]:
     except ValueError as error:
         left_out["mixed batch"] = str(error)
     try:
-        merged = RelevanceEnsemble.from_pretrained(args.run, merge="weights", max_disagreement=1.0, **options)
+        mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+        merged = RelevanceEnsemble.from_pretrained(args.run, **options, loading=mean)
         table.add("mean weights", merged, *timed(as_it_is, merged, frame), 1)
     except ValueError as error:
         left_out["mean weights"] = str(error)

@@ -49,6 +49,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
     """
     # here, since a machine that measures shapes alone has not all that these need
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
+    from product_relevance.ensemble.loading_arguments import LoadingArguments
     from product_relevance.ensemble.locate import read_run
     from product_relevance.serving.export import export_classifier, save_tokenizer
 
@@ -62,7 +63,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
     if "prompt" in run["template"]:
         raise ValueError(f"{name}: answers yes or no; expected a run with a head of two labels")
     ensemble = RelevanceEnsemble.from_pretrained(
-        name, merge="weights", device=device, dtype=dtype, max_disagreement=1.0
+        name, device=device, dtype=dtype, loading=LoadingArguments(merge="weights", max_disagreement=1.0)
     )  # a mean that scores otherwise is as fast
     if run["pooling"] == "auto":
         export_classifier(name, str(folder), max_disagreement=1.0, overwrite=True)

@@ -96,7 +96,7 @@ def decide(arguments: argparse.Namespace) -> None:
 
 def stack(arguments: argparse.Namespace) -> None:
     """Join runs."""
-    from product_relevance.ensemble.stack import stack_runs
+    from product_relevance.ensemble.fit_stack import StackOptions, stack_runs
 
     scored = None
     if arguments.unlabelled:
@@ -105,8 +105,13 @@ def stack(arguments: argparse.Namespace) -> None:
 
         source, read = source_of(arguments, arguments.unlabelled), reading_of(arguments)
         scored = [score_unlabelled(run, source, **read) for run in arguments.runs]
-    choice = arguments.threshold_by, arguments.shrinkage, arguments.overwrite
-    print(stack_runs(arguments.runs, arguments.output, *choice, scored, arguments.match))
+    options = StackOptions(
+        by=arguments.threshold_by,
+        shrinkage=arguments.shrinkage,
+        match=arguments.match,
+        overwrite=arguments.overwrite,
+    )
+    print(stack_runs(arguments.runs, arguments.output, options, scored))
 
 
 def take(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 """Load the base of a finished run as it was in training, or raise an error."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.manifest import config_sha256
@@ -41,7 +43,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             "goes on with it"
         )
     template = Template.from_dict(found.run["template"])
-    prompt, taxonomy = template.prompt, found.taxonomy and Taxonomy.load(found.taxonomy, template.paths)
+    prompt = template.prompt
+    taxonomy = None if found.taxonomy is None else Taxonomy.load(found.taxonomy, template.paths)
     if writes and (prompt is None or prompt.parts["stem"] is None):
         raise ValueError(
             f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
@@ -80,7 +83,7 @@ def _require_adapters(found: Located) -> None:
         raise ValueError(f"{found.folder}: its folds are whole models, which cannot be put on a base in nf4")
 
 
-def _check_base(folder: Path, run: dict, model) -> None:
+def _check_base(folder: Path, run: Mapping[str, Any], model) -> None:
     base, labels = run["base"], {str(i): label for i, label in LABELS.items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")

@@ -1,6 +1,7 @@
 """Canaries: a few pairs whose scores travel with an ensemble, so that a copy that scores otherwise is noticed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,7 +38,24 @@ def canary_pairs(task: str) -> list[tuple[str, str, str]]:
     return list(_QC if task == "QC" else _QI)
 
 
-def measure_canaries(ensemble, chosen: Sequence | None = None) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class CanaryScores:
+    """What an ensemble gave for the canaries, as ensemble.json holds it.
+
+    Attributes:
+        pairs: n rows of query, target, language.
+        scores: n means over the folds.
+        folds: by name of the fold its n scores.
+        dtype: of the base.
+    """
+
+    pairs: list[list[str]]
+    scores: list[float]
+    folds: dict[str, list[float]]
+    dtype: str
+
+
+def measure_canaries(ensemble, chosen: Sequence | None = None) -> CanaryScores:
     """Score the canaries with an ensemble.
 
     Args:
@@ -45,15 +63,15 @@ def measure_canaries(ensemble, chosen: Sequence | None = None) -> dict:
         chosen: (query, target, language) rows; those of its task when None.
 
     Returns:
-        `pairs`, `scores` (means over the folds), `folds` {name: scores} and `dtype`, as ensemble.json holds them.
+        The scores of each fold and their means.
     """
     rows = [list(row) for row in chosen or canary_pairs(ensemble.run["task"])]
     scores = ensemble.predict_folds([(query, target) for query, target, _ in rows], [code for *_, code in rows])
     folds = {name: scores[:, i].tolist() for i, name in enumerate(ensemble.folds)}
-    return {"pairs": rows, "scores": scores.mean(axis=1).tolist(), "folds": folds, "dtype": ensemble.dtype}
+    return CanaryScores(pairs=rows, scores=scores.mean(axis=1).tolist(), folds=folds, dtype=ensemble.dtype)
 
 
-def check_canaries(ensemble, expected: dict) -> dict:
+def check_canaries(ensemble, expected: CanaryScores) -> CanaryScores:
     """Score the canaries again and compare one fold at a time.
 
     Args:
@@ -66,28 +84,28 @@ def check_canaries(ensemble, expected: dict) -> dict:
     Raises:
         ValueError: from `compare_canaries`.
     """
-    found = measure_canaries(ensemble, expected["pairs"])
+    found = measure_canaries(ensemble, expected.pairs)
     compare_canaries(found, expected)
     return found
 
 
-def compare_canaries(found: dict, expected: dict) -> None:
+def compare_canaries(found: CanaryScores, expected: CanaryScores) -> None:
     """Compare two measurements of the same canaries.
 
     Raises:
         ValueError: other folds, or a fold's score that moved too far: EXACT under float32, else ROUNDED or FOUR_BITS.
     """
-    if found["folds"].keys() != expected["folds"].keys():
-        raise ValueError(f"canaries: found folds {list(found['folds'])}, expected {list(expected['folds'])}")
-    dtypes = {found["dtype"], expected["dtype"]}
+    if found.folds.keys() != expected.folds.keys():
+        raise ValueError(f"canaries: found folds {list(found.folds)}, expected {list(expected.folds)}")
+    dtypes = {found.dtype, expected.dtype}
     limit = FOUR_BITS if "nf4" in dtypes else EXACT if dtypes == {"float32"} else ROUNDED
-    for name, scores in expected["folds"].items():
-        moved = np.abs(np.subtract(found["folds"][name], scores))
+    for name, scores in expected.folds.items():
+        moved = np.abs(np.subtract(found.folds[name], scores))
         if not moved.max() <= limit:  # also where it is not a number
             row = int(moved.argmax())
             raise ValueError(
-                f"canary {row} of {name}: scored {found['folds'][name][row]:.4f} as {found['dtype']}, expected "
-                f"{scores[row]:.4f} as {expected['dtype']} within {limit}: template, base or adapter are not what was "
+                f"canary {row} of {name}: scored {found.folds[name][row]:.4f} as {found.dtype}, expected "
+                f"{scores[row]:.4f} as {expected.dtype} within {limit}: template, base or adapter are not what was "
                 "published, or a library computes otherwise; compare the versions in ensemble.json with those here"
             )
 

@@ -6,16 +6,19 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from product_relevance.data import loading
+from product_relevance.data.loading import add_run_columns
 from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble import canaries, shared_layers, weight_averaging
 from product_relevance.ensemble.base_model import load_base
+from product_relevance.ensemble.canaries import CanaryScores
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
-from product_relevance.ensemble.weight_averaging import MAX_DISAGREEMENT
+from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import adapters
@@ -30,7 +33,6 @@ from product_relevance.utils import tasks
 logger = logging.getLogger(__name__)
 
 VOTES = ("mean", "majority", "weighted")
-MERGES = ("probabilities", "weights")
 
 
 class RelevanceEnsemble:
@@ -42,13 +44,16 @@ class RelevanceEnsemble:
         array([0.93])
     """
 
-    def __init__(self, model, encoder: PairEncoder, run: dict, folds: dict[str, Path]):
+    def __init__(self, model, encoder: PairEncoder, run: Mapping[str, Any], folds: dict[str, Path]) -> None:
         self.model, self.encoder, self.run, self.folds = model, encoder, run, folds
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
         self._whole = self  # whose model is switched from fold to fold
-        self.manifest, self.disagreement, self.run_folders = None, None, []
-        self.reasoning_tokens, self.shared_layers, self._selected = 0, 0, None
+        self.manifest: Manifest | None = None
+        self.disagreement: float | None = None  # of merged weights, on the canaries
+        self.run_folders: list[Path] = []
+        self.reasoning_tokens = self.shared_layers = 0
+        self._selected: str | None = None
 
     @classmethod
     def from_pretrained(
@@ -56,45 +61,37 @@ class RelevanceEnsemble:
         name: str,
         *,
         revision: str | None = None,
-        merge: str = "probabilities",
         device: str | None = None,
         dtype: str = "auto",
-        max_disagreement: float = MAX_DISAGREEMENT,
-        reasoning_tokens: int = 0,
+        loading: LoadingArguments | None = None,
     ) -> "RelevanceEnsemble":
         """Load an ensemble whole, or not at all.
 
         Args:
             name: folder made by train_relevance.py or by `hf download`, or an id on the Hub, `org/name`.
             revision: commit, tag or branch of the ensemble on the Hub; its folds and base are pinned in it.
-            merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the
-                folds' weights, so one pass instead of one per fold.
             device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
             dtype: of the base: auto, bfloat16, float32, nf4.
-            max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
-            reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where
-                the run's prompt has a place for them; slow, and thresholds were chosen without it.
+            loading: how the folds become scores; the mean of their probabilities if None.
 
         Raises:
-            ValueError: nothing of that name; files, base, template or scores that are not those that were published;
+            ValueError: nothing of that name; files, base, template or scores that differ from the published ones;
                 mean weights that disagree with the mean of the probabilities; reasoning without a place for it.
         """
-        if merge == "vote":
-            raise ValueError("merge 'vote': the folds vote when they predict; give vote='majority' to `predict`")
-        if merge not in MERGES:
-            raise ValueError(f"merge {merge!r}: expected one of {', '.join(MERGES)}")
+        loading = loading or LoadingArguments()
         found = locate_run(name, revision)
-        if merge == "weights":
+        if loading.merge == "weights":
             tasks.select_task(found.run, None)  # what it costs is measured on the pairs of one task
-        encoder, model = load_base(found, device, dtype, writes=reasoning_tokens > 0)
+        encoder, model = load_base(found, device, dtype, writes=loading.reasoning_tokens > 0)
         ensemble = cls(model, encoder, found.run, found.folds)
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
-        if found.run["adapter"] is not None and merge != "weights":
+        if found.run["adapter"] is not None and loading.merge != "weights":
             ensemble._load_adapters()
-        exact = canaries.check_canaries(ensemble, found.manifest["canaries"]) if found.manifest is not None else None
-        if merge == "weights":
-            ensemble._merge_weights(found.folder, exact or canaries.measure_canaries(ensemble), max_disagreement)
-        ensemble.reasoning_tokens = reasoning_tokens  # from here on: the canaries were scored without
+        exact = canaries.check_canaries(ensemble, found.manifest.canaries) if found.manifest is not None else None
+        if loading.merge == "weights":
+            exact = exact or canaries.measure_canaries(ensemble)
+            ensemble._merge_weights(found.folder, exact, loading.max_disagreement)
+        ensemble.reasoning_tokens = loading.reasoning_tokens  # from here on: the canaries were scored without
         return ensemble
 
     @property
@@ -127,7 +124,6 @@ class RelevanceEnsemble:
         languages: Iterable[str] | None = None,
         translations: Iterable[str] | None = None,
         *,
-        task: str | None = None,
         vote: str | None = None,
         progress: bool = False,
     ) -> np.ndarray:
@@ -137,19 +133,18 @@ class RelevanceEnsemble:
             pairs: n pairs (query, target), in any form of `pairs.read_pairs`; raw text, cleaned as in training.
             languages: n competition codes, read by templates with a language tag; those of the dicts if None.
             translations: n English translations, read by templates with one; else those of the dicts, or the query.
-            task: QC or QI, where the run was trained on both.
-            vote: `mean` of the folds' probabilities; `majority`, the share of folds whose probability reaches the
-                threshold; `weighted`, the same with folds weighted by their out-of-fold F1; `mean` if None.
+            vote: `mean` of the folds (also if None); `majority`, the share of folds whose probability reaches the
+                threshold; `weighted`, the same with folds weighted by their out-of-fold F1.
             progress: show a progress bar.
 
         Returns:
             Array of shape (n,) in [0, 1]. For votes the natural threshold is 0.5.
 
         Raises:
-            ValueError: no pair, an unknown vote, a vote of merged weights, lists of unlike length, a missing task.
+            ValueError: no pair, an unknown vote or one of merged weights, unlike lengths; two tasks: see `of_task`.
         """
         vote = self.checked_vote(vote)
-        one = self.of_task(task)
+        one = self.of_task(None)
         return one.combine(one.predict_folds(pairs, languages, translations, progress=progress), vote)
 
     def checked_vote(self, vote: str | None) -> str:
@@ -174,14 +169,7 @@ class RelevanceEnsemble:
         return np.full(len(one.folds), one.run["thresholds"].get(kind, one.thresholds[kind]))
 
     def calibrate(self, scores: np.ndarray) -> np.ndarray:
-        """Turn scores of `predict` into calibrated probabilities in the same order.
-
-        Args:
-            scores: means of the folds' probabilities, shape (n,).
-
-        Returns:
-            Shape (n,); the scores themselves until `relevance decide` has chosen a calibration.
-        """
+        """Turn scores of `predict`, shape (n,), into calibrated probabilities, once `relevance decide` chose how."""
         return self.of_task(None).rule.calibrate(scores)
 
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
@@ -191,9 +179,6 @@ class RelevanceEnsemble:
             scores: from `predict`, the mean of the folds, shape (n,).
             languages: n codes; a language with a threshold of its own gets it, any other the global one.
             kind: f1, macro_f1, or after `relevance decide` expected_f1.
-
-        Returns:
-            Integers of shape (n,).
         """
         return self.of_task(None).rule.decide(scores, languages, kind)
 
@@ -210,8 +195,8 @@ class RelevanceEnsemble:
         pad_id, names, columns = self.encoder.pad_id, list(self.folds), []
         if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
             # the layers below all adapters run once: the same scores, sooner
-            what, bar = (self.model, ids, pad_id, names, self.select, self.shared_layers), f"{len(names)} folds"
-            logits = shared_layers.predict_fold_logits(*what, progress=bar if progress else None)
+            shared = shared_layers.SharedLayers(self.model, names, self.select, self.shared_layers)
+            logits = shared.predict_logits(ids, pad_id, progress=f"{len(names)} folds" if progress else None)
             return probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
         for name in names:
             self.select(name)
@@ -222,7 +207,7 @@ class RelevanceEnsemble:
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
-        ids = self.encoder.encode_frame(loading.add_run_columns(frame, self.run, translation))
+        ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
         return self._whole._score(ids, progress)
 
     @property
@@ -230,11 +215,25 @@ class RelevanceEnsemble:
         """Of the base's weights, as float32 or nf4."""
         return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
 
-    def rank(self, query: str, targets: Iterable[str], top_k=None, language=None, translation=None, task=None):
+    def rank(
+        self,
+        query: str,
+        targets: Iterable[str],
+        top_k: int | None = None,
+        language: str | None = None,
+        translation: str | None = None,
+    ) -> list[dict[str, Any]]:
         """Order targets by relevance to one query.
 
+        Args:
+            query: raw text.
+            targets: category paths or item titles.
+            top_k: how many are returned; all if None.
+            language: of the query, read by templates with a language tag.
+            translation: of the query into English, read by templates with one.
+
         Returns:
-            Dicts `index` (place in `targets`), `score`, `target`; best first, `top_k` of them (all if None).
+            Dicts `index` (place in `targets`), `score`, `target`; best first.
 
         Raises:
             ValueError: one text in place of a list of targets, or a target that is no text.
@@ -242,7 +241,7 @@ class RelevanceEnsemble:
         targets = read_targets(query, targets, top_k)
         languages = None if language is None else [language] * len(targets)
         translations = None if translation is None else [translation] * len(targets)
-        scores = self.predict([(query, target) for target in targets], languages, translations, task=task)
+        scores = self.predict([(query, target) for target in targets], languages, translations)
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [{"index": int(i), "score": float(scores[i]), "target": targets[i]} for i in order]
 
@@ -257,7 +256,7 @@ class RelevanceEnsemble:
             adapters.score_in_dtype_of_base(self.model)
         self.shared_layers = shared_layers.count_shared_layers(self.model)
 
-    def _merge_weights(self, home: Path, exact: dict, limit: float) -> None:
+    def _merge_weights(self, home: Path, exact: CanaryScores, limit: float) -> None:
         """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""
         folds = list(self.folds.values())
         with tempfile.TemporaryDirectory() as folder:
@@ -269,8 +268,8 @@ class RelevanceEnsemble:
                 self._put_on(folder, "weights")
                 adapters.merge_in_place(self.model)
         self.folds, self._selected = {"weights": home}, "weights"
-        merged = canaries.measure_canaries(self, exact["pairs"])
-        self.disagreement = weight_averaging.require_agreement(merged["scores"], exact["scores"], len(folds), limit)
+        merged = canaries.measure_canaries(self, exact.pairs)
+        self.disagreement = weight_averaging.require_agreement(merged.scores, exact.scores, len(folds), limit)
 
     def select(self, name: str) -> None:
         """Let `model` be the one of this fold."""

@@ -1,6 +1,7 @@
 """Figures of a run on a labelled file: each fold, the ensemble, each language, beside the all-positive floor."""
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,13 @@ from product_relevance.utils.run_folder import read_queries
 logger = logging.getLogger(__name__)
 
 
-def evaluate_file(ensemble, file: str | Source, **options) -> dict:
+def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]:
     """Measure folds and ensemble at the run's stored threshold; nothing is chosen on the file.
 
     Args:
         ensemble: RelevanceEnsemble or RelevanceStack.
         file: labelled records.
-        **options: of `FileOptions`, as vote, threshold, translation.
+        **chosen: of `FileOptions`, as vote, threshold, translation.
 
     Returns:
         `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
@@ -34,7 +35,7 @@ def evaluate_file(ensemble, file: str | Source, **options) -> dict:
     Raises:
         ValueError: bad records, or records without labels.
     """
-    options = FileOptions(**options)
+    options = FileOptions(**chosen)
     vote, threshold, translation = ensemble.checked_vote(options.vote), options.threshold, options.translation
     ensemble, frame = read_records_for(ensemble, file, "any", options.on_bad_rows)
     if "label" not in frame or frame["label"].isna().any():

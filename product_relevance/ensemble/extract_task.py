@@ -30,7 +30,7 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
     Raises:
         ValueError: a run of one task, or without it; an output that is there already.
     """
-    content, home = run_folder.load_run(folder), Path(output)
+    content, home, origin = run_folder.load_run(folder), Path(output), Path(folder)
     alone = select_task(content, task)
     if alone is content:
         raise ValueError(f"{folder}: trained on {task} only, so there is nothing to take out of it")
@@ -42,10 +42,10 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
     part = home.with_name(f".{home.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
     record = RunRecord.from_json({key: value for key, value in alone.items() if key not in RESULTS})
-    for name in run_folder.finished_folds(folder):
-        _copy_fold(run_folder.fold_folder(folder, name), part / name, task, record)
+    for name in run_folder.finished_folds(origin):
+        _copy_fold(run_folder.fold_folder(origin, name), part / name, task, record)
     if task == "QC":
-        shutil.copy2(Path(folder) / "taxonomy.json", part)
+        shutil.copy2(origin / "taxonomy.json", part)
     table = out_of_fold.finish_run(part, record)[1]
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)

@@ -1,9 +1,12 @@
 """Find an ensemble by one name, be it a run folder, a downloaded folder or a Hub id, as checked local folders."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
 from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES, check_run_file, is_repo_id
 from product_relevance.models import adapter_schema
 from product_relevance.models.loading.safetensors_files import read_header
@@ -23,14 +26,14 @@ class Located:
         folder: of the run, or of the published ensemble.
         run: content of run.json, or its public part.
         folds: folder of each fold's adapter, or of its model after full fine-tuning.
-        manifest: content of ensemble.json; None for a run.
+        manifest: what ensemble.json says; None for a run.
         taxonomy: file of the known category paths; None where there is none.
     """
 
     folder: Path
-    run: dict
+    run: Mapping[str, Any]
     folds: dict[str, Path]
-    manifest: dict | None
+    manifest: Manifest | None
     taxonomy: Path | None = None
 
 
@@ -49,13 +52,13 @@ def locate_run(name: str, revision: str | None = None) -> Located:
     folder, found = find_manifest(name, revision)
     if found is None:
         return _run_folder(folder)
-    inside = [fold for fold in found["folds"] if fold["repo_id"] is None]
+    inside = [fold for fold in found.folds if fold.repo_id is None]
     if not Path(name).is_dir():  # the manifest came from the Hub: its commit is the folder's name in the cache
-        files = [*found["files"], manifest.NAME, *(file for fold in inside for file in _paths(fold))]
+        files = [*found.files, manifest.NAME, *(file for fold in inside for file in fold.paths)]
         _download(name, folder.name, files)
-    manifest.check_files(folder, found["files"])
-    folds = {fold["name"]: _fold_folder(folder, fold) for fold in found["folds"]}
-    return Located(folder, found["run"], folds, found, folder / TAXONOMY if TAXONOMY in found["files"] else None)
+    manifest.check_files(folder, found.files)
+    folds = {fold.name: _fold_folder(folder, fold) for fold in found.folds}
+    return Located(folder, found.run, folds, found, folder / TAXONOMY if TAXONOMY in found.files else None)
 
 
 def _run_folder(folder: Path) -> Located:
@@ -81,7 +84,7 @@ def _run_folder(folder: Path) -> Located:
     return Located(folder, run, folds, None, _taxonomy_of(folder, run))
 
 
-def _taxonomy_of(folder: Path, run: dict) -> Path | None:
+def _taxonomy_of(folder: Path, run: Mapping[str, Any]) -> Path | None:
     path, expected = folder / TAXONOMY, run.get("taxonomy_sha256")
     found = sha256_of(path) if path.is_file() else None
     if expected not in (None, found):  # runs of older versions do not say
@@ -92,7 +95,7 @@ def _taxonomy_of(folder: Path, run: dict) -> Path | None:
     return path if found else None
 
 
-def find_manifest(name: str, revision: str | None = None) -> tuple[Path, dict | None]:
+def find_manifest(name: str, revision: str | None = None) -> tuple[Path, Manifest | None]:
     """Find the folder of an ensemble and read its manifest, without its folds.
 
     Args:
@@ -100,7 +103,7 @@ def find_manifest(name: str, revision: str | None = None) -> tuple[Path, dict | 
         revision: as in `locate_run`.
 
     Returns:
-        (folder, content of ensemble.json or None for a run folder)
+        (folder, the manifest or None for a run folder)
 
     Raises:
         ValueError: as in `locate_run`.
@@ -118,10 +121,10 @@ def find_manifest(name: str, revision: str | None = None) -> tuple[Path, dict | 
     return folder, manifest.read_manifest(folder)
 
 
-def read_run(name: str, revision: str | None = None) -> dict:
+def read_run(name: str, revision: str | None = None) -> dict[str, Any]:
     """Return what is known of an ensemble's run, without its folds; arguments as in `locate_run`."""
     folder, found = find_manifest(name, revision)
-    return load_run(folder) if found is None else found["run"]
+    return load_run(folder) if found is None else {**found.run}
 
 
 def _download_manifest(name: str, revision: str | None) -> Path:
@@ -164,22 +167,17 @@ def _refuse_one_fold(name: str, file: Path | None) -> None:
     )
 
 
-def _download(repo_id: str, commit: str, files: list[str]) -> Path:
+def _download(repo_id: str, commit: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     with explained():
         return Path(snapshot_download(repo_id, revision=commit, allow_patterns=files))
 
 
-def _paths(fold: dict) -> list[str]:
-    """Return the paths of a fold's files in its repository."""
-    return [file if fold["path"] == "." else f"{fold['path']}/{file}" for file in fold["files"]]
-
-
-def _fold_folder(folder: Path, fold: dict) -> Path:
+def _fold_folder(folder: Path, fold: PublishedFold) -> Path:
     """Return the checked folder of a fold: below the ensemble's, or downloaded at its pinned commit."""
-    inside = folder / (fold["path"] if fold["repo_id"] is None else fold["name"])
-    if fold["repo_id"] is not None and not inside.is_dir():
-        inside = _download(fold["repo_id"], fold["revision"], _paths(fold)) / fold["path"]
-    manifest.check_files(inside, fold["files"])
+    inside = folder / (fold.path if fold.repo_id is None else fold.name)
+    if fold.repo_id is not None and not inside.is_dir():
+        inside = _download(fold.repo_id, fold.revision, fold.paths) / fold.path
+    manifest.check_files(inside, fold.files)
     return inside

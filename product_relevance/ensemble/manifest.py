@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
+from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.ensemble.manifest_schema import (
     BASE_KEYS,
-    FORMAT,
-    KIND,
     OPTIONAL_RUN_KEYS,
     RUN_KEYS,
     check_manifest,
@@ -43,33 +44,23 @@ ARCHITECTURE = (
 MAX_MANIFEST = 5_000_000  # bytes
 
 
-def build_manifest(name: str, run: dict, folds: list[dict], files: dict[str, str], canaries: dict) -> dict:
-    """Put a manifest together.
-
-    Args:
-        name: `org/name` of the ensemble's repository.
-        run: from `public_run`, with `base.config_sha256` filled in.
-        folds: dicts of FOLD_KEYS; `repo_id` None where the fold lies in `path` below the manifest.
-        files: sha256 by path, of the ensemble's other files.
-        canaries: from `canaries.measure_canaries`.
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Write ensemble.json; a fold's commit may still be missing while its repository is being filled.
 
     Raises:
         ValueError: a part is malformed.
     """
-    found = {"format": FORMAT, "kind": KIND, "name": name, "run": run, "folds": folds}
-    found |= {"files": files, "canaries": canaries}
-    check_manifest(found, pinned=False)
-    return found
+    content = manifest.to_json()
+    check_manifest(content, pinned=False)
+    write_json(Path(folder) / NAME, content)
 
 
-def write_manifest(folder, manifest: dict) -> None:
-    """Write ensemble.json; a fold's commit may still be missing while its repository is being filled."""
-    check_manifest(manifest, pinned=False)
-    write_json(Path(folder) / NAME, manifest)
-
-
-def read_manifest(folder) -> dict:
+def read_manifest(folder: str | Path, pinned: bool = True) -> Manifest:
     """Read ensemble.json and refuse whatever is malformed.
+
+    Args:
+        folder: of the ensemble.
+        pinned: whether the folds' commits must be there.
 
     Raises:
         ValueError: no manifest, or one with a defect: it says which key, what was found and what was expected.
@@ -77,15 +68,15 @@ def read_manifest(folder) -> dict:
     path = Path(folder) / NAME
     if not path.exists():
         raise ValueError(f"{path}: not found; expected the folder of a published ensemble")
-    manifest = read_json(path, limit=MAX_MANIFEST)
+    content = read_json(path, limit=MAX_MANIFEST)
     try:
-        check_manifest(manifest, pinned=True)
+        check_manifest(content, pinned)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return manifest
+    return Manifest.from_json(content)
 
 
-def public_run(run: dict) -> dict:
+def public_run(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of run.json that may be published: no path, no account, no argument that names a file.
 
     `base.config_sha256` is None: fill it with `config_sha256(ensemble.model.config.to_dict())`.
@@ -123,7 +114,7 @@ def config_sha256(config: dict) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def check_files(folder, files: dict[str, str]) -> None:
+def check_files(folder: str | Path, files: Mapping[str, str]) -> None:
     """Check the files of a repository against their sha256 before anything loads them.
 
     Raises:

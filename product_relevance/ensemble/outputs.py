@@ -89,7 +89,7 @@ def json_sha256(*values: object) -> str:
 
 
 def _write(records: pd.DataFrame, scores: pd.DataFrame, path: Path) -> None:
-    predictions = scores["prediction"].to_numpy()
+    predictions = scores["prediction"].tolist()
     if path.suffix.lower() in LINES:
         write_submission(records, predictions, path)
         return

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
 from product_relevance.utils.tasks import BOTH
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +90,7 @@ def score_unlabelled(
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
 
-def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool = False, **options) -> str:
+def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool = False, **chosen: Any) -> str:
     """Write `output`, in the format that its name asks for, and beside it `<output>.scores.parquet`.
 
     An output that the same file, run and options made is left as it is.
@@ -96,7 +100,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
         file: records to score.
         output: .txt or .jsonl for a submission, in the competition's JSON lines; .csv, .tsv, .parquet for a table.
         overwrite: replace the output.
-        **options: of `FileOptions`, as vote, threshold, translation.
+        **chosen: of `FileOptions`, as vote, threshold, translation.
 
     Returns:
         A line that says what was written.
@@ -104,7 +108,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     Raises:
         ValueError: bad records, an output of another format, or one that was made of something else.
     """
-    options = FileOptions(**options)
+    options = FileOptions(**chosen)
     target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(options.vote)
     outputs.require_format(output)
     ensemble, frame = read_records_for(ensemble, file, "test", options.on_bad_rows)
@@ -169,9 +173,10 @@ def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
 
 def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
     """Return what the scores of a file depend on."""
-    table = translation is not None and Path(translation).is_file()
     key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
-    key["translation"] = sha256_of(translation) if table else translation
+    key["translation"] = translation
+    if translation is not None and Path(translation).is_file():
+        key["translation"] = sha256_of(translation)
     if isinstance(file, Source) and file.split:
         key["split"] = file.split  # the digest of a folder is that of all its splits
     return key
@@ -196,6 +201,7 @@ def _claim_parts(parts: Path, key: dict) -> None:
 
 def _score_parts(ensemble, frame: pd.DataFrame, parts: Path, options: FileOptions) -> pd.DataFrame:
     starts = range(0, len(frame), options.chunk_rows)
+    bar: tqdm[int]
     with console.progress_bar(total=len(frame), desc="predict", unit="pair") as bar:
         for start in starts:
             path = parts / f"{start:09d}.parquet"

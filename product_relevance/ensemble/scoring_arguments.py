@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from product_relevance.data.arguments import MAX_MISSING
 from product_relevance.ensemble import stack as stacking
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.loading.checkpoints import asked_dtype
 
 
@@ -29,27 +30,25 @@ class FileOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringArguments(FileOptions):
+class ScoringArguments(FileOptions, LoadingArguments):
     """How records are scored, and by what.
 
     Attributes:
         model: run folder, stack, downloaded folder or Hub id.
         revision: of a Hub id.
-        merge, dtype, max_disagreement, reasoning_tokens: see `RelevanceEnsemble.from_pretrained`.
+        dtype: see `RelevanceEnsemble.from_pretrained`.
         compile: compile the model, for all shapes at once; the first batches take minutes.
         device: None takes a GPU where there is one.
     """
 
     model: str
     revision: str | None = None
-    merge: str = "probabilities"
     device: str | None = None
     dtype: str = "auto"
-    max_disagreement: float = 0.02
-    reasoning_tokens: int = 0
     compile: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
 
     def load(self):
@@ -60,11 +59,10 @@ class ScoringArguments(FileOptions):
         """
         from product_relevance.ensemble.ensemble import RelevanceEnsemble
 
-        options = {name: getattr(self, name) for name in ("merge", "dtype", "max_disagreement")}
-        options["device"] = self.device
         if not stacking.is_stack(self.model):
-            options |= {"revision": self.revision, "reasoning_tokens": self.reasoning_tokens}
-            ensemble = RelevanceEnsemble.from_pretrained(self.model, **options)
+            ensemble = RelevanceEnsemble.from_pretrained(
+                self.model, revision=self.revision, device=self.device, dtype=self.dtype, loading=self
+            )
             if self.compile:
                 _compile(ensemble)
             return ensemble
@@ -72,7 +70,7 @@ class ScoringArguments(FileOptions):
             raise ValueError("--compile: a stack loads one base after the other; give one of its runs")
         if self.reasoning_tokens:
             raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
-        return stacking.RelevanceStack.from_pretrained(self.model, **options)
+        return stacking.RelevanceStack.from_pretrained(self.model, device=self.device, dtype=self.dtype, loading=self)
 
 
 def _compile(ensemble) -> None:

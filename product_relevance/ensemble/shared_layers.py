@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import pad_on
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.modeling import evaluating
-from product_relevance.models.predictor import score_in_batches, token_budget
+from product_relevance.models.predictor import ForwardLimits, score_in_batches, token_budget
 
 
 def count_shared_layers(model) -> int:
@@ -26,7 +30,7 @@ def count_shared_layers(model) -> int:
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     changed = [name for name, module in model.named_modules() if isinstance(module, kinds) and not HEAD.search(name)]
     found = layer_stack(model)
-    if not changed or found is None or getattr(model.config, "num_kv_shared_layers", 0):
+    if not changed or found is None or getattr(model.config, "num_kv_shared_layers", None):
         return 0
     stack = found[0] + "."
     if not all(name.startswith(stack) for name in changed):
@@ -34,50 +38,56 @@ def count_shared_layers(model) -> int:
     return min(int(name.removeprefix(stack).split(".")[0]) for name in changed)
 
 
-def predict_fold_logits(
-    model,
-    ids: list[list[int]],
-    pad_id: int,
-    folds: Sequence[str],
-    select: Callable[[str], None],
-    shared: int,
-    *,
-    max_tokens: int | None = None,
-    progress: str | None = None,
-) -> np.ndarray:
-    """Score tokenised pairs with every fold, the shared layers once; the operations and scores are those of each fold.
+@dataclass(frozen=True)
+class SharedLayers:
+    """The folds of one model above the layers that they share.
 
-    Args:
+    Attributes:
         model: PeftModel that holds all folds.
-        ids: n lists of token ids.
-        pad_id: pad token.
         folds: K names of adapters.
         select: makes the adapter of a name the active one.
-        shared: number of lowest layers that all folds share, at least 1; from `count_shared_layers`.
-        max_tokens: padded tokens per forward; by device and its free memory when None. Halved when memory runs out.
-        progress: description of a progress bar; none when None.
-
-    Returns:
-        float32 array of shape (n, K, 2), in the order of `ids`.
-
-    Raises:
-        ValueError: a logit is not finite.
+        count: number of lowest layers that all folds share, at least 1; from `count_shared_layers`.
     """
-    device = next(model.parameters()).device
-    lower = list(layer_stack(model)[1])[:shared]
 
-    def forward(rows: list[list[int]]) -> torch.Tensor:
-        batch, found, states = pad_on(device, rows, pad_id), [], []
-        for name in folds:
-            select(name)
+    model: PeftModel
+    folds: Sequence[str]
+    select: Callable[[str], None]
+    count: int
+
+    def predict_logits(
+        self, ids: list[list[int]], pad_id: int, *, max_tokens: int | None = None, progress: str | None = None
+    ) -> np.ndarray:
+        """Score tokenised pairs with every fold, the shared layers once: the operations and scores of each fold alone.
+
+        Args:
+            ids: n lists of token ids.
+            pad_id: pad token.
+            max_tokens: padded tokens per forward; by device and its free memory when None; halved if memory runs out.
+            progress: description of a progress bar; none when None.
+
+        Returns:
+            float32 array of shape (n, K, 2), in the order of `ids`.
+
+        Raises:
+            ValueError: a logit is not finite.
+        """
+        device = next(self.model.parameters()).device
+        limits = ForwardLimits(device.type, max_tokens or token_budget(self.model, device), progress)
+        with evaluating(self.model):
+            return score_in_batches(partial(self._forward, device, pad_id), ids, (len(self.folds), 2), limits)
+
+    def _forward(self, device: torch.device, pad_id: int, rows: list[list[int]]) -> torch.Tensor:
+        stack = layer_stack(self.model)
+        assert stack is not None  # there were layers to count
+        lower = list(stack[1])[: self.count]
+        batch = pad_on(device, rows, pad_id)
+        found: list[torch.Tensor] = []
+        states: list[Any] = []
+        for name in self.folds:
+            self.select(name)
             with _replaying(lower, states[0]) if states else _recording(lower[-1], states):
-                found.append(model(**batch).logits.float())
+                found.append(self.model(**batch).logits.float())
         return torch.stack(found, dim=1)
-
-    max_tokens = max_tokens or token_budget(model, device)
-    with evaluating(model):
-        shape = (len(folds), 2)
-        return score_in_batches(forward, ids, shape, device.type, max_tokens=max_tokens, progress=progress)
 
 
 @contextmanager

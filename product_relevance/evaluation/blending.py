@@ -38,7 +38,7 @@ def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float
     return found[:-1], float(found[-1])
 
 
-def blend_scores(scores: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
+def blend_scores(scores: np.ndarray, coefficients: Sequence[float] | np.ndarray, intercept: float) -> np.ndarray:
     """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
     blended: np.ndarray = expit(to_logit(scores) @ np.asarray(coefficients) + intercept)
     return blended

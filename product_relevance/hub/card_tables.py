@@ -8,7 +8,7 @@ from markupsafe import Markup
 from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
-from product_relevance.text.languages import to_iso
+from product_relevance.text.language_codes import to_iso
 from product_relevance.utils.run_settings import SHOWN, pick_settings
 from product_relevance.utils.tasks import TARGET_NAMES
 
@@ -65,7 +65,7 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
     ]
 
 
-def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, str]:
+def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, Any]:
     return {
         "task_type": "text-classification",
         "task_name": f"{task}: query against {TARGET_NAMES[task]}",

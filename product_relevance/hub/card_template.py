@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from product_relevance.hub.markdown import one_line, to_markdown, to_word
-from product_relevance.text.languages import LANGUAGES, to_iso
+from product_relevance.text.language_codes import LANGUAGES, to_iso
 from product_relevance.utils.shipped import shipped_path
 from product_relevance.utils.tasks import TARGET_NAMES
 

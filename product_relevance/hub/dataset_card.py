@@ -169,7 +169,7 @@ def _by_language(frame: pd.DataFrame, methods: pd.Series) -> Any:
 
 
 def _relevant(frame: pd.DataFrame) -> str | None:
-    labels = frame["label"].dropna() if "label" in frame else []
+    labels = frame["label"].dropna() if "label" in frame else pd.Series(dtype=float)
     return f"{100 * (labels == 1).mean():.1f}%" if len(labels) else None
 
 

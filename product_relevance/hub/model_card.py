@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from markupsafe import Markup
 
+from product_relevance.ensemble.manifest_record import PublishedFold
 from product_relevance.hub import card_facts, card_tables
 from product_relevance.hub.card_template import (
     TAGS,
@@ -61,12 +62,12 @@ def adapter_card(run: dict, name: str, place: CardPlace, ensemble: CardPlace) ->
     return render_card("adapter.md", _metadata(run, place.repo_id, measured, fold["seconds"]), values)
 
 
-def ensemble_card(run: dict, folds: list[dict], place: CardPlace, dataset_id: str | None = None) -> str:
+def ensemble_card(run: dict, folds: list[PublishedFold], place: CardPlace, dataset_id: str | None = None) -> str:
     """Write the card of the ensemble.
 
     Args:
         run: public part of a run (`manifest.public_run`).
-        folds: `folds` of ensemble.json: name, repo_id, revision, path; repo_id and revision may still be None.
+        folds: as in ensemble.json; their revisions may still be None.
         place: of the ensemble.
         dataset_id: repository of the published data set, if there is one.
 
@@ -77,7 +78,7 @@ def ensemble_card(run: dict, folds: list[dict], place: CardPlace, dataset_id: st
         ValueError: a malformed id, revision or path of a fold or the data set, or no templates.
     """
     values = _values(run, run["metrics"], place, run["seconds"]) | {
-        "folds": card_tables.fold_table(run, [(fold["name"], _place(fold, place.repo_id)) for fold in folds]),
+        "folds": card_tables.fold_table(run, [(fold.name, _place(fold, place.repo_id)) for fold in folds]),
         "count": len(folds),
         "dataset_id": dataset_id and checked_repo(dataset_id),
     }
@@ -88,7 +89,8 @@ def ensemble_card(run: dict, folds: list[dict], place: CardPlace, dataset_id: st
 
 def _metadata(run: dict, repo_id: str, measured: dict | None, seconds: float, dataset_id: str | None = None):
     base, lora = card_facts.base_facts(run["base"]), run["adapter"] is not None
-    emitted, optional = card_facts.estimate_carbon(run, seconds), {}
+    emitted = card_facts.estimate_carbon(run, seconds)
+    optional: dict[str, Any] = {}
     if base["hub"]:
         optional["base_model_relation"] = "adapter" if lora else "finetune"
     if emitted:
@@ -135,11 +137,11 @@ def _values(run: dict, measured: dict | None, place: CardPlace, seconds: float) 
     }
 
 
-def _place(fold: dict, home: str) -> Markup:
-    if fold["repo_id"] is None:
-        return Markup(f"folder `{checked_path(fold['path'])}`")
-    where = Markup("a branch of this repository") if fold["repo_id"] == home else link_to_repo(fold["repo_id"])
-    return where + Markup(f" at `{checked_revision(fold['revision'])[:12]}`") if fold["revision"] else where
+def _place(fold: PublishedFold, home: str) -> Markup:
+    if fold.repo_id is None:
+        return Markup(f"folder `{checked_path(fold.path)}`")
+    where = Markup("a branch of this repository") if fold.repo_id == home else link_to_repo(fold.repo_id)
+    return where + Markup(f" at `{checked_revision(fold.revision)[:12]}`") if fold.revision else where
 
 
 def _rendered(run: dict) -> tuple[str, str]:

@@ -5,8 +5,10 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from product_relevance.ensemble.manifest import read_manifest
 from product_relevance.utils.hub_errors import explained
 
 logger = logging.getLogger(__name__)
@@ -64,11 +66,10 @@ def publish_staged(
 
 def pin_commits(ensemble, commits: dict) -> bytes:
     """Return `ensemble.json` with the commit of each fold's repository or branch filled in."""
-    manifest = json.loads((ensemble.folder / "ensemble.json").read_text(encoding="utf-8"))
+    staged = read_manifest(ensemble.folder, pinned=False)
     found = {part.folder.name: commit for part, commit in commits.items() if part.role == "fold"}
-    for fold in manifest["folds"]:
-        fold["revision"] = found.get(fold["name"])
-    text = json.dumps(manifest, ensure_ascii=False, indent=2, allow_nan=False)
+    pinned = replace(staged, folds=[replace(fold, revision=found.get(fold.name)) for fold in staged.folds])
+    text = json.dumps(pinned.to_json(), ensure_ascii=False, indent=2, allow_nan=False)
     return f"{text}\n".encode()
 
 
@@ -87,7 +88,8 @@ def _prepare(api, part, private: bool, gated: str | None) -> str:
             f"{part.repo_id} ({part.repo_type}) holds something else already, as {other[0]}: choose another "
             "--repo_id, or empty that repository first"
         )
-    found, wanted = api.repo_info(**place), {}
+    found = api.repo_info(**place)
+    wanted: dict[str, bool | str] = {}
     if private and not found.private:
         wanted["private"] = True
     if gated and part.repo_type != "space" and found.gated != gated:
@@ -107,6 +109,7 @@ def _push(api, part, head: str, replaced: dict[str, bytes] | None = None) -> str
 
     place = {"repo_id": part.repo_id, "repo_type": part.repo_type}
     files = staged_files(part.folder) | (replaced or {})
+    operations: list[CommitOperationAdd | CommitOperationDelete]
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     operations += [CommitOperationDelete(name) for name in sorted(_there(api, part, head) - files.keys())]
     message = f"Publish {part.folder.name}"
@@ -162,7 +165,7 @@ def describe_plan(staged: Iterable, *, private=False, gated=None, tag=None, coll
     kind = ("private" if private else "public") + (f", gated ({gated})" if gated else "")
     lines, total = [], 0
     for part in [*others, ensemble]:
-        sizes = {}
+        sizes: dict[str, int] = {}
         for name, path in staged_files(part.folder).items():
             shown = "code/ (sources of this package)" if name.startswith("code/") else name
             sizes[shown] = sizes.get(shown, 0) + path.stat().st_size

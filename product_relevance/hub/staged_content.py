@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.canaries import CanaryScores
+from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
 from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES
 from product_relevance.evaluation import figures
 from product_relevance.hub import code_bundle, dataset_card, model_card
@@ -22,7 +24,7 @@ PICTURES = {
 DATA = "train.parquet"
 
 
-def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revision: str) -> dict:
+def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revision: str) -> PublishedFold:
     """Stage a fold's weights and card.
 
     Args:
@@ -52,8 +54,8 @@ def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revisio
     card = model_card.adapter_card(run, name, own, CardPlace(repo_id=ensemble.repo_id, revision=revision))
     (folder / "README.md").write_text(card, encoding="utf-8")
     files = {file: sha256_of(folder / file) for file in kept}
-    entry = {"name": name, "repo_id": None if inside else place.repo_id, "revision": None}
-    return entry | {"path": name if inside else ".", "files": files}
+    repo_id = None if inside else place.repo_id
+    return PublishedFold(name=name, repo_id=repo_id, path=own.path, files=files)
 
 
 def _copy_weights(source: Path, target: Path, base: dict) -> None:
@@ -77,7 +79,7 @@ def _fold_pictures(source: Path, folder: Path, run: dict) -> dict[str, str]:
     return {title: f"figures/{name}" for title, name in drawn}
 
 
-def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[dict], scores: dict) -> None:
+def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[PublishedFold], scores: CanaryScores) -> None:
     """Stage everything of the ensemble but its folds and its card.
 
     Args:
@@ -97,13 +99,16 @@ def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[dict], sc
     chosen = {"thresholds": run["thresholds"], "thresholds_from": run["thresholds_from"]}
     write_json(folder / "metrics.json", chosen | {"out_of_fold": run["metrics"], "folds": measured})
     code_bundle.copy_code(folder, run["base"]["name"])
-    inside = {f"{fold['path']}/{file}" for fold in folds for file in fold["files"]}
+    inside = {path for fold in folds for path in fold.paths}
     names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: sha256_of(path) for name, path in names.items() if name not in inside and path.suffix != ".md"}
-    manifest.write_manifest(folder, manifest.build_manifest(place.repo_id, run, folds, files, scores))
+    made = Manifest(name=place.repo_id, run=run, folds=folds, files=files, canaries=scores)
+    manifest.write_manifest(folder, made)
 
 
-def write_ensemble_card(place: Staged, run: dict, folds: list[dict], revision: str, dataset_id: str | None) -> None:
+def write_ensemble_card(
+    place: Staged, run: dict, folds: list[PublishedFold], revision: str, dataset_id: str | None
+) -> None:
     """Write the card of an ensemble whose files are staged.
 
     Args:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.manifest_schema import is_repo_id
 from product_relevance.hub import code_bundle, staged_content
 from product_relevance.hub.places import COMMIT, Staged, StagingOptions, check_names, list_places
@@ -89,7 +90,7 @@ def _public(run_folder: Path, base: tuple[str, str] | None) -> dict:
     if base:
         if packaged_bases.is_embedded(name):
             raise ValueError(f"--base_model_id {base[0]}: the base is {name}, whose weights come from a package")
-        run["base"] |= {"name": base[0], "revision": base[1]}
+        run = {**run, "base": run["base"] | {"name": base[0], "revision": base[1]}}
     elif not packaged_bases.is_embedded(name) and (Path(name).exists() or not is_repo_id(name)):
         raise ValueError(
             f"the base is a folder of this machine ({Path(name).name}), which nobody else can load: give the Hub id "
@@ -136,7 +137,7 @@ def _check_untouched(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out}: {by_hand[0]} was changed after staging: --overwrite replaces it, the change is lost")
 
 
-def _measure(run_folder: Path, fingerprint: str | None) -> tuple[dict, dict]:
+def _measure(run_folder: Path, fingerprint: str | None) -> tuple[dict[str, str], CanaryScores]:
     """Load the run; return config hash and fingerprint of its base, and the scores of the canaries."""
     from product_relevance.ensemble import canaries
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
@@ -145,10 +146,13 @@ def _measure(run_folder: Path, fingerprint: str | None) -> tuple[dict, dict]:
         fingerprint = _fingerprint_of(run_folder)
     ensemble = RelevanceEnsemble.from_pretrained(str(run_folder))
     scores = canaries.measure_canaries(ensemble)
-    scores["scores"] = [round(score, DIGITS) for score in scores["scores"]]
-    scores["folds"] = {name: [round(s, DIGITS) for s in column] for name, column in scores["folds"].items()}
+    rounded = replace(
+        scores,
+        scores=[round(score, DIGITS) for score in scores.scores],
+        folds={name: [round(score, DIGITS) for score in column] for name, column in scores.folds.items()},
+    )
     digest = manifest.config_sha256(ensemble.model.config.to_dict())
-    return {"config_sha256": digest, "fingerprint": fingerprint}, scores
+    return {"config_sha256": digest, "fingerprint": fingerprint}, rounded
 
 
 def _fingerprint_of(run_folder: Path) -> str:

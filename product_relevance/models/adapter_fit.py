@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from product_relevance.models.adapter_schema import WEIGHTS, read_config
-from product_relevance.models.heads.classifier import HEAD
+from product_relevance.models.heads.classifier import HEAD, head_part
 from product_relevance.models.loading import safetensors_files
 
 # PEFT adds these to every list of a text classifier.
@@ -89,7 +89,7 @@ def _ends(name: str) -> set[str]:
 
 
 def _check_head(folder: Path, saved: list[str], head: dict[str, tuple[int, ...]]) -> None:
-    known = {HEAD.search(name).group(2) for name in head}
+    known = {part for part in map(head_part, head) if part is not None}
     if not known <= set(saved) <= known | _ADDED_BY_PEFT:
         raise ValueError(
             f"{folder}: modules_to_save: found {sorted(set(saved))[:5]}, expected the head of this base: "

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from product_relevance.models.adapter_fit import check_fit
 from product_relevance.models.adapter_schema import WEIGHTS
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.heads.classifier import HEAD, base_dtype
+from product_relevance.models.heads.classifier import HEAD, base_dtype, head_part
 from product_relevance.models.loading import safetensors_files
 
 # Ends of the names of attention's own projections, by the architectures that are tested.
@@ -24,8 +25,8 @@ ATTENTION = (
 
 def head_names(model) -> list[str]:
     """Return the top-level modules of the new head, as PEFT's `modules_to_save` takes them."""
-    names = {HEAD.search(name).group(2) for name, _ in model.named_parameters() if HEAD.search(name)}
-    return sorted(names)
+    names = {head_part(name) for name, _ in model.named_parameters()}
+    return sorted(name for name in names if name is not None)
 
 
 def layer_stack(model) -> tuple[str, nn.ModuleList] | None:
@@ -57,7 +58,7 @@ def lora_config(model, arguments: ModelArguments):
     if arguments.lora_layers is not None:  # by full names: PEFT's layers_to_transform is not read for those
         linear = _in_top_layers(model, linear, arguments.lora_layers)
     targets = _expand_targets(linear, arguments.lora_target_modules)
-    start = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
+    start: dict[str, Any] = {"default": True, "pissa": "pissa", "olora": "olora", "gaussian": "gaussian"}
     head = head_names(model)
     return LoraConfig(
         task_type="SEQ_CLS" if head else "CAUSAL_LM",  # without a head it also fits the plain causal model

@@ -46,7 +46,7 @@ def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> 
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-def budget_batches(lengths: Sequence[int], max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:
+def budget_batches(lengths: Sequence[int] | np.ndarray, max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:
     """Yield row indices in batches of at most `max_tokens` padded tokens, longest rows first.
 
     Longest first, so that memory runs out at the first batch or not at all. A row longer than the budget makes a

@@ -51,7 +51,7 @@ def _kept_a_token(model, half: bool) -> tuple[int, int]:
     reached, kept = block is None, 0
     size = 2 if half else base_dtype(model).itemsize
     for name, module in model.named_modules():
-        reached = reached or f"{name}.".startswith(block.group())
+        reached = reached or block is None or f"{name}.".startswith(block.group())
         if not reached or "lora_" in name or "original_module" in name:
             continue
         if isinstance(module, nn.Linear):

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -142,7 +143,7 @@ def load_classifier(
     options = _loading_options(config, dtype, revision, attn_implementation, device)
     if answers is not None or language:
         require_causal(name, config, "--stage language_model" if language else "--head yes_no")
-        kind = AutoModelForCausalLM
+        kind: Any = AutoModelForCausalLM
     else:
         kind = classifier_class(name, config) if pooling == "auto" else AutoModel
     if kind in (AutoModel, AutoModelForCausalLM):  # a classifier gets its labels when its own head is known
@@ -153,8 +154,10 @@ def load_classifier(
     vars(model).pop("hf_device_map", None)  # where it is set, the Trainer leaves what is added to the base on the CPU
     check_model(name, model)
     _check_keys(name, model, info)
-    if language or answers is not None:
-        return LanguageModel(model) if language else YesNoModel(model, answers, writes)
+    if language:
+        return LanguageModel(model)
+    if answers is not None:
+        return YesNoModel(model, answers, writes)
     if pooling == "auto":
         adopt_head(name, model, set(info["missing_keys"]))
     else:

@@ -48,7 +48,9 @@ class PairEncoder:
         Raises:
             ValueError: a prompt that does not fit the tokenizer or the length, or pairs that can get no boundary.
         """
-        answers = template.prompt and use_prompt(tokenizer, template.prompt, template.task, max_length)
+        answers = None
+        if template.prompt is not None:
+            answers = use_prompt(tokenizer, template.prompt, template.task, max_length)
         require_boundary(tokenizer)
         return cls(tokenizer, template, max_length, taxonomy, answers)
 
@@ -70,7 +72,12 @@ class PairEncoder:
         Raises:
             ValueError: see `Template.render`.
         """
-        return self._tokenise(*self.template.render(*pairs, self.taxonomy, tasks))
+        queries, targets, languages, translations = pairs
+        codes, needed = None, self.template.language_tag
+        if languages is not None:  # a pair without a code is an error of `render` where codes are read
+            codes = [code or "" for code in languages if code or not needed]
+        rendered = self.template.render(queries, targets, codes, translations, self.taxonomy, tasks)
+        return self._tokenise(*rendered)
 
     def encode_frame(self, frame: pd.DataFrame) -> list[list[int]]:
         """Tokenise the n records of a frame with the columns of `loading.add_all_columns`, whose texts are clean."""

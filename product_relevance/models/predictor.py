@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.prefix_groups import make_batches, worth_sharing
 from product_relevance.utils import console
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +46,9 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     def forward(rows: list[list[int]]) -> torch.Tensor:
         return model(**pad_on(device, rows, pad_id), **options).logits.float()
 
-    max_tokens = max_tokens or token_budget(model, device)
+    limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
     with evaluating(model):
-        return score_in_batches(forward, ids, (2,), device.type, max_tokens=max_tokens, progress=progress, after=after)
+        return score_in_batches(forward, ids, (2,), limits, after)
 
 
 def token_budget(model, device: torch.device) -> int | None:
@@ -72,25 +77,41 @@ def fitting_tokens(model, free: int) -> int:
     return max(256, min(MAX_TOKENS["cuda"], free // (2 * token)))
 
 
+Scores = np.ndarray | torch.Tensor
+Score = Callable[[list[list[int]]], Scores]
+ScoreAfterPrefixes = Callable[[list[list[int]], Sequence[int] | np.ndarray, list[list[int]]], Scores]
+
+
+@dataclass(frozen=True)
+class ForwardLimits:
+    """How large a forward pass may be, and whether its progress is shown.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        max_tokens: padded tokens per forward; by device when None.
+        progress: description of a progress bar; none when None.
+    """
+
+    device: str
+    max_tokens: int | None = None
+    progress: str | None = None
+
+
 @torch.inference_mode()
 def score_in_batches(
-    forward: Callable[[list[list[int]]], np.ndarray | torch.Tensor],
+    forward: Score,
     ids: list[list[int]],
     shape: tuple[int, ...],
-    device: str,
-    *,
-    max_tokens: int | None = None,
-    progress: str | None = None,
-    after: Callable[[list[list[int]], Sequence[int], list[list[int]]], np.ndarray | torch.Tensor] | None = None,
+    limits: ForwardLimits,
+    after: Callable[[list[list[int]], Sequence[int] | np.ndarray, list[list[int]]], np.ndarray | torch.Tensor]
+    | None = None,
 ) -> np.ndarray:
     """Score each distinct row once, sorted by length, one token budget per batch, halved when memory runs out.
 
     Args:
         forward: from b of the n rows of token ids `ids`, longest first, to finite numbers of shape (b, *shape).
         shape: of what `forward` gives a row.
-        device: "cpu" or "cuda"; says how large a batch may be.
-        max_tokens: padded tokens per forward; by device when None.
-        progress: description of a progress bar; none when None.
+        limits: of a forward pass.
         after: the same from rows, the place of the prefix of each, and the prefixes of a block of batches, which
             need no second forward; no prefix is shared if None.
 
@@ -102,20 +123,24 @@ def score_in_batches(
     """
     if not ids:
         return np.zeros((0, *shape), np.float32)
-    (once, inverse), done = distinct_rows(ids), []
+    once, inverse = distinct_rows(ids)
+    done: list[tuple[np.ndarray, torch.Tensor]] = []
     most = None  # padded tokens that a forward may have once one has failed
-    tokens, at_most = batch_limits(device)
+    tokens, at_most = batch_limits(limits.device)
     sharing = None if after is None else worth_sharing(once)
-    pending = list(make_batches(once, max_tokens or tokens, at_most, sharing))[::-1]
-    with console.progress_bar(total=len(once), desc=progress, unit="pair", shown=bool(progress)) as bar:
+    pending = list(make_batches(once, limits.max_tokens or tokens, at_most, sharing))[::-1]
+    bar: tqdm[int]
+    shown = bool(limits.progress)
+    with console.progress_bar(total=len(once), desc=limits.progress, unit="pair", shown=shown) as bar:
         while pending:
             batch = pending.pop()
             rows = [once[i] for i in batch.rows]
             padded = len(rows) * max(map(len, rows))
             too_large = len(rows) > 1 and most is not None and padded > most
             if not too_large:
-                shared = (batch.places, batch.prefixes) if batch.prefixes else ()
-                score = partial(after if shared else forward, rows, *shared)
+                score: Callable[[], Scores] = partial(forward, rows)
+                if after is not None and batch.places is not None:
+                    score = partial(after, rows, batch.places, batch.prefixes)
                 scores = _fitting(score, last=len(rows) == 1 and not batch.prefixes)
                 if scores is not None:
                     done.append((batch.rows, scores))  # no wait for a GPU between batches
@@ -125,14 +150,14 @@ def score_in_batches(
                 most = padded // 2 if len(rows) > 1 else most
             pending += batch.halves()[::-1]
     found = np.empty((len(once), *shape), np.float32)
-    for rows, scores in done:
-        found[rows] = scores.cpu().numpy()
+    for places, values in done:
+        found[places] = values.cpu().numpy()
     if not np.isfinite(found).all():
         raise ValueError("the model gave a score that is not finite; check the adapter and the dtype")
     return found[inverse]
 
 
-def _fitting(score: Callable[[], np.ndarray | torch.Tensor], last: bool) -> torch.Tensor | None:
+def _fitting(score: Callable[[], Scores], last: bool) -> torch.Tensor | None:
     """Return what `score` gives, None where memory runs out, unless there is nothing smaller to try."""
     try:
         return torch.as_tensor(score())

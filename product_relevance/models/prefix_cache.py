@@ -1,7 +1,9 @@
 """Forward each shared prefix once through a causal model, and of every row only what follows it."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from transformers import Cache, DynamicCache
 from transformers.modeling_layers import GenericForSequenceClassification
@@ -16,10 +18,9 @@ DECODERS = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen
 
 def supports_prefixes(model) -> bool:
     """Return whether a model, with adapters or without, reads from left to right and can be given a cache."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not isinstance(inner, GenericForSequenceClassification | YesNoModel):
-        return False
-    return reads_forward(inner.config)
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    known = isinstance(inner, GenericForSequenceClassification | YesNoModel)
+    return known and reads_forward(inner.config)
 
 
 def reads_forward(config) -> bool:
@@ -39,12 +40,14 @@ class PrefixForward:
         inner: the model itself, which forwards the prefixes; `model` if None.
     """
 
-    def __init__(self, model, pad_id: int, inner=None):
+    def __init__(self, model, pad_id: int, inner=None) -> None:
         self.model, self.inner, self.pad_id = model, inner or model, pad_id
         self.device = next(model.parameters()).device
-        self._block, self._cache, self._mask = None, None, None
+        self._kept: tuple[list[list[int]], DynamicCache, torch.Tensor] | None = None  # prefixes, cache, mask
 
-    def __call__(self, rows: Sequence[list[int]], places: Sequence[int], prefixes: list[list[int]]) -> torch.Tensor:
+    def __call__(
+        self, rows: Sequence[list[int]], places: Sequence[int] | np.ndarray, prefixes: list[list[int]]
+    ) -> torch.Tensor:
         """Score rows.
 
         Args:
@@ -55,31 +58,31 @@ class PrefixForward:
         Returns:
             Logits of shape (b, 2).
         """
-        if prefixes is not self._block:
-            self._block = self._cache = None  # the last block's memory is free before this one's is asked for
-            self._forward_prefixes(prefixes)
-            self._block = prefixes
+        if self._kept is None or prefixes is not self._kept[0]:
+            self._kept = None  # the last block's memory is free before this one's is asked for
+            self._kept = (prefixes, *self._forward_prefixes(prefixes))
+        _, cache, mask = self._kept
         at = torch.as_tensor(places, device=self.device)
         ends = [row[len(prefixes[place]) :] for row, place in zip(rows, places, strict=True)]
         batch = pad_on(self.device, ends, self.pad_id)
-        before = self._mask[at]
+        before = mask[at]
         places_in_text = before.sum(1, keepdim=True) + torch.arange(batch["input_ids"].shape[1], device=self.device)
         return self.model(
             input_ids=batch["input_ids"],
             attention_mask=torch.cat([before, batch["attention_mask"]], dim=1),
             position_ids=places_in_text,
-            past_key_values=_Expanded(self._cache, at),
+            past_key_values=_Expanded(cache, at),
             use_cache=True,
         ).logits.float()
 
-    def _forward_prefixes(self, prefixes: list[list[int]]) -> None:
+    def _forward_prefixes(self, prefixes: list[list[int]]) -> tuple[DynamicCache, torch.Tensor]:
         # Padded on the left, so that the tokens of a row stand side by side in the cache: a sliding window counts
         # places there, not positions.
         batch = pad_left_on(self.device, prefixes, self.pad_id)
-        self._mask = batch["attention_mask"]
-        self._cache = DynamicCache(config=self.inner.config)
-        positions = (self._mask.cumsum(1) - 1).clamp(min=0)
-        self.inner(**batch, position_ids=positions, past_key_values=self._cache, use_cache=True)
+        mask, cache = batch["attention_mask"], DynamicCache(config=self.inner.config)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        self.inner(**batch, position_ids=positions, past_key_values=cache, use_cache=True)
+        return cache, mask
 
 
 class _Expanded(Cache):
@@ -95,6 +98,6 @@ class _Expanded(Cache):
 
     def update(self, key_states, value_states, layer_idx: int, *_, **__):
         """Return the keys and values of prefixes and rows, of shape (rows, heads, prefix + row, width)."""
-        layer = self.layers[layer_idx]
+        layer: Any = self.layers[layer_idx]  # of keys and values, as the decoders above have them
         pairs = (layer.keys, key_states), (layer.values, value_states)
         return tuple(torch.cat([known.index_select(0, self._places), new], dim=-2) for known, new in pairs)

@@ -44,12 +44,12 @@ class Batch:
         if len(self.rows) == 1:
             return [Batch(self.rows)]
         parts = np.array_split(np.arange(len(self.rows)), 2)
-        if self.places is None:
-            return [Batch(self.rows[part]) for part in parts]
         return [self.part(part) for part in parts]
 
     def part(self, chosen: np.ndarray) -> "Batch":
         """Return some of the rows as a block of their own, with no prefix but theirs."""
+        if self.places is None:
+            return Batch(self.rows[chosen])
         kept, places = np.unique(self.places[chosen], return_inverse=True)
         return Batch(self.rows[chosen], places, [self.prefixes[i] for i in kept])
 
@@ -169,7 +169,8 @@ def make_batches(
         sharing: from `share_prefixes`; nothing is shared if None.
     """
     lengths = np.array([len(row) for row in rows])
-    group = np.full(len(rows), -1) if sharing is None else sharing.group
+    sharing = sharing or Sharing(np.full(len(rows), -1), np.zeros(len(rows), int))
+    group = sharing.group
     alone = np.flatnonzero(group < 0)
     for part in budget_batches(lengths[alone], max_tokens, max_rows):
         yield Batch(alone[part])

@@ -38,7 +38,8 @@ def make_config(
     class Protocol(LimitedProtocol):
         most, patience = max_connections, header_timeout
 
-    return uvicorn.Config(app, http=Protocol, ws="none", access_log=False, timeout_keep_alive=keep_alive, **options)
+    options["timeout_keep_alive"] = keep_alive  # it takes parts of a second, though its type is a whole number
+    return uvicorn.Config(app, http=Protocol, ws="none", access_log=False, **options)
 
 
 def log_everything() -> None:
@@ -48,7 +49,7 @@ def log_everything() -> None:
             target.removeFilter(each)
 
 
-class LimitedProtocol(AutoHTTPProtocol):
+class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]  # a class by what is installed
     """A connection that is refused above a number of others, and dropped where its client lets it wait.
 
     Attributes:
@@ -85,21 +86,25 @@ class LimitedProtocol(AutoHTTPProtocol):
     def resume_writing(self) -> None:
         """Go on: all was read."""
         super().resume_writing()
-        self._unread = _cancelled(self._unread)
+        _cancel(self._unread)
+        self._unread = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
-        self._head, self._unread = _cancelled(self._head), _cancelled(self._unread)
+        _cancel(self._head)
+        _cancel(self._unread)
+        self._head = self._unread = None
 
     def _watch_head(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:  # a request is under way
-            self._head = _cancelled(self._head)
+            _cancel(self._head)
+            self._head = None
         elif self._head is None and not self.transport.is_closing():
             self._head = self.loop.call_later(self.patience, self.transport.abort)
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
 
@@ -116,9 +121,10 @@ def _refusal(most: int) -> bytes:
 class OncePerInterval(logging.Filter):
     """Lets a warning or error through once per interval; the next one says how many were left out."""
 
-    def __init__(self, interval: float = 60.0):
+    def __init__(self, interval: float = 60.0) -> None:
         super().__init__()
-        self.interval, self._seen = interval, {}
+        self.interval = interval
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}  # last time, and how many were left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is logged."""

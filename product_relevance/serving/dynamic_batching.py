@@ -3,8 +3,12 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+
+from product_relevance.serving.protocol import Question
+
+Answer = Callable[[list[Question]], Sequence[list | Exception]]
 
 
 class Batcher:
@@ -17,20 +21,27 @@ class Batcher:
         window: seconds to wait for others once there is work.
     """
 
-    def __init__(self, answer: Callable[[list], list], *, max_pairs: int, max_queue: int, window: float):
+    def __init__(
+        self,
+        answer: Callable[[list[Question]], list[list | Exception]],
+        *,
+        max_pairs: int,
+        max_queue: int,
+        window: float,
+    ):
         self._answer, self.max_pairs, self.max_queue, self.window = answer, max_pairs, max_queue, window
-        self._waiting: deque[tuple[object, Future]] = deque()
+        self._waiting: deque[tuple[Question, Future[list]]] = deque()
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._thread.start()
 
-    def submit(self, question) -> Future:
+    def submit(self, question: Question) -> Future[list]:
         """Queue a question; a cancelled future is not scored.
 
         Raises:
             queue.Full: `max_queue` questions wait.
         """
-        future = Future()
+        future: Future[list] = Future()
         with self._changed:
             if self.full or self._closed:
                 raise queue.Full
@@ -69,15 +80,16 @@ class Batcher:
     def _wait(self) -> bool:
         """Wait for work, then for more of it; return whether there is any."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
             self._changed.wait_for(self._enough, timeout=self.window)
             return bool(self._waiting)
 
     def _enough(self) -> bool:
         return self._closed or sum(len(question.pairs) for question, _ in self._waiting) >= self.max_pairs
 
-    def _take(self) -> list[tuple[object, Future]]:
-        batch, pairs = [], 0
+    def _take(self) -> list[tuple[Question, Future[list]]]:
+        batch: list[tuple[Question, Future[list]]] = []
+        pairs = 0
         with self._changed:
             while self._waiting and (not batch or pairs + len(self._waiting[0][0].pairs) <= self.max_pairs):
                 question, future = self._waiting.popleft()
@@ -86,7 +98,7 @@ class Batcher:
                     pairs += len(question.pairs)
         return batch
 
-    def _settle(self, batch: list[tuple[object, Future]]) -> None:
+    def _settle(self, batch: list[tuple[Question, Future[list]]]) -> None:
         try:
             results = self._answer([question for question, _ in batch])
         except Exception as error:

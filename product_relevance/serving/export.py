@@ -8,7 +8,9 @@ import torch
 
 from product_relevance.data.pairs import Pairs
 from product_relevance.ensemble import canaries
-from product_relevance.ensemble.ensemble import MAX_DISAGREEMENT, RelevanceEnsemble
+from product_relevance.ensemble.canaries import CanaryScores
+from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.ensemble.loading_arguments import MAX_DISAGREEMENT, LoadingArguments
 from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.manifest_schema import is_repo_id
 from product_relevance.models.pair_encoder import encode_pairs
@@ -100,8 +102,10 @@ def export_classifier(
     """
     target = Path(output)
     _check(name, target, revision, dtype, overwrite, onnx)
-    options = {"revision": revision, "device": "cpu", "dtype": "float32", "max_disagreement": max_disagreement}
-    ensemble = RelevanceEnsemble.from_pretrained(name, merge="probabilities" if fold else "weights", **options)
+    loading = LoadingArguments(merge="probabilities" if fold else "weights", max_disagreement=max_disagreement)
+    ensemble = RelevanceEnsemble.from_pretrained(
+        name, revision=revision, device="cpu", dtype="float32", loading=loading
+    )
     ensemble = ensemble.of_task(None)
     if fold is not None and fold not in ensemble.folds:
         raise ValueError(f"--fold {fold}: expected one of {', '.join(ensemble.folds)}")
@@ -164,10 +168,10 @@ def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
 
 
 def _save_graph(
-    ensemble, found: dict, column: str, folder: Path, kind: str, max_disagreement: float
+    ensemble, found: CanaryScores, column: str, folder: Path, kind: str, max_disagreement: float
 ) -> tuple[str, str]:
     """Write the merged model's graph; return a section of the README and a line that say what was written."""
-    queries, targets, languages = map(list, zip(*found["pairs"], strict=True))
+    queries, targets, languages = map(list, zip(*found.pairs, strict=True))
     ids = ensemble.encoder.encode(Pairs(queries, targets, languages, None))
     pad_id, file = ensemble.encoder.pad_id, f"onnx/{onnx_export.NAMES[kind]}"
     moved = onnx_export.write_graph(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
@@ -191,8 +195,8 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    texts, targets, _ = zip(*canaries.canary_pairs("QC"), *canaries.canary_pairs("QI"), strict=True)
-    texts, targets = [*texts, " ".join(texts * 9)], [*targets, " ".join(targets * 9)]  # one pair that is truncated
+    queries, seconds, _ = zip(*canaries.canary_pairs("QC"), *canaries.canary_pairs("QI"), strict=True)
+    texts, targets = [*queries, " ".join(queries * 9)], [*seconds, " ".join(seconds * 9)]  # one pair is truncated
     expected = encode_pairs(tokenizer, texts, targets, max_length)  # from here on its pairs have a boundary
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
@@ -213,15 +217,15 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
         raise ValueError("the saved tokenizer does not give the token ids of training; this base cannot be exported")
 
 
-def _example(ensemble, found: dict, column: str) -> dict:
+def _example(ensemble, found: CanaryScores, column: str) -> dict:
     """Return the first canary, written as in training, and its score."""
-    query, target, language = found["pairs"][0]
+    query, target, language = found.pairs[0]
     (text,), (second,) = ensemble.encoder.template.render([query], [target], [language], known=ensemble.taxonomy)
     example = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
-    return example | {"score": found["folds"][column][0]}
+    return example | {"score": found.folds[column][0]}
 
 
-def _readme(ensemble, found: dict, column: str, made: str) -> str:
+def _readme(ensemble, found: CanaryScores, column: str, made: str) -> str:
     run, base = ensemble.run, ensemble.run["base"]["name"]
     return README.format(
         base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",

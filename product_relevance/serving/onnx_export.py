@@ -105,6 +105,7 @@ def _trace(model: nn.Module, batch: dict[str, torch.Tensor], path: Path, *, quan
                 f"--onnx: torch {torch.__version__} cannot trace {type(model.model).__name__}: "
                 f"{str(error).strip().splitlines()[0]}; export without --onnx"
             ) from error
+    assert program is not None  # without a file to write, a program is returned
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # they hold where the code lies on this machine
     large = sum(p.numel() * p.element_size() for p in model.parameters()) > LARGE

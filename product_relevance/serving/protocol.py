@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, TypeGuard
 
 from product_relevance.data.pairs import sides_of
 from product_relevance.evaluation.decision_rule import DecisionRule
@@ -24,6 +25,9 @@ SHAPES = (
     '{"inputs": {"text": query, "text_pair": target}}, {"inputs": [query, target]}, a list of either (or of records '
     'with origin_query and their target), or {"query": query, "texts": [target, ...]}'
 )
+
+
+Row = tuple[str, str, dict[str, str]]  # query, target, and the pair's own language and translation
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
         raise ValueError(f'body: found {_kind(data)}, expected {{"query": query, "texts": [target, ...]}}')
     _check_keys("body", data, (*RANKING, "parameters"), needed=("query", "texts"))
     query, texts = _text(data["query"], "query", limits), _list(data["texts"], "texts", limits)
-    rows = [(query, _text(text, f"texts[{i}]", limits), {}) for i, text in enumerate(texts)]
+    rows: list[Row] = [(query, _text(text, f"texts[{i}]", limits), {}) for i, text in enumerate(texts)]
     return _question(rows, data, ensemble, limits, ranking=True)
 
 
@@ -145,7 +149,9 @@ def build_answer(question: Question, scores: Sequence[float]) -> list:
         rows = zip(scores, question.thresholds, strict=True)
         return [_labels(score, threshold)[: question.top_k or 1] for score, threshold in rows]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])[: question.top_k]
-    places = [{"index": i, "score": scores[i], "relevant": scores[i] >= question.thresholds[i]} for i in order]
+    places: list[dict[str, Any]] = [
+        {"index": i, "score": scores[i], "relevant": scores[i] >= question.thresholds[i]} for i in order
+    ]
     if question.return_text:
         places = [place | {"text": question.pairs[place["index"]][1]} for place in places]
     return places
@@ -159,7 +165,7 @@ def _labels(score: float, threshold: float) -> list[dict]:
     return both[::-1] if score >= threshold else both
 
 
-def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False) -> Question:
+def _question(rows: list[Row], data: dict, ensemble, limits: Limits, ranking: bool = False) -> Question:
     parameters = data.get("parameters", {})
     _check_keys("parameters", parameters, PARAMETERS)
     common = _extras(parameters, "parameters", limits)
@@ -188,7 +194,7 @@ def _question(rows, data: dict, ensemble, limits: Limits, ranking: bool = False)
     )
 
 
-def _rows(inputs: object, task: str, limits: Limits) -> list[tuple[str, str, dict]]:
+def _rows(inputs: object, task: str, limits: Limits) -> list[Row]:
     if isinstance(inputs, str):
         raise ValueError(f"inputs: found a single string, expected a query and a target: {SHAPES}")
     if isinstance(inputs, dict) or _is_pair(inputs):
@@ -196,7 +202,7 @@ def _rows(inputs: object, task: str, limits: Limits) -> list[tuple[str, str, dic
     return [_row(pair, f"inputs[{i}]", task, limits) for i, pair in enumerate(_list(inputs, "inputs", limits))]
 
 
-def _row(value: object, where: str, task: str, limits: Limits) -> tuple[str, str, dict]:
+def _row(value: object, where: str, task: str, limits: Limits) -> Row:
     """Return query, target, and the pair's own language and translation."""
     if _is_pair(value):
         return _text(value[0], f"{where}[0]", limits), _text(value[1], f"{where}[1]", limits), {}
@@ -219,7 +225,7 @@ def _extras(values: dict, where: str, limits: Limits) -> dict:
     return extras
 
 
-def _is_pair(value: object) -> bool:
+def _is_pair(value: object) -> TypeGuard[list]:
     """Return whether a list means one pair: two of anything but lists and objects, which would be pairs themselves."""
     return isinstance(value, list) and len(value) == 2 and not any(isinstance(side, list | dict) for side in value)
 
@@ -285,4 +291,6 @@ def _check_keys(where: str, value: object, known: tuple[str, ...], needed: tuple
 def _kind(value: object) -> str:
     """Name a value of parsed JSON without its content."""
     names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
-    return names.get(type(value)) or ("an object" if isinstance(value, dict) else f"a list of {len(value)}")
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return names.get(type(value), "an object")

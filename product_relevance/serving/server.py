@@ -205,7 +205,8 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _on_error(request: Request, error: HTTPException) -> JSONResponse:
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # registered for no other
     return _as_json(error)
 
 

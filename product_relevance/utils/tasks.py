@@ -77,8 +77,8 @@ def select_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
     known = task_names(run["task"])
     if task is None and len(known) > 1:
         raise ValueError(
-            f"this run was trained on {' and '.join(known)}, each with its own thresholds: name one, as task='QC', or "
-            "take it out with `relevance take RUN QC --output FOLDER`"
+            f"this run was trained on {' and '.join(known)}, each with its own thresholds: name one, as "
+            "of_task('QC'), or take it out with `relevance take RUN QC --output FOLDER`"
         )
     if task is not None and task not in known:
         raise ValueError(f"task {task}: this run was trained on {' and '.join(known)} only")

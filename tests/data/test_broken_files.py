@@ -10,7 +10,9 @@ import pytest
 
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.locate import locate_run
+from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.models import adapters, modeling
 from product_relevance.models.adapter_fit import check_fit
@@ -48,9 +50,10 @@ def folder(base_of, tmp_path_factory) -> Path:
     run = manifest.public_run(trained)
     run["base"]["config_sha256"] = SHA
     files = {path.name: sha256_of(path) for path in sorted((home / FOLD).glob("adapter_*"))}
-    folds = [{"name": FOLD, "repo_id": None, "revision": None, "path": FOLD, "files": files}]
-    scores = {"pairs": [["q", "t", "en"]], "scores": [0.5], "folds": {FOLD: [0.5]}, "dtype": "float32"}
-    manifest.write_manifest(home, manifest.build_manifest("org/x", run, folds, {"taxonomy.json": tree}, scores))
+    folds = [PublishedFold(name=FOLD, path=FOLD, files=files)]
+    scores = CanaryScores(pairs=[["q", "t", "en"]], scores=[0.5], folds={FOLD: [0.5]}, dtype="float32")
+    made = Manifest(name="org/x", run=run, folds=folds, files={"taxonomy.json": tree}, canaries=scores)
+    manifest.write_manifest(home, made)
     return home
 
 

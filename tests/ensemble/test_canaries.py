@@ -2,13 +2,14 @@
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import canaries
+from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.text.languages import LANGUAGES
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -28,16 +29,16 @@ def test_the_canaries_are_a_few_pairs_in_several_languages(task):
 
 def test_a_measurement_is_what_predict_gives_and_passes_its_own_check(ensemble):
     found = canaries.measure_canaries(ensemble)
-    pairs = [(query, target) for query, target, _ in found["pairs"]]
-    assert np.allclose(found["scores"], ensemble.predict(pairs, [code for *_, code in found["pairs"]]), atol=1e-7)
-    assert found["dtype"] == "float32" and list(found["folds"]) == ["fold-0", "fold-1", "fold-2"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    pairs = [(query, target) for query, target, _ in found.pairs]
+    assert np.allclose(found.scores, ensemble.predict(pairs, [code for *_, code in found.pairs]), atol=1e-7)
+    assert found.dtype == "float32" and list(found.folds) == ["fold-0", "fold-1", "fold-2"]
+    assert CanaryScores(**json.loads(json.dumps(asdict(found), allow_nan=False))) == found
     canaries.check_canaries(ensemble, found)
 
 
-def moved(found: dict, by: float, **changes) -> dict:
-    found = copy.deepcopy(found) | changes
-    found["folds"]["fold-1"][3] += by
+def moved(found: CanaryScores, by: float, **changes) -> CanaryScores:
+    found = replace(copy.deepcopy(found), **changes)
+    found.folds["fold-1"][3] += by
     return found
 
 
@@ -53,7 +54,7 @@ def test_a_score_that_moved_is_named_with_its_fold(ensemble):
 def test_sixteen_bits_may_move_a_score_further_but_not_any_distance(ensemble):
     found = canaries.measure_canaries(ensemble)
     canaries.compare_canaries(found, moved(found, 4e-2, dtype="bfloat16"))
-    canaries.compare_canaries(found | {"dtype": "bfloat16"}, moved(found, 4e-2, dtype="bfloat16"))
+    canaries.compare_canaries(replace(found, dtype="bfloat16"), moved(found, 4e-2, dtype="bfloat16"))
     with pytest.raises(ValueError, match="as bfloat16 within 0.05"):
         canaries.compare_canaries(found, moved(found, 6e-2, dtype="bfloat16"))
 
@@ -61,7 +62,7 @@ def test_sixteen_bits_may_move_a_score_further_but_not_any_distance(ensemble):
 def test_other_folds_are_refused(ensemble):
     found = canaries.measure_canaries(ensemble)
     with pytest.raises(ValueError, match="found folds .*fold-2.*expected"):
-        canaries.compare_canaries(found, found | {"folds": {"fold-0": found["folds"]["fold-0"]}})
+        canaries.compare_canaries(found, replace(found, folds={"fold-0": found.folds["fold-0"]}))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import evaluate_file, predict_file
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.batching import budget_batches
 from product_relevance.models.predictor import predict_logits
 from tests.conftest import ROOT, rows_of, save_base, write_rows
@@ -95,9 +96,9 @@ def test_votes_are_shares_of_folds(ensemble):
 def test_a_vote_is_asked_for_when_it_predicts(run, ensemble, capsys):
     assert ensemble.rule.threshold("f1", ensemble.checked_vote("majority")) == 0.5
     with pytest.raises(ValueError, match="give vote='majority' to `predict`"):
-        RelevanceEnsemble.from_pretrained(run, merge="vote")
+        LoadingArguments(merge="vote")
     with pytest.raises(ValueError, match="merge 'mean': expected one of probabilities, weights"):
-        RelevanceEnsemble.from_pretrained(run, merge="mean")
+        LoadingArguments(merge="mean")
     with pytest.raises(SystemExit):
         relevance(["predict", str(run), "test_QC.txt", "--output", "out.txt", "--merge", "vote"])
     assert "give --vote majority instead" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import find_manifest, locate_run
 from product_relevance.utils.files import sha256_of
 from tests.conftest import ROOT, save_base
@@ -79,12 +80,13 @@ def test_a_fold_alone_says_how_it_is_loaded(run, folder, hub, tmp_path):
 def test_a_published_folder_scores_as_the_run(folder, expected):
     ensemble = load(folder)
     assert np.allclose(ensemble.predict_folds(PAIRS), expected, atol=1e-6)
-    assert ensemble.manifest["name"] == NAME and ensemble.taxonomy is not None
+    assert ensemble.manifest.name == NAME and ensemble.taxonomy is not None
 
 
 def test_a_published_folder_merges_and_votes_too(folder, run):
-    for options, vote in (({"merge": "weights", "max_disagreement": 1.0}, None), ({}, "majority")):
-        one, two = (load(name, **options) for name in (folder, run))
+    weights = LoadingArguments(merge="weights", max_disagreement=1.0)
+    for loading, vote in ((weights, None), (None, "majority")):
+        one, two = (load(name, loading=loading) for name in (folder, run))
         assert np.allclose(one.predict(PAIRS, vote=vote), two.predict(PAIRS, vote=vote), atol=1e-6)
 
 
@@ -161,7 +163,7 @@ def test_folds_laid_below_the_folder_are_taken_from_there(folder, hub, run):
 
 def test_find_reads_the_manifest_and_no_fold(folder, hub):
     upload(hub, folder)
-    assert find_manifest(NAME)[1]["name"] == NAME and hub.count("GET", "fold-") == 0
+    assert find_manifest(NAME)[1].name == NAME and hub.count("GET", "fold-") == 0
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", ""])
@@ -298,7 +300,7 @@ def test_a_canary_that_differs_is_refused(folder):
     with pytest.raises(ValueError, match="canary 2 of fold-1"):
         load(folder)
     with pytest.raises(ValueError, match="canary 2 of fold-1"):
-        load(folder, merge="weights", max_disagreement=1.0)
+        load(folder, loading=LoadingArguments(merge="weights", max_disagreement=1.0))
 
 
 def test_the_commands_take_hub_ids(folder, hub, tmp_path, capsys):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.ensemble.manifest_schema import RUN_KEYS, check_manifest, check_name, is_repo_id
 from product_relevance.utils.files import sha256_of
 
@@ -49,12 +50,16 @@ def whole() -> dict:
     files = {"adapter_config.json": SHA, "adapter_model.safetensors": SHA}
     folds = [{"name": "fold-0", "repo_id": "org/x-fold-0", "revision": COMMIT, "path": ".", "files": files}]
     canaries = {"pairs": [["q", "t", "en"]], "scores": [0.5], "folds": {"fold-0": [0.5]}, "dtype": "float32"}
-    return manifest.build_manifest("org/x", run, folds, {"taxonomy.json": SHA, "code/a/b.py": SHA}, canaries)
+    files = {"taxonomy.json": SHA, "code/a/b.py": SHA}
+    parts = {"name": "org/x", "run": run, "folds": folds, "files": files, "canaries": canaries}
+    return {"format": 1, "kind": "relevance-ensemble"} | parts
 
 
 def test_what_is_written_reads_back(tmp_path):
-    manifest.write_manifest(tmp_path, whole())
-    assert manifest.read_manifest(tmp_path) == whole()
+    manifest.write_manifest(tmp_path, Manifest.from_json(whole()))
+    assert json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8")) == whole()
+    assert manifest.read_manifest(tmp_path) == Manifest.from_json(whole())
+    assert list(Manifest.from_json(whole()).to_json()) == list(whole())
 
 
 def test_the_public_run_holds_no_path_and_no_name_of_an_account_or_machine():
@@ -81,7 +86,7 @@ def test_a_base_that_is_a_folder_here_is_not_published(tmp_path, monkeypatch):
 def test_a_fold_may_lack_its_commit_while_it_is_filled_but_not_when_it_is_read(tmp_path):
     content = whole()
     content["folds"][0]["revision"] = None
-    manifest.write_manifest(tmp_path, content)
+    manifest.write_manifest(tmp_path, Manifest.from_json(content))
     with pytest.raises(ValueError, match="fold-0: revision.*pinned"):
         manifest.read_manifest(tmp_path)
 

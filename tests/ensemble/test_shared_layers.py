@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import shared_layers
+from product_relevance.ensemble.loading_arguments import LoadingArguments
+from product_relevance.ensemble.shared_layers import SharedLayers
 from product_relevance.models import adapters, predictor
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
@@ -59,11 +61,9 @@ def fold_by_fold(model, ids, pad_id, max_tokens=None):
     columns = []
     for name in "abc":
         model.set_adapter(name)
-        columns.append(
-            predictor.score_in_batches(
-                lambda rows: model(**pad_rows(rows, pad_id)).logits, ids, (2,), "cpu", max_tokens=max_tokens
-            )
-        )
+        limits = predictor.ForwardLimits("cpu", max_tokens)
+        forward = lambda rows: model(**pad_rows(rows, pad_id)).logits  # noqa: E731
+        columns.append(predictor.score_in_batches(forward, ids, (2,), limits))
     return np.stack(columns, axis=1)
 
 
@@ -72,7 +72,7 @@ def test_scores_over_the_shared_layers_are_those_of_fold_by_fold(kind, base_of):
     model, tokenizer = three_folds(base_of(kind), lora_layers=1)
     ids, pad_id = tokens_of(tokenizer), tokenizer.pad_token_id
     assert shared_layers.count_shared_layers(model) == 1
-    found = shared_layers.predict_fold_logits(model, ids, pad_id, "abc", model.set_adapter, 1, max_tokens=500)
+    found = SharedLayers(model, "abc", model.set_adapter, 1).predict_logits(ids, pad_id, max_tokens=500)
     assert np.allclose(found, fold_by_fold(model, ids, pad_id, 500), atol=1e-6)
     assert np.abs(found[:, 0] - found[:, 1]).max() > 1e-2
 
@@ -84,9 +84,8 @@ def test_lower_layers_run_once_and_top_layers_once_a_fold(base_of):
         part = layer.intermediate  # inside the layer, since the whole of it is called even where it only gives back
         part.register_forward_hook(lambda *_, i=i: runs.__setitem__(i, runs[i] + 1))
     ids = tokens_of(tokenizer)
-    shared_layers.predict_fold_logits(
-        model, ids, tokenizer.pad_token_id, "abc", model.set_adapter, 1, max_tokens=10_000
-    )
+    shared = SharedLayers(model, "abc", model.set_adapter, 1)
+    shared.predict_logits(ids, tokenizer.pad_token_id, max_tokens=10_000)
     assert runs == [1, 3]
 
 
@@ -101,7 +100,7 @@ def test_the_layers_are_as_they_were_even_after_a_failure(base_of):
         model.set_adapter(name if len(calls) < 2 else "missing")
 
     with pytest.raises(ValueError, match="missing"):
-        shared_layers.predict_fold_logits(model, ids, pad_id, ["a", "c", "a"], select, 1)
+        SharedLayers(model, ["a", "c", "a"], select, 1).predict_logits(ids, pad_id)
     layers = adapters.layer_stack(model)[1]
     assert not any("forward" in layer.__dict__ or layer._forward_hooks for layer in layers)
     assert np.array_equal(fold_by_fold(model, ids, pad_id), before)
@@ -155,12 +154,12 @@ def test_a_run_says_its_layers_and_is_scored_over_the_shared_layers(run, monkeyp
     assert ensemble.shared_layers == 1
     found = ensemble.predict_folds(PAIRS)
     ensemble.shared_layers = 0
-    monkeypatch.setattr(shared_layers, "predict_fold_logits", None)  # not called any more
+    monkeypatch.setattr(shared_layers, "SharedLayers", None)  # not called any more
     assert np.allclose(found, ensemble.predict_folds(PAIRS), atol=1e-6)
 
 
 def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
-    merged = load(run, merge="weights", max_disagreement=1.0)
+    merged = load(run, loading=LoadingArguments(merge="weights", max_disagreement=1.0))
     assert merged.shared_layers == 0 and merged.predict_folds(PAIRS).shape == (len(PAIRS), 1)
     export_classifier(str(run), str(tmp_path / "plain"), fold="fold-1")
     from transformers import AutoModelForSequenceClassification

@@ -17,6 +17,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.data.records import read_records
 from product_relevance.data.submission import check_submission
+from product_relevance.ensemble import fit_stack
 from product_relevance.ensemble import stack as stacking
 from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.calibration import to_logit
@@ -116,7 +117,7 @@ def test_rows_are_joined_by_id_and_those_of_a_missing_fold_are_left_out(two, tmp
     shutil.rmtree(two[1] / "fold-2")
     content = json.loads((two[1] / "run.json").read_text())
     (two[1] / "run.json").write_text(json.dumps(content | {"folds": content["folds"][:2]}))
-    table = stacking.join_scores(two, [json.loads((f / "run.json").read_text()) for f in two])
+    table = fit_stack.join_scores(two, [json.loads((f / "run.json").read_text()) for f in two])
     scores, _ = made()
     assert set(table["fold"]) == {"fold-0", "fold-1"} and len(table) == 534
     assert np.allclose(table[["member-0", "member-1"]], scores[table["id"]])
@@ -128,25 +129,25 @@ def test_unlabelled_records_move_the_cuts_of_a_stack_to_where_its_means_lie(two,
         folds = expit(rng.normal(0.3, 1, (500, 1)) + rng.normal(0, 1, (500, 3)))
         scored.append({"scores": folds.mean(axis=1), "folds": folds, "source": "new.txt"})
     plain, moved = tmp_path / "plain", tmp_path / "moved"
-    stacking.stack_runs(two, plain)
-    stacking.stack_runs(two, moved, unlabelled=scored)
+    fit_stack.stack_runs(two, plain)
+    fit_stack.stack_runs(two, moved, unlabelled=scored)
     before, after = (json.loads((f / "stack.json").read_text())["decision"] for f in (plain, moved))
     spread = after["spread"]
     assert spread["slope"] > 1.05 and (spread["match"], spread["rows"]) == ("folds", 500)
     assert stretch_scores(spread, [after["thresholds"]["f1"]])[0] == pytest.approx(before["thresholds"]["f1"])
     scored[1]["folds"] = scored[1]["folds"][:, :2]
     with pytest.raises(ValueError, match=r"\[2, 3\] folds, expected as many in each"):
-        stacking.stack_runs(two, moved, overwrite=True, unlabelled=scored)
+        fit_stack.stack_runs(two, moved, fit_stack.StackOptions(overwrite=True), scored)
 
 
 def test_the_table_judges_each_run_their_mean_and_the_stack(two, tmp_path):
-    told = stacking.stack_runs(two, tmp_path / "stack", "language")
+    told = fit_stack.stack_runs(two, tmp_path / "stack", fit_stack.StackOptions(by="language"))
     content = json.loads((tmp_path / "stack" / "stack.json").read_text())
     assert [row["scores"] for row in content["decision"]["figures"][::2]] == ["a", "b", "mean", "stack"]
     assert [m["path"] for m in content["members"]] == ["../a", "../b"] and "optimistic" in told
     assert set(content["decision"]["languages"]) == {"en"}
     with pytest.raises(ValueError, match="--overwrite"):
-        stacking.stack_runs(two, tmp_path / "stack")
+        fit_stack.stack_runs(two, tmp_path / "stack")
 
 
 @pytest.mark.parametrize(
@@ -161,19 +162,19 @@ def test_runs_of_another_task_data_or_folds_are_refused(two, tmp_path, change, w
     scores, labels = made()
     other = write_run(tmp_path / "other", scores[:, 0], labels, **change)
     with pytest.raises(ValueError, match=words):
-        stacking.stack_runs([two[0], other], tmp_path / "stack")
+        fit_stack.stack_runs([two[0], other], tmp_path / "stack")
 
 
 def test_runs_whose_labels_or_folds_differ_row_by_row_are_refused(two, tmp_path):
     scores, labels = made()
     other = write_run(tmp_path / "other", scores[:, 0], 1 - labels)
     with pytest.raises(ValueError, match="no row that all have scored"):
-        stacking.stack_runs([two[0], other], tmp_path / "stack")
+        fit_stack.stack_runs([two[0], other], tmp_path / "stack")
     oof = [pd.read_parquet(two[1] / f"fold-{k}/oof.parquet") for k in (0, 1)]
     oof[1].assign(fold="fold-0").to_parquet(two[1] / "fold-0/oof.parquet")
     oof[0].assign(fold="fold-1").to_parquet(two[1] / "fold-1/oof.parquet")
     with pytest.raises(ValueError, match="534 of 800 rows lie in other folds"):
-        stacking.stack_runs(two, tmp_path / "stack")
+        fit_stack.stack_runs(two, tmp_path / "stack")
 
 
 def test_a_stack_predicts_what_its_regression_says(trained, tmp_path, capsys):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import weight_averaging
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from tests.conftest import save_base
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -37,7 +38,9 @@ def run_of(base_of, tmp_path_factory):
 
 
 def load(run, merge="weights", limit=1.0):
-    return RelevanceEnsemble.from_pretrained(run, device="cpu", merge=merge, max_disagreement=limit)
+    return RelevanceEnsemble.from_pretrained(
+        run, device="cpu", loading=LoadingArguments(merge=merge, max_disagreement=limit)
+    )
 
 
 @pytest.mark.parametrize("kind", ["lora", "rslora", "pissa"])
@@ -75,9 +78,9 @@ def test_the_disagreement_told_is_the_one_on_the_canaries(kind, run_of, caplog):
 
     with caplog.at_level(logging.WARNING):
         merged = load(run_of(kind))
-    expected = canaries.measure_canaries(load(run_of(kind), "probabilities"))["scores"]
+    expected = canaries.measure_canaries(load(run_of(kind), "probabilities")).scores
     assert merged.disagreement == pytest.approx(
-        canaries.largest_difference(canaries.measure_canaries(merged)["scores"], expected)
+        canaries.largest_difference(canaries.measure_canaries(merged).scores, expected)
     )
     assert f"up to {merged.disagreement:.4f} on 8 canary pairs" in caplog.text
     assert merged.disagreement > 0

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from product_relevance.ensemble.manifest_record import PublishedFold
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card
@@ -68,9 +69,9 @@ RUN = make_run()
 PICTURES = {"F1 over thresholds": "figures/f1_over_threshold.png", "Reliability": "figures/reliability.png"}
 
 
-def places(run: dict) -> list[dict]:
-    folds = [{"name": f["name"], "repo_id": f"acme/rel-{f['name']}", "revision": None} for f in run["folds"]]
-    return [fold | {"path": "."} for fold in folds]
+def places(run: dict) -> list[PublishedFold]:
+    names = [fold["name"] for fold in run["folds"]]
+    return [PublishedFold(name=name, repo_id=f"acme/rel-{name}", path=".", files={}) for name in names]
 
 
 def whole(run: dict, **options) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import canaries, manifest
+from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
 from product_relevance.ensemble.manifest_schema import ADAPTER_FILES
 from product_relevance.utils.files import sha256_of
 from tests.conftest import rows_of, write_rows
@@ -24,7 +25,7 @@ def tiny_run(base: Path, folder: Path, flags: str = "") -> Path:
     return folder / "run"
 
 
-def public_part(run: Path, commit: str = "b" * 40) -> tuple[dict, dict]:
+def public_part(run: Path, commit: str = "b" * 40) -> tuple[dict, canaries.CanaryScores]:
     """The public run and its canaries, as if the base had come from the Hub."""
     content = json.loads((run / "run.json").read_text(encoding="utf-8"))
     content["base"] |= {"name": BASE, "revision": commit}
@@ -38,15 +39,16 @@ def publish(run: Path, folder: Path, commit: str = "b" * 40) -> Path:
     """Fill a folder with ensemble.json, the taxonomy and, below it, the folds."""
     public, scores = public_part(run, commit)
     folds = []
-    for name in scores["folds"]:
+    for name in scores.folds:
         (folder / name).mkdir(parents=True)
         for file in ADAPTER_FILES:
             shutil.copy(run / name / file, folder / name / file)
         files = {file: sha256_of(folder / name / file) for file in ADAPTER_FILES}
-        folds.append({"name": name, "repo_id": None, "revision": None, "path": name, "files": files})
+        folds.append(PublishedFold(name=name, path=name, files=files))
     shutil.copy(run / "taxonomy.json", folder / "taxonomy.json")
     files = {"taxonomy.json": sha256_of(folder / "taxonomy.json")}
-    manifest.write_manifest(folder, manifest.build_manifest(NAME, public, folds, files, scores))
+    made = Manifest(name=NAME, run=public, folds=folds, files=files, canaries=scores)
+    manifest.write_manifest(folder, made)
     return folder
 
 
@@ -71,6 +73,6 @@ def upload(hub, folder: Path, layout: str = "repos") -> Path:
         commit = hub.put(repo, files, branch=branch)
         shutil.rmtree(folder / fold["name"])
         fold |= {"repo_id": repo, "revision": commit, "path": "."}
-    manifest.write_manifest(folder, content)
+    manifest.write_manifest(folder, Manifest.from_json(content))
     hub.put(NAME, files_of(folder) | {"README.md": b"# card", "extra.txt": b"unnamed"})
     return folder

@@ -67,8 +67,8 @@ def commits_of(hub, parts) -> dict:
 def test_the_manifest_pins_the_commits_of_the_folds(hub, parts, tmp_path):
     commits = publishing.publish_staged(parts)
     (tmp_path / manifest.NAME).write_bytes(hub.repo(NAME).read(manifest.NAME))
-    folds = manifest.read_manifest(tmp_path)["folds"]
-    assert [fold["revision"] for fold in folds] == [commits[f"{NAME}-fold-{k}@main"] for k in (0, 1)]
+    folds = manifest.read_manifest(tmp_path).folds
+    assert [fold.revision for fold in folds] == [commits[f"{NAME}-fold-{k}@main"] for k in (0, 1)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

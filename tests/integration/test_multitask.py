@@ -22,8 +22,9 @@ from product_relevance.data.splits import make_splits
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.evaluate_file import evaluate_file
 from product_relevance.ensemble.extract_task import take_task
+from product_relevance.ensemble.fit_stack import stack_runs
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.predict_file import predict_file
-from product_relevance.ensemble.stack import stack_runs
 from product_relevance.evaluation.decision import decide_run
 from product_relevance.evaluation.metrics import best_threshold
 from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
@@ -119,7 +120,7 @@ def test_pairs_need_a_task_and_views_of_both_share_one_model(both):
     for _ in range(2):  # one after the other, since they switch the same model's folds
         np.testing.assert_allclose(category.predict_folds(pair), one, atol=1e-6)
         np.testing.assert_allclose(title.predict(pair), two.mean(1), atol=1e-6)
-    np.testing.assert_allclose(ensemble.predict(pair, task="QI"), two.mean(1), atol=1e-6)
+    np.testing.assert_allclose(ensemble.of_task("QI").predict(pair), two.mean(1), atol=1e-6)
     assert category.threshold == load_run(both / "run")["thresholds"]["QC"]["f1"]
     with pytest.raises(ValueError, match="task XX"):
         ensemble.of_task("XX")
@@ -164,7 +165,8 @@ def test_what_takes_one_task_refuses_a_run_of_both_and_says_how_to_take_one_out(
     run = str(both / "run")
     calls = [lambda: decide_run(run), lambda: stack_runs([run, run], str(tmp_path / "stack"))]
     calls += [lambda: stage_run(run, str(tmp_path / "out"), "org/name")]
-    calls += [lambda: RelevanceEnsemble.from_pretrained(run, merge="weights"), lambda: EndpointHandler(run)]
+    mean = LoadingArguments(merge="weights")
+    calls += [lambda: RelevanceEnsemble.from_pretrained(run, loading=mean), lambda: EndpointHandler(run)]
     calls += [lambda: read_scores(run), lambda: serve(make_parser().parse_args(["serve", run, "--port", "0"]))]
     for call in calls:
         with pytest.raises(ValueError, match="relevance take"):
@@ -200,7 +202,7 @@ def test_one_adapter_learns_opposite_answers_to_the_same_pairs_from_the_tag(kind
     train(base_of(kind), tmp_path, tmp_path / "run", *more)
     ensemble = RelevanceEnsemble.from_pretrained(str(tmp_path / "run"))
     pairs = [(row["origin_query"], row["category_path"]) for row in rows]
-    assert ensemble.predict(pairs, task="QC").min() > 0.7 and ensemble.predict(pairs, task="QI").max() < 0.3
+    assert ensemble.of_task("QC").predict(pairs).min() > 0.7 and ensemble.of_task("QI").predict(pairs).max() < 0.3
 
 
 def test_a_template_of_both_renders_a_row_as_that_of_its_task_with_a_tag():

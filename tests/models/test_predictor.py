@@ -17,7 +17,7 @@ from product_relevance.models.heads.classifier import NUM_LABELS
 from product_relevance.models.heads.pooling import PooledClassifier
 from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel
-from product_relevance.models.predictor import fitting_tokens, predict_logits, score_in_batches
+from product_relevance.models.predictor import ForwardLimits, fitting_tokens, predict_logits, score_in_batches
 from tests.conftest import GROUPED, IDS, SIZES, tiny_config
 
 WINDOWED = {"gemma2", "gemma3_text", "mistral"}
@@ -245,10 +245,10 @@ def test_identical_rows_are_forwarded_once_and_order_is_restored():
         return np.array([[float(row[0])] for row in rows])
 
     ids = [[3, 1], [2], [3, 1], [5, 5, 5], [2]]
-    assert score_in_batches(forward, ids, (1,), "cpu").ravel().tolist() == [3, 2, 3, 5, 2]
+    assert score_in_batches(forward, ids, (1,), ForwardLimits("cpu")).ravel().tolist() == [3, 2, 3, 5, 2]
     assert seen == [[5, 5, 5], [3, 1], [2]]
 
 
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="not finite"):
-        score_in_batches(lambda rows: np.full((len(rows), 1), np.nan), [[1], [2]], (1,), "cpu")
+        score_in_batches(lambda rows: np.full((len(rows), 1), np.nan), [[1], [2]], (1,), ForwardLimits("cpu"))

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import canaries
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models import adapters, modeling
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
@@ -115,7 +116,7 @@ def test_its_adapters_load_on_the_base_in_full_and_in_four_bits(run, caplog):
     scores = {ensemble.dtype: ensemble.predict_folds(PAIRS) for ensemble in (full, four)}
     assert 0 < np.abs(scores["float32"] - scores["nf4"]).max() < 0.1
     found = canaries.measure_canaries(four)
-    assert found["dtype"] == "nf4"
+    assert found.dtype == "nf4"
     canaries.compare_canaries(found, canaries.measure_canaries(full))
 
 
@@ -132,7 +133,7 @@ def test_merged_and_exported_models_are_in_full_precision(run, tmp_path):
     export_classifier(str(run), str(tmp_path / "plain"), max_disagreement=1.0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()
     assert set(linear_kinds(plain).values()) == {nn.Linear} and plain.dtype == torch.float32
-    merged = load(run, merge="weights", max_disagreement=1.0)
+    merged = load(run, loading=LoadingArguments(merge="weights", max_disagreement=1.0))
     queries, targets = zip(*PAIRS, strict=True)
     texts, targets = merged.encoder.template.render(queries, targets, None, None, merged.taxonomy)
     ids = encode_pairs(merged.encoder.tokenizer, texts, targets, merged.run["max_length"])

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import manifest
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
@@ -214,7 +215,7 @@ def test_a_published_run_keeps_its_prompt_to_the_letter(run):
 
 
 def test_reasoning_is_what_the_model_writes_greedily_before_the_forced_answer(run, strong_of):
-    ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu", reasoning_tokens=3)
+    ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=LoadingArguments(reasoning_tokens=3))
     ensemble.select("fold-1")
     texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:6], strict=True))
     ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, 96)
@@ -241,7 +242,7 @@ def test_reasoning_without_a_place_for_it_is_refused(run, tmp_path):
     content["template"]["prompt"]["text"] = "{query}\n{target}\nRight?\n{y/n}"
     (tmp_path / "run/run.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="--reasoning_tokens needs .*{reasoning}"):
-        RelevanceEnsemble.from_pretrained(tmp_path / "run", device="cpu", reasoning_tokens=5)
+        RelevanceEnsemble.from_pretrained(tmp_path / "run", device="cpu", loading=LoadingArguments(reasoning_tokens=5))
 
 
 @pytest.mark.embedded

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.modeling import load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export_classifier, save_tokenizer
@@ -73,7 +74,8 @@ LOADERS = [auto_scores, pipeline_scores, cross_encoder_scores]
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_export_scores_as_the_merged_ensemble_under_every_loader(kind, run_of, tmp_path):
     export_classifier(str(run_of(kind)), str(tmp_path / "out"), max_disagreement=1.0)
-    merged = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu", merge="weights", max_disagreement=1.0)
+    mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+    merged = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu", loading=mean)
     expected = merged.predict(PAIRS)
     for scores in LOADERS:
         assert np.allclose(scores(tmp_path / "out", *rendered(merged)), expected, atol=1e-4), scores.__name__
@@ -93,7 +95,8 @@ def test_a_fold_exports_alone(kind, run_of, tmp_path):
 def test_a_fully_fine_tuned_run_exports(run_of, tmp_path):
     run = run_of("bert", "--adapter none --learning_rate 3e-4")
     export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
-    merged = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="weights", max_disagreement=1.0)
+    mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+    merged = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=mean)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
 
 
@@ -110,7 +113,8 @@ def test_a_multimodal_base_exports_as_its_text_model(tmp_path):
     config.save_pretrained(base)
     run = tiny_run(base, tmp_path)
     export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
-    merged = RelevanceEnsemble.from_pretrained(run, device="cpu", merge="weights", max_disagreement=1.0)
+    mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+    merged = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=mean)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.serving.export import export_classifier
 from product_relevance.serving.onnx_export import probabilities
 from tests.conftest import SAMPLE
@@ -60,7 +61,8 @@ def scores(folder, name: str, ensemble, size: int) -> np.ndarray:
 
 
 def merged(run):
-    return RelevanceEnsemble.from_pretrained(run, device="cpu", merge="weights", max_disagreement=1.0)
+    mean = LoadingArguments(merge="weights", max_disagreement=1.0)
+    return RelevanceEnsemble.from_pretrained(run, device="cpu", loading=mean)
 
 
 # Gemma 3's window is 16 tokens here, so that longer pairs cross it.

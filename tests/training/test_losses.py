@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train_relevance
-from product_relevance.ensemble.stack import blend_scores, stack_runs
+from product_relevance.ensemble.fit_stack import stack_runs
+from product_relevance.ensemble.stack import blend_scores
 from product_relevance.training import losses as objectives
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.parents import distillation as teacher

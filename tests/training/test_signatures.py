@@ -10,10 +10,7 @@ MOST = 5
 # Still over it: these lists only get shorter.
 OVER: dict[str, set[str]] = {
     "training": set(),
-    "ensemble": {
-        *("ensemble.from_pretrained", "ensemble.predict", "ensemble.rank"),
-        *("shared_layers.predict_fold_logits", "stack.stack_runs"),
-    },
+    "ensemble": set(),
     "data": set(),
     "evaluation": set(),
 }

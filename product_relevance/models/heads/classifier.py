@@ -3,6 +3,7 @@
 import logging
 import re
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,12 @@ NUM_LABELS = len(LABELS)
 # Modules that are new in a classifier: trained in full, and saved beside the adapter.
 HEAD = re.compile(r"(^|\.)(score|classifier|pooler|head)(\.|$)")
 LAST = re.compile(r"(^|\.)(score|classifier)(\.|$)")  # where the layer that gives the logits is
+
+
+def head_part(name: str) -> str | None:
+    """Return which module of the new head a parameter or module belongs to; None for one of the base."""
+    found = HEAD.search(name)
+    return found.group(2) if found else None
 
 
 class Float32Linear(nn.Linear):
@@ -67,7 +74,7 @@ def classifier_class(name: str, config):
         ValueError: no classifier of this architecture.
     """
     try:
-        known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+        known: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]  # a class; the stub says a pair
     except KeyError:
         why = f"transformers has no text classifier on {config.model_type}"
         raise UnusableBaseError(name, why, "take another base") from None

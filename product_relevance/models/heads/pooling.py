@@ -25,7 +25,7 @@ class PooledClassifier(Wrapped):
             backbone.pooler = None  # random in most checkpoints and not read here
         width = self.config.hidden_size
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
-        self.classifier = Float32Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels)
+        self.classifier = Float32Linear(3 * width + 1 if pooling == "pair" else width, self.config.num_labels or 2)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
         self.post_init()

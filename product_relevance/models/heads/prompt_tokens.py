@@ -63,7 +63,8 @@ def _texts(tokenizer, prompt: Prompt, task: str) -> tuple[str, str, str, str]:
         options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
         text = tokenizer.apply_chat_template(turns, **options)
     head, rest = text.replace("{target_kind}", TARGET_NAMES[task]).split("{query}")
-    return head, *rest.split("{target}"), stem.replace("{target_kind}", TARGET_NAMES[task])
+    middle, tail = rest.split("{target}")
+    return head, middle, tail, stem.replace("{target_kind}", TARGET_NAMES[task])
 
 
 def _trusted(tokenizer, text: str) -> list[int]:

@@ -1,9 +1,16 @@
 """Wrap a loaded base as a model of transformers' own kind, so that code that asks for one finds it."""
 
+from typing import TYPE_CHECKING, Any
+
 from transformers import PreTrainedModel
 
+if TYPE_CHECKING:
+    _Model = PreTrainedModel
+else:
+    _Model = object  # it stands in front of one of transformers' own classes
 
-class Trainable:
+
+class Trainable(_Model):
     """What a model of transformers does otherwise when it is one of ours."""
 
     def enable_input_require_grads(self):
@@ -13,9 +20,10 @@ class Trainable:
         hook per fold; then each layer below the lowest adapter keeps its activations. Other checkpoints need none.
         """
 
-    def save_pretrained(self, *arguments, save_original_format: bool = False, **options):
+    def save_pretrained(self, *arguments: Any, save_original_format: bool = False, **options: Any) -> None:
         """Save weights under the names that they have here, by which a checkpoint is loaded into the model again."""
-        super().save_pretrained(*arguments, save_original_format=save_original_format, **options)
+        keys = {"save_original_format": save_original_format, **options}
+        super().save_pretrained(*arguments, **keys)
 
 
 class Wrapped(Trainable, PreTrainedModel):

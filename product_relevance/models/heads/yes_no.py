@@ -68,7 +68,7 @@ class YesNoModel(Wrapped):
         writer.to(device)  # what it shares with this model is there already
         starts = [row[: len(row) - len(self.stem)] for row in ids]
         longest = [len(row) + limit for row in starts]
-        steps = [[]] * len(ids)
+        steps: list[list[int]] = [[]] * len(ids)
         for rows in budget_batches(longest, *batch_limits(device.type)):
             batch = pad_left_on(device, [starts[i] for i in rows], pad_id)
             made = writer.generate(**batch, max_new_tokens=limit, do_sample=False, pad_token_id=pad_id)

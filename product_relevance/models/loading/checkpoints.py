@@ -59,7 +59,7 @@ def resolve_revision(name: str, revision: str | None = None) -> str | None:
     # configs no longer hold their commit (transformers 5.23); the client's cache does, by its folder's name
     check_folder(name, folder)
     with explain_errors(name, "config"):
-        path = Path(cached_file(folder, "config.json", revision=revision)).as_posix()
+        path = Path(cached_file(folder, "config.json", revision=revision) or folder).as_posix()
     found = re.search(r"/snapshots/([0-9a-f]{40})/", path)
     return found.group(1) if found else revision
 
@@ -78,7 +78,7 @@ def load_tokenizer(checkpoint: Checkpoint):
         # transformers 5 rebuilds some tokenizers from their vocabulary alone: MADLAD-400's then lacks the byte
         # fallback and reads an unknown letter as the end of the text. The plain class takes tokenizer.json as it is.
         kind = PreTrainedTokenizerFast if has_file(folder, "tokenizer.json", revision) else AutoTokenizer
-        tokenizer = kind.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer = kind.from_pretrained(folder, revision=revision or "main", trust_remote_code=False)
     tokenizer.split_special_tokens = True
     return tokenizer
 
@@ -163,7 +163,7 @@ def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has AMX or AVX512-BF16; on one without, bfloat16 is many times slower than float32."""
     import torch
 
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 

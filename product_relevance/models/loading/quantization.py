@@ -51,7 +51,7 @@ def _in_four_bits(linear: nn.Linear, device):
     bias, dtype = linear.bias, linear.weight.dtype
     kind = {"compute_dtype": dtype, "quant_type": "nf4", "device": "meta"}
     layer = Linear4bit(linear.in_features, linear.out_features, bias is not None, **kind)
-    layer.weight = Params4bit(linear.weight.data, quant_type="nf4", module=layer).to(device)
+    layer.weight = Params4bit(linear.weight.data, quant_type="nf4", module=layer).to(device)  # type: ignore[misc]  # its stub
     layer.bias = bias
     # It would pack the weights at the first evaluation, and packed ones pass no gradient on (bitsandbytes 0.50.2).
     layer.support_avx512bf16_for_cpu = False
