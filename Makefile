@@ -10,19 +10,26 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: quickstart test lint docs install clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed-dev
 
-# torch first, by its pin alone: with it in place nothing below replaces the build that fits the machine
-# hf-serve alone: its other parts ask for an older huggingface_hub, and the test of the handler does not use them
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# What the quickstart needs and no more; torch first, by its pin alone: nothing below then replaces the fitting build
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt hf-serve
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[embedded]'
 	touch $@
 
-quickstart: install
+# hf-serve alone: its other parts ask for an older huggingface_hub, and the test of the handler does not use them
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP_INSTALL) setuptools wheel
+	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
+	$(PIP_INSTALL) --no-deps hf-serve
+	touch $@
+
+quickstart: $(VENV)/.installed
 	$(BIN)/python train_relevance.py recipes/quickstart.yaml --output_dir $(RUN) --overwrite true
 	$(BIN)/relevance predict $(RUN) sample/test_QC.txt --output $(RUN)/submit_QC.txt --overwrite
 	$(BIN)/relevance check sample/test_QC.txt $(RUN)/submit_QC.txt
