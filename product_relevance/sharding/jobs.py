@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import pandas as pd
 
@@ -25,10 +25,17 @@ from product_relevance.utils.extras import how_to_install
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, read_json
 
-if TYPE_CHECKING:
-    from product_relevance.preparation.pipeline import Preparation
-
 NO_KEY = ("model", "device", "max_missing_translations", "on_bad_rows")  # they are not what the scores depend on
+
+
+class ShardJob(Protocol):
+    """What is done to each shard."""
+
+    def __call__(self, source: Path) -> pd.DataFrame:
+        """Return a table with one row per record of the shard, in their order."""
+
+    def key(self) -> dict:
+        """Return what determines the tables beside the source, as JSON."""
 
 
 class Score(ScoringArguments):
@@ -129,11 +136,11 @@ class Sharding:
     overwrite: bool = False
 
 
-def prepare_shards(asked: "Preparation") -> str:
+def prepare_shards(asked) -> str:
     """Prepare a large source of test records shard by shard, into a folder that `predict_shards` takes as its source.
 
     Args:
-        asked: Role test, with shards, and no step but translate.
+        asked: `preparation.pipeline.Preparation`: role test, with shards, and no step but translate.
 
     Returns:
         A line that says what was written.
@@ -148,7 +155,7 @@ def prepare_shards(asked: "Preparation") -> str:
     return _process_shards(job, Sharding(asked.file, asked.shards, asked.workers), Path(asked.output))
 
 
-def _process_shards(job: Score | Columns, sharding: Sharding, folder: Path) -> str:
+def _process_shards(job: ShardJob, sharding: Sharding, folder: Path) -> str:
     try:
         from product_relevance.sharding.executor import Step, run_local
     except ModuleNotFoundError as error:
