@@ -68,7 +68,7 @@ def test_the_page_leads_from_a_run_to_equal_scores_elsewhere(hub, base, tmp_path
     # the page exports a run whose head has a plain class, as the tiny one has
     (there / "runs/gemma-3-270m-qc").symlink_to(there / "models/name")
     for place in (here, there):
-        for name in ("push_to_hub.py", "product_relevance", "model_cards", "sample"):
+        for name in ("push_to_hub.py", "product_relevance", "model_cards", "sample", "LICENSE"):
             (place / name).symlink_to(ROOT / name)
     commands = [shlex.split(line) for line in "".join(blocks("sh")).splitlines()]
     for command in (c for c in commands if c[0] == "python"):
