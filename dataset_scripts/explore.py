@@ -3,21 +3,27 @@
 python dataset_scripts/explore.py train_QC.txt dev_QC.txt --output report
 """
 
+import argparse
+from typing import TYPE_CHECKING
+
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags, fields_except
+
+if TYPE_CHECKING:
+    from product_relevance.data.arguments import FoldArguments
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.data.arguments import LEVEL_NAMES_HELP, PATH_SEPARATOR_HELP
+    from product_relevance.data.arguments import FoldArguments
 
-    parser = Parser(description=__doc__.split("\n")[0])
+    hidden = fields_except(FoldArguments, "path_separator", "level_names")
+    parser = Parser((FoldArguments,), without=hidden, description=__doc__.split("\n")[0])
+    parser.set_defaults(parser=parser)
     parser.add_argument("files", nargs="+", help="records; the others of a task are compared with its first file")
     add_source_flags(parser, "files")
     parser.add_argument("--output", required=True, help="folder for report.html and figures/")
-    parser.add_argument("--path_separator", default="auto", help=PATH_SEPARATOR_HELP)
-    parser.add_argument("--level_names", help=LEVEL_NAMES_HELP)
     parser.add_argument("--language_fix", default="identify", choices=["none", "identify"], help="as in prepare.py")
     return parser
 
@@ -27,14 +33,18 @@ def main(argv: list[str] | None = None) -> None:
     arguments = make_parser().parse_args(argv)
     console.quiet_libraries()
     with errors_in_one_line():
-        explore_files(arguments)
+        explore_files(arguments, *arguments.parser.parse_dict(vars(arguments)))
 
 
-def explore_files(arguments) -> None:
-    """Read the files, task by task, and write the report.
+def explore_files(arguments: argparse.Namespace, paths: "FoldArguments") -> None:
+    """Read the files and write the report, one task at a time.
+
+    Args:
+        arguments: Of the command line.
+        paths: How category paths are divided into levels.
 
     Raises:
-        ValueError: a file that cannot be read at all.
+        ValueError: A file cannot be read at all.
     """
     from pathlib import Path
 
@@ -51,7 +61,7 @@ def explore_files(arguments) -> None:
         source = Source(file, arguments.split, arguments.data_revision)
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
-        use_form(frame, arguments.path_separator, arguments.level_names)
+        use_form(frame, paths.path_separator, paths.level_names)
         frame = statistics.measure(loading.add_all_columns(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})
         name = Path(file).name

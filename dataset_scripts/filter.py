@@ -6,22 +6,31 @@ python dataset_scripts/filter.py runs/qc train_QC.txt --output review.parquet --
     --filtered filtered.parquet
 """
 
+import argparse
+from typing import TYPE_CHECKING
+
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags, fields_except
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from product_relevance.preparation.steps.filter import Filter
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.preparation.labels.filter import Filter
+    from product_relevance.data.arguments import ColumnArguments
+    from product_relevance.preparation.steps.filter import Filter
 
-    parser = Parser((Filter,), without=("run", "output"), description=__doc__.split("\n")[0])
+    hidden = ["run", "output", *fields_except(ColumnArguments, "on_bad_rows")]
+    parser = Parser((Filter, ColumnArguments), without=hidden, description=__doc__.split("\n")[0])
     parser.set_defaults(parser=parser)
     parser.add_argument("run", help="run folder with trained folds")
     parser.add_argument("records", help="the records that the run was trained on, raw or prepared")
     add_source_flags(parser, "records")
     parser.add_argument("--output", required=True, help="review table to write (Parquet)")
-    parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help="as in prepare.py")
     parser.add_argument("--filtered", help="with --apply: records to write (Parquet), with a column weight")
     return parser
 
@@ -34,31 +43,34 @@ def main(argv: list[str] | None = None) -> None:
         filter_rows(arguments)
 
 
-def filter_rows(arguments) -> None:
-    """Read, list, write the table, and apply what was asked for.
+def filter_rows(arguments: argparse.Namespace) -> None:
+    """Read the records, list doubtful rows, write the table of them, and apply what was asked for.
+
+    Args:
+        arguments: Of the command line.
 
     Raises:
-        ValueError: bad records, run, options or decisions.
+        ValueError: The records, the run, an option or the decisions cannot be used.
     """
     from product_relevance.data.records import read_records
     from product_relevance.data.sources.tables import Source
     from product_relevance.utils.files import write_table
 
-    (step,) = arguments.parser.parse_dict(vars(arguments))
+    step, columns = arguments.parser.parse_dict(vars(arguments))
     if bool(step.apply) != bool(arguments.filtered):
         raise ValueError("--apply and --filtered go together: what to do, and the file for the result")
     source = Source(arguments.records, arguments.split, arguments.data_revision)
-    frame = read_records(source, role="train", on_bad_rows=arguments.on_bad_rows)
+    frame = read_records(source, role="train", on_bad_rows=columns.on_bad_rows)
     scored = step.scored(frame)
     table = step.listed(scored)
     write_table(table, arguments.output)
-    print(f"{len(frame):,} rows, {len(scored):,} of them with an out-of-fold score\n{_told(table, scored)}")
+    print(f"{len(frame):,} rows, {len(scored):,} of them with an out-of-fold score\n{_summary(table, scored)}")
     print(f"{arguments.output}: {len(table):,} rows to review")
     if step.apply:
         _write_filtered(frame, table, step, arguments.filtered)
 
 
-def _told(table, scored) -> str:
+def _summary(table: "pd.DataFrame", scored: "pd.DataFrame") -> str:
     from product_relevance.preparation.labels import label_errors
 
     if table.empty:
@@ -69,7 +81,7 @@ def _told(table, scored) -> str:
     return counts.to_string(index=False)
 
 
-def _write_filtered(frame, table, step, path: str) -> None:
+def _write_filtered(frame: "pd.DataFrame", table: "pd.DataFrame", step: "Filter", path: str) -> None:
     from product_relevance.data.provenance import write_rows
     from product_relevance.preparation.labels import corrections
 

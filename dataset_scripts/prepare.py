@@ -17,10 +17,10 @@ from product_relevance.utils.options import Parser
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.preparation.pipeline import Preparation
+    from product_relevance.preparation.arguments import PreparationArguments
 
     parser = Parser(
-        (Preparation,),
+        (PreparationArguments,),
         without=("file",),
         description=__doc__.split("\n")[0],
         usage="%(prog)s [RECIPE] [FILE] [--flag value ...]",
@@ -38,12 +38,12 @@ def main(argv: list[str] | None = None) -> None:
     console.quiet_libraries()
     try:
         with errors_in_one_line():
-            asked = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
-            if asked.shards:
+            arguments = read_arguments(list(sys.argv[1:] if argv is None else argv), make_parser())
+            if arguments.shards:
                 from product_relevance.sharding.jobs import prepare_shards
 
-                return print(prepare_shards(asked))
-            prepare(asked)
+                return print(prepare_shards(arguments))
+            prepare(arguments)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where it stopped")
 

@@ -6,18 +6,27 @@ python dataset_scripts/translate.py sample/dev_QC.txt --engine llm --model embed
 What was translated is kept in the user's cache: after an interruption the same command goes on where it stopped.
 """
 
+import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags
+from product_relevance.utils.options import Parser, add_source_flags, fields_except
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from product_relevance.data.translations import Translator
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
-    from product_relevance.preparation.steps import Translate
+    from product_relevance.data.arguments import ColumnArguments
+    from product_relevance.preparation.steps.translate import Translate
 
-    parser = Parser((Translate,), description=__doc__.split("\n")[0])
+    hidden = fields_except(ColumnArguments, "lowercase")
+    parser = Parser((Translate, ColumnArguments), without=hidden, description=__doc__.split("\n")[0])
     parser.set_defaults(parser=parser)
     parser.add_argument("file", help="records: .txt .jsonl .csv .tsv .parquet, folder or Hub id")
     add_source_flags(parser, "file")
@@ -26,7 +35,6 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--field", default="query", choices=["query", "target"], help="text to translate")
     parser.add_argument("--task", choices=["QC", "QI"], help="task of the file; by default what most rows name")
-    parser.add_argument("--lowercase", action="store_true", help="as in training")
     parser.add_argument("--report", help="JSON to write: quality by language, with similarity by embedded:e5-small")
     parser.add_argument(
         "--reverse_model", help="model of the same engine that translates from English, for a round trip in the report"
@@ -46,22 +54,25 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("interrupted; the same command goes on where it stopped")
 
 
-def translate(arguments) -> None:
-    """Read, translate each distinct text once, write, report.
+def translate(arguments: argparse.Namespace) -> None:
+    """Read records, translate each distinct text once, write the table, and report how good it is.
+
+    Args:
+        arguments: Of the command line.
 
     Raises:
-        ValueError: bad records, or an engine that cannot be used.
+        ValueError: The records or the engine cannot be used.
     """
     from dataclasses import replace
 
     from product_relevance.preparation.translation.translator import translate_all
     from product_relevance.utils.files import atomic_write
 
-    (into_english,) = arguments.parser.parse_dict(vars(arguments))
+    into_english, columns = arguments.parser.parse_dict(vars(arguments))
     translator, reverse = into_english.load(), None
     if arguments.reverse_model:  # the revision is that of the other model
         reverse = replace(into_english, model=arguments.reverse_model, revision=None).load(from_english=True)
-    table = _texts(arguments)
+    table = _texts(arguments, columns.lowercase)
     column = table.columns[0]
     outcomes = translate_all(translator, table[column].tolist(), table["language"].tolist())
     table["translation"] = [one.translation or text for one, text in zip(outcomes, table[column], strict=True)]
@@ -75,7 +86,7 @@ def translate(arguments) -> None:
     )
 
 
-def _texts(arguments):
+def _texts(arguments: argparse.Namespace, lowercase: bool) -> "pd.DataFrame":
     """Return the distinct cleaned texts with their languages, in the order of the file."""
     from product_relevance.data.columns import Step, add_columns
     from product_relevance.data.records import read_records
@@ -85,7 +96,7 @@ def _texts(arguments):
     # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
     source = Source(arguments.file, arguments.split, arguments.data_revision)
     frame = read_records(source, task=arguments.task, role="test", on_bad_rows="skip")
-    frame = add_columns(frame, [Step("clean", clean_columns, {"lowercase": arguments.lowercase})])
+    frame = add_columns(frame, [Step("clean", clean_columns, {"lowercase": lowercase})])
     if arguments.field == "query":
         table = frame[["query", "language"]]
     else:  # a row's language is the query's: a title counts as English unless it clearly is not
@@ -93,7 +104,7 @@ def _texts(arguments):
     return table[table.iloc[:, 0] != ""].drop_duplicates(ignore_index=True)
 
 
-def _report(table, arguments, reverse) -> None:
+def _report(table: "pd.DataFrame", arguments: argparse.Namespace, reverse: "Translator | None") -> None:
     from product_relevance.preparation.translation import quality
     from product_relevance.utils.run_folder import write_json
 

@@ -49,6 +49,13 @@ ONLY = {
     ("data.translations", "_require_most", "--max_missing_translations"): {
         *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
     },
+    # The others give those fields no flag, so that each keeps its default, which is in range.
+    ("data.arguments", "ColumnArguments", "--max_missing_translations"): {
+        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
+    },
+    ("data.arguments", "FoldArguments", "--num_folds"): {TRAIN, "prepare.py"},
+    ("data.arguments", "FoldArguments", "--prefix_levels"): {TRAIN, "prepare.py", "mine_negatives.py"},
+    ("data.arguments", "FoldArguments", "--group_by"): {TRAIN, "prepare.py", "mine_negatives.py"},
     # The others ask for no reasoning, and for no vote.
     ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
     ("ensemble.scoring_arguments", "ScoringArguments", "--reasoning_tokens"): {PREDICT},

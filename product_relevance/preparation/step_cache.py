@@ -1,4 +1,4 @@
-"""What finished steps leave on disk, each found by all that determines it, so that a later run goes on from there."""
+"""The rows of finished steps on disk, found by all that determines them, so that a later run goes on from there."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "langidentify", "torch", "transformers", "cleanlab")
 
 
-class Parts:
+class StepCache:
     """The kept rows of the stages of one preparation, in a folder beside its output.
 
     Each part is a prepared file of its own; its manifest holds its key and the sha256 of its bytes.
@@ -31,9 +31,9 @@ class Parts:
     """
 
     def __init__(self, folder: Path, stages: Iterable[tuple[str, object]]):
-        self.folder, self.names, self.keys, key = folder, [], [], code()
-        for number, (name, asked) in enumerate(stages, start=1):
-            key = hashlib.sha256(json.dumps([key, name, asked], sort_keys=True).encode()).hexdigest()
+        self.folder, self.names, self.keys, key = folder, [], [], fingerprint_code()
+        for number, (name, inputs) in enumerate(stages, start=1):
+            key = hashlib.sha256(json.dumps([key, name, inputs], sort_keys=True).encode()).hexdigest()
             self.names.append(f"{number}-{name}")
             self.keys.append(key)
 
@@ -78,7 +78,7 @@ class Parts:
         return False
 
 
-def code() -> str:
+def fingerprint_code() -> str:
     """Fingerprint this package's code and the versions of the libraries that shape rows and bytes."""
     found = [sha256_of(path) for path in sorted(Path(product_relevance.__file__).parent.rglob("*.py"))]
     for name in LIBRARIES:

@@ -18,7 +18,9 @@ from product_relevance.ensemble import outputs, predict_file
 from product_relevance.ensemble import stack as stacking
 from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.scoring_arguments import ScoringArguments
-from product_relevance.preparation import steps
+from product_relevance.preparation.arguments import PreparationArguments
+from product_relevance.preparation.steps.contents import fingerprint_step
+from product_relevance.preparation.steps.translate import Translate
 from product_relevance.sharding import plan as shards
 from product_relevance.sharding.join import describe_request, join_shards
 from product_relevance.utils.extras import how_to_install
@@ -84,7 +86,7 @@ class Columns(ColumnArguments):
 
     Attributes:
         task: Of the records.
-        translate: Options of `steps.Translate` as JSON; None takes `translation`.
+        translate: Options of `Translate` as JSON; None takes `translation`.
     """
 
     task: str
@@ -103,13 +105,13 @@ class Columns(ColumnArguments):
         options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
         key = {"job": "prepare", "options": _with_content(options)}
         if self.translate:
-            key["contents"] = steps.contents(steps.Translate(**json.loads(self.translate)), self.task)
+            key["contents"] = fingerprint_step(Translate(**json.loads(self.translate)), self.task)
         return key
 
 
 @cache
 def _translator(options: str):
-    return steps.Translate(**json.loads(options)).load()
+    return Translate(**json.loads(options)).load()
 
 
 def _with_content(options: dict) -> dict:
@@ -136,11 +138,11 @@ class Sharding:
     overwrite: bool = False
 
 
-def prepare_shards(asked) -> str:
+def prepare_shards(arguments: PreparationArguments) -> str:
     """Prepare a large source of test records shard by shard, into a folder that `predict_shards` takes as its source.
 
     Args:
-        asked: `preparation.pipeline.Preparation`: role test, with shards, and no step but translate.
+        arguments: With role test, shards, and no step but translate.
 
     Returns:
         A line that says what was written.
@@ -148,11 +150,12 @@ def prepare_shards(asked) -> str:
     Raises:
         ValueError: See `make_plan` and `run_local`.
     """
-    shared = {field.name: getattr(asked, field.name) for field in fields(ColumnArguments)}
-    into_english = dict(asked.steps).get("translate")
-    options = json.dumps(asdict(into_english), sort_keys=True) if into_english else None
-    job = Columns(task=asked.task, **shared, translate=options)
-    return _process_shards(job, Sharding(asked.file, asked.shards, asked.workers), Path(asked.output))
+    shared = {field.name: getattr(arguments, field.name) for field in fields(ColumnArguments)}
+    options = json.dumps(asdict(arguments.translate), sort_keys=True) if arguments.translate else None
+    job = Columns(task=arguments.task, **shared, translate=options)
+    return _process_shards(
+        job, Sharding(arguments.file, arguments.shards, arguments.workers), Path(arguments.output)
+    )
 
 
 def _process_shards(job: ShardJob, sharding: Sharding, folder: Path) -> str:

@@ -185,6 +185,11 @@ def own_names(kinds: Iterable[type]) -> list[str]:
     return [field.name for kind in kinds if not kind.__module__.startswith("transformers.") for field in fields(kind)]
 
 
+def fields_except(kind: type, *kept: str) -> list[str]:
+    """Return the fields of a dataclass other than those kept: a parser without them has the flags of those alone."""
+    return [field.name for field in fields(kind) if field.name not in kept]
+
+
 def split_list(text: str, separators: str = r",\s") -> list[str]:
     """Split what a user wrote as a list; a text without a separator stays whole."""
     parts = re.split(f"[{separators}]", text)

@@ -9,8 +9,9 @@ from huggingface_hub import DatasetCard
 from product_relevance.data.provenance import read_prepared
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card, prepared_card, prepared_values
-from product_relevance.preparation.pipeline import Preparation, prepare
-from product_relevance.preparation.steps import read_steps
+from product_relevance.preparation.arguments import PreparationArguments
+from product_relevance.preparation.pipeline import prepare
+from product_relevance.preparation.steps.recipe import read_steps
 from tests.conftest import rows_of, write_rows
 from tests.helpers.card_runs import RUN
 
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("card")
     file = write_rows(place / "train_QC.txt", rows_of("train_QC.txt")[:150])
     options = {"file": str(file), "task": "QC", "output": str(place / "rows.parquet"), "language_fix": "none"}
-    prepare(Preparation(**options, steps=read_steps(STEPS, "recipe")))
+    prepare(PreparationArguments(**options, steps=read_steps(STEPS, "recipe")))
     return place
 
 
@@ -86,6 +87,6 @@ def test_rows_that_were_changed_since_are_not_described_as_prepared(folder, tmp_
 def test_a_hostile_name_is_shown_and_not_obeyed(tmp_path):
     file = write_rows(tmp_path / "x|<script>`.txt", rows_of("train_QC.txt")[:60])
     options = {"file": str(file), "task": "QC", "output": str(tmp_path / "rows.parquet"), "language_fix": "none"}
-    prepare(Preparation(**options))
+    prepare(PreparationArguments(**options))
     card = (tmp_path / "rows.md").read_text(encoding="utf-8")
     assert "<script>" not in card and yaml.safe_load(card.split("---")[1])["license"] == "unknown"

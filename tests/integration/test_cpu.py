@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from product_relevance.models.loading import checkpoints
-from product_relevance.preparation.steps import Translate
+from product_relevance.preparation.steps.translate import Translate
 from product_relevance.sharding.jobs import Score
 
 

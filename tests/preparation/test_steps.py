@@ -8,17 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.leakage import require_no_leak
-from product_relevance.preparation import steps
+from product_relevance.preparation.arguments import PreparationArguments
 from product_relevance.preparation.augmentation import sentence_encoder
 from product_relevance.preparation.labels import corrections
-from product_relevance.preparation.pipeline import Preparation, read_arguments
+from product_relevance.preparation.pipeline import read_arguments
+from product_relevance.preparation.steps.contents import fingerprint_option
+from product_relevance.preparation.steps.negatives import EasyNegatives, HardNegatives
+from product_relevance.preparation.steps.recipe import read_steps
+from product_relevance.preparation.steps.translate import Translate
+from product_relevance.preparation.steps.translated_rows import Languages
 from tests.conftest import ROOT
 from tests.helpers.made_rows import encode, prepared
 
 REQUIRED = {"file": "nowhere.txt", "task": "QC", "output": "out.parquet"}
 
 
-def arguments_of(folder, listed: list, **changes) -> Preparation:
+def arguments_of(folder, listed: list, **changes) -> PreparationArguments:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(REQUIRED | {"steps": listed} | changes), encoding="utf-8")
     return read_arguments([str(path)], program.make_parser())
@@ -54,11 +59,11 @@ def light(tmp_path_factory):
 def test_in_any_order_of_steps_no_made_row_crosses_its_fold(light, order, count):
     frame = prepared(90, 3)
     fold_of = dict(zip(frame["id"].astype(str), frame["fold"], strict=True))
-    asked = Preparation(**REQUIRED)
+    arguments = PreparationArguments(**REQUIRED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentence_encoder, "load_encoder", lambda *a, **k: encode)
-        for _, step in steps.read_steps([light[i] for i in order[:count]], "recipe"):
-            frame = step(frame, asked)
+        for _, step in read_steps([light[i] for i in order[:count]], "recipe"):
+            frame = step(frame, arguments)
     assert frame["id"].is_unique
     if "source_row" in frame:
         assert frame["fold"].tolist() == [fold_of[source] for source in frame["source_row"]]
@@ -122,16 +127,16 @@ def test_a_wrong_key_of_a_recipe_is_told(tmp_path, changes, told):
 def test_what_a_step_reads_is_missed_before_any_step_runs(tmp_path, train_file):
     for name, options in (("languages", {"languages": ["de"]}), ("back", {})):
         listed = [{name: options | {"engine": "table", "model": str(tmp_path / "gone.csv")}}]
-        asked = arguments_of(tmp_path, listed, file=str(train_file), output=str(tmp_path / "out.parquet"))
+        arguments = arguments_of(tmp_path, listed, file=str(train_file), output=str(tmp_path / "out.parquet"))
         with pytest.raises(SystemExit, match=r"model: found .*gone.csv.* expected a file"):
             program.main([str(tmp_path / "recipe.yaml")])
-        assert asked.steps[0][0] == name and not (tmp_path / "out.parquet.parts").exists()
+        assert arguments.steps[0][0] == name and not (tmp_path / "out.parquet.parts").exists()
 
 
 def test_a_missing_table_is_not_asked_for_on_the_hub():
     for option, name in (("translation", "org/private-names"), ("model", "org/private.csv")):
         with pytest.raises(ValueError, match="there is no such table"):
-            steps.content_of(option, name)
+            fingerprint_option(option, name)
 
 
 def test_options_reach_their_step_with_their_types(tmp_path):
@@ -142,14 +147,14 @@ def test_options_reach_their_step_with_their_types(tmp_path):
         {"languages": {"engine": "table", "model": "x.csv", "languages": "de", "cap": 5}},
     ]
     found = [step for _, step in arguments_of(tmp_path, listed).steps]
-    assert found[0] == steps.Translate(engine="none", skip=[])
-    assert found[1] == steps.HardNegatives(band=[0.1, 0.5], relatives=True, prefixes=["q: ", "t: "], margin=-1)
-    assert found[2] == steps.EasyNegatives()
-    assert found[3] == steps.Languages(engine="table", model="x.csv", languages=["de"], cap=5)
+    assert found[0] == Translate(engine="none", skip=[])
+    assert found[1] == HardNegatives(band=[0.1, 0.5], relatives=True, prefixes=["q: ", "t: "], margin=-1)
+    assert found[2] == EasyNegatives()
+    assert found[3] == Languages(engine="table", model="x.csv", languages=["de"], cap=5)
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes/data").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_data_recipe_is_understood(recipe, monkeypatch):
     monkeypatch.chdir(ROOT)
-    asked = read_arguments([str(recipe)], program.make_parser())
-    assert asked.steps and (ROOT / asked.file).is_file() and asked.output.startswith("runs/")
+    arguments = read_arguments([str(recipe)], program.make_parser())
+    assert arguments.steps and (ROOT / arguments.file).is_file() and arguments.output.startswith("runs/")

@@ -14,7 +14,7 @@ from product_relevance.data.records import read_records, source_record
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule
 from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.preparation.augmentation.translated_rows import from_language_table, missing_languages
-from product_relevance.preparation.steps import Languages
+from product_relevance.preparation.steps.translated_rows import Languages
 from product_relevance.preparation.translation.seq2seq import tags
 from product_relevance.serving.protocol import Limits, parse_request
 from product_relevance.text.language_codes import LANGUAGES, code_pattern, is_code, normal_code

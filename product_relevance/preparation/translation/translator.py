@@ -17,7 +17,7 @@ from product_relevance.utils import console
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("seq2seq", "llm", "table", "none")
+ENGINES = ("seq2seq", "llm", "table")  # and none: each text is its own translation
 SKIPS = ("english", "codes")
 MAX_CHARACTERS = 256  # longer texts are translated in parts (the 1st team's, arXiv 2510.25428)
 # Where a text is best split; the first kind that has a place in its middle half is taken.
@@ -90,8 +90,8 @@ def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS)
     Raises:
         ValueError: Unknown engine or option, or no model.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if engine not in (*ENGINES, "none"):
+        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}, none")
     if unknown := set(skip) - set(SKIPS):
         raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
     if engine != "none" and not model:

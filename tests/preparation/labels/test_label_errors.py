@@ -9,7 +9,7 @@ import pytest
 
 from product_relevance.data.records import read_records
 from product_relevance.preparation.labels import corrections, label_errors
-from product_relevance.preparation.labels.filter import ACTIONS
+from product_relevance.preparation.steps.filter import ACTIONS
 from product_relevance.utils import run_folder as run
 from tests.conftest import SAMPLE
 

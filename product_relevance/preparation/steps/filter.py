@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from product_relevance.preparation.arguments import Step, StepArguments
 from product_relevance.preparation.labels import corrections, label_errors
 from product_relevance.utils.files import write_table
 from product_relevance.utils.options import option
@@ -14,7 +15,7 @@ ACTIONS = ("drop", "flip", "down_weight")
 
 
 @dataclass(kw_only=True)
-class Filter:
+class Filter(Step):
     """Finds rows whose labels the out-of-fold scores of a run contradict, and drops, flips or down-weights them."""
 
     run: str | None = option(None, "run folder with trained folds; not needed to apply a decisions file")
@@ -31,7 +32,7 @@ class Filter:
     weight: float = option(0.5, "weight that down_weight gives")
     output: str | None = option(None, "review table to write (Parquet)")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         label_errors.check_thresholds(self._thresholds())
         if self.method == "cleanlab":
             label_errors.load_cleanlab()
@@ -47,12 +48,12 @@ class Filter:
         """Whether the same is done to every listed row."""
         return self.apply in ACTIONS
 
-    def __call__(self, frame: pd.DataFrame, prepared=None) -> pd.DataFrame:
+    def __call__(self, frame: pd.DataFrame, arguments: StepArguments | None = None) -> pd.DataFrame:
         """Apply what was asked for to records.
 
         Args:
             frame: Records with labels.
-            prepared: Not used; other steps need it.
+            arguments: Not used; other steps need it.
 
         Returns:
             The records that are left, with `weight`; `attrs["made"]["filter"]` counts.
