@@ -3,13 +3,13 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from bench_data import peak_mib, print_table
 
-from product_relevance.preparation.augmentation.negative_candidates import Plan
-from product_relevance.preparation.augmentation.negatives import mine_hard_negatives
+from product_relevance.preparation.augmentation.negatives import Encoder, HardNegativeOptions, mine_hard_negatives
 from product_relevance.utils.options import Parser
 
 DIMENSIONS = 384  # of e5-small
@@ -37,11 +37,11 @@ def made_records(rows: int, targets: int, seed: int) -> pd.DataFrame:
     return frame.assign(fold=np.arange(rows) % 3)
 
 
-def random_encoder(seed: int):
+def random_encoder(seed: int) -> Encoder:
     """Return an encoder of texts as random unit vectors, which stand in for a real one's."""
     rng = np.random.default_rng(seed)
 
-    def encode(texts, side: str) -> np.ndarray:
+    def encode(texts: Sequence[str], side: str) -> np.ndarray:
         vectors = rng.standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
@@ -49,13 +49,13 @@ def random_encoder(seed: int):
     return encode
 
 
-def mine(frame: pd.DataFrame, encode) -> pd.DataFrame:
-    """Mine one hard negative a positive."""
-    return mine_hard_negatives(frame, encode, Plan(), band=(0.05, 0.15), margin=None)
+def mine_one_per_positive(frame: pd.DataFrame, encode: Encoder) -> pd.DataFrame:
+    """Mine one hard negative per positive."""
+    return mine_hard_negatives(frame, encode, HardNegativeOptions(band=(0.05, 0.15), margin=-1))
 
 
 def measure_mining(rows: int = 300_000, targets: int = 5_000, seed: int = 0) -> dict[str, float]:
-    """Mine one hard negative a positive among random unit vectors, which stand in for the encoder.
+    """Mine one hard negative per positive among random unit vectors, which stand in for the encoder.
 
     Args:
         rows: Records.
@@ -67,7 +67,7 @@ def measure_mining(rows: int = 300_000, targets: int = 5_000, seed: int = 0) -> 
     """
     frame, encode = made_records(rows, targets, seed), random_encoder(seed)
     started, used = time.perf_counter(), time.process_time()
-    made = mine(frame, encode)
+    made = mine_one_per_positive(frame, encode)
     seconds = time.perf_counter() - started
     return {
         "rows": rows,

@@ -1,6 +1,7 @@
 """The targets nearest to each query inside a band of similarity, by a matrix product in blocks of rows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,25 +11,43 @@ BLOCK_VALUES = 2**22  # similarities in memory at once: 16 MiB, and twice that w
 DIGITS = 4  # of a similarity; what lies below is noise of batch sizes, threads and platforms
 
 
+@dataclass(frozen=True)
+class Band:
+    """Similarities that a row's targets may have.
+
+    Attributes:
+        low: Least similarity.
+        high: Greatest similarity of each row (rows,).
+    """
+
+    low: float
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """The targets that a row may get.
+
+    Attributes:
+        forbidden: Places in the targets that a row must not get, an array per row.
+        allowed: From a slice of rows to booleans (rows of the slice, targets); None allows all targets.
+    """
+
+    forbidden: Sequence[np.ndarray]
+    allowed: Callable[[slice], np.ndarray] | None = None
+
+
 def nearest_in_band(
-    queries: np.ndarray,
-    targets: np.ndarray,
-    low: float,
-    high: np.ndarray,
-    count: int,
-    forbidden: Sequence[np.ndarray],
-    allowed: Callable[[slice], np.ndarray] | None = None,
+    queries: np.ndarray, targets: np.ndarray, band: Band, count: int, eligible: Eligible
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest targets of each row whose similarity lies in the row's band.
 
     Args:
         queries: Unit vectors (rows, dimensions).
         targets: Unit vectors (targets, dimensions).
-        low: Least similarity.
-        high: Greatest similarity of each row (rows,).
+        band: Their least and greatest similarity.
         count: How many to find.
-        forbidden: Places in `targets` that a row must not get, an array a row.
-        allowed: From a slice of rows to booleans (rows of the slice, targets); None allows all targets.
+        eligible: The targets that a row may get.
 
     Returns:
         (places in `targets` (rows, count), -1 where there are fewer; their similarities, rounded to 4 digits).
@@ -42,10 +61,10 @@ def nearest_in_band(
     for start in console.progress_bar(starts, desc="searching", unit="block", shown=len(starts) >= 50):
         rows = slice(start, start + step)
         block = np.round(queries[rows] @ targets.T, DIGITS)
-        _forbid(block, forbidden[rows])
-        if allowed is not None:
-            block[~allowed(rows)] = -np.inf
-        block[(block < low) | (block > high[rows, None])] = -np.inf
+        _forbid(block, eligible.forbidden[rows])
+        if eligible.allowed is not None:
+            block[~eligible.allowed(rows)] = -np.inf
+        block[(block < band.low) | (block > band.high[rows, None])] = -np.inf
         places[rows], similarities[rows] = _best(block, count)
     return places, similarities
 

