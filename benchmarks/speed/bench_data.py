@@ -103,7 +103,7 @@ def negatives(path: Path, task: str) -> Work:
 
     rows = len(read(path, task))
     frame, encode = bench_negatives.made_records(rows, 5_000, 0), bench_negatives.random_encoder(0)
-    return lambda: bench_negatives.mine(frame, encode)
+    return lambda: bench_negatives.mine_one_per_positive(frame, encode)
 
 
 def tokenise(path: Path, task: str) -> Work:

@@ -153,9 +153,7 @@ def prepare_shards(arguments: PreparationArguments) -> str:
     shared = {field.name: getattr(arguments, field.name) for field in fields(ColumnArguments)}
     options = json.dumps(asdict(arguments.translate), sort_keys=True) if arguments.translate else None
     job = Columns(task=arguments.task, **shared, translate=options)
-    return _process_shards(
-        job, Sharding(arguments.file, arguments.shards, arguments.workers), Path(arguments.output)
-    )
+    return _process_shards(job, Sharding(arguments.file, arguments.shards, arguments.workers), Path(arguments.output))
 
 
 def _process_shards(job: ShardJob, sharding: Sharding, folder: Path) -> str:
