@@ -1,6 +1,7 @@
 """`relevance info`: what a run or a stack holds, in lines for a terminal."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from product_relevance.cli.flags import Commands, add_command, add_model
@@ -63,7 +64,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
 
 
-def _measured(run: dict[str, Any], task: str) -> list[str]:
+def _measured(run: Mapping[str, Any], task: str) -> list[str]:
     """Describe thresholds, decision and figures, with a name in front where the run has two tasks."""
     lines, figures = (
         [f"thresholds  {task}{_thresholds(run['thresholds'])} (from {run['thresholds_from']})"],

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import multiprocess
 import pandas as pd
@@ -85,7 +86,7 @@ def worker_number() -> int:
 
 
 def _share_cores(workers: int) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, str(max(1, cores // workers)))
 
@@ -107,9 +108,10 @@ class _Watch:
 
     def __init__(self, folder: str, waiting: dict[int, int]):
         self.folder, self.waiting = folder, waiting
-        self._ended, self._workers = threading.Event(), set()
+        self._ended = threading.Event()
+        self._workers: set[Any] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._bar = console.progress_bar(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
+        self._bar: Any = console.progress_bar(total=sum(waiting.values()), desc=f"{len(waiting)} shards", unit="row")
 
     def __enter__(self) -> None:
         # A signal reaches the main thread where it waits for a lock; SIGINT is ignored in background jobs.
@@ -132,7 +134,8 @@ class _Watch:
             self._workers |= set(multiprocess.active_children())
             codes = [process.exitcode or 0 for process in self._workers]
             if self.waiting and any(code < 0 and code != -signal.SIGTERM for code in codes):
-                return signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                main = threading.main_thread().ident
+                return signal.pthread_kill(main or 0, signal.SIGUSR1)
 
     def _count_done(self) -> None:
         for number in [n for n in self.waiting if plan.manifest_path(self.folder, n).is_file()]:

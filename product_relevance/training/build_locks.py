@@ -23,7 +23,8 @@ class LockWatch(threading.Thread):
 
     def __init__(self, root: Path):
         super().__init__(name="build locks", daemon=True)
-        self.root, self.started, self.named, self.done = root, time.time(), set(), threading.Event()
+        self.root, self.started, self.done = root, time.time(), threading.Event()
+        self.named: set[Path] = set()
 
     def run(self) -> None:
         """Look again and again while the process lives."""

@@ -16,7 +16,8 @@ from transformers import TrainingArguments
 
 from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
-from product_relevance.evaluation.metrics import probabilities, require_finite
+from product_relevance.evaluation.confusion import require_finite
+from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating
@@ -136,7 +137,7 @@ def _fold_record(config: DescribedConfig, data: FoldData, fitter, pool: BaseMode
     )
 
 
-def fold_arguments(training: TrainingArguments, folder: Path, valid: Sequence) -> TrainingArguments:
+def fold_arguments(training: TrainingArguments, folder: Path, valid: Sequence | np.ndarray) -> TrainingArguments:
     """Copy the arguments for one fold; the DeepSpeed configuration is read anew, since "auto" values get filled in."""
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
@@ -169,7 +170,7 @@ def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     part, name = data.valid, data.split.name
     if not len(part):
         return None
-    scores = score_rows(fitter, data.valid_tokens, part["query_group"], pad_id, f"{name} scores")
+    scores = score_rows(fitter, data.valid_tokens, part["query_group"].tolist(), pad_id, f"{name} scores")
     names = ["id", "language", "given_language"] + ["task"] * (data.train.tasks is not None)
     columns = {column: part[column].to_numpy() for column in names}
     columns["query_digest"] = hash_texts(part["query_group"])  # for intervals over queries, without their texts

@@ -58,10 +58,10 @@ def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoot
         Losses of shape (n,).
     """
     hard = cross_entropy(logits, labels.clamp(min=0), smoothing)
-    known, share = ~teacher.isnan(), torch.where(labels == UNLABELLED, 1.0, share)
+    known, weight = ~teacher.isnan(), torch.where(labels == UNLABELLED, 1.0, share)
     target = torch.stack([1 - teacher, teacher], dim=-1).nan_to_num()
     soft = -(target * logits.float().log_softmax(-1)).sum(-1)
-    return torch.where(known, (1 - share) * hard + share * soft, hard)
+    return torch.where(known, (1 - weight) * hard + weight * soft, hard)
 
 
 def dpo(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:

@@ -61,7 +61,7 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.training.output_dir)
+        return Path(str(self.training.output_dir))
 
 
 @dataclass(frozen=True)

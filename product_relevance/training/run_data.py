@@ -81,7 +81,8 @@ class RunData:
             columns = {"weights": "weight", "teacher": teacher_column(trained_by)}
         found = {name: part[column].to_numpy(float) for name, column in columns.items() if column in self.frame}
         if trained_by is not None and self.mixing != "proportional":
-            found["weights"] = found.get("weights", 1.0) * np.array(mixing_weights(part["task"], self.mixing))
+            mixed = np.array(mixing_weights(part["task"].tolist(), self.mixing), dtype=float)
+            found["weights"] = found["weights"] * mixed if "weights" in found else mixed
         tasks = part["task"].to_numpy(str) if self.frame["task"].nunique() > 1 else None
         return PairDataset([self.tokens[i] for i in rows], part["label"].to_numpy(int), tasks=tasks, **found)
 
@@ -106,7 +107,7 @@ def prepare_run_data(
         # without the tree: the name of a last level may read like the other rendering of some path
         encode = replace(encoder, taxonomy=None).encode_frame
         short = path_truncation.short_paths(frame, config.data.random_levels, config.training, encode)
-    if config.objective.unlabelled_file:
+    if config.objective.unlabelled_file and teacher is not None:  # the options ask for both
         extra = unlabelled.load_unlabelled(config, frame, splits, teacher, encoder.encode_frame)
     frame = distillation.add_scores(frame, teacher, splits, config.training)
     return replace(data, frame=frame, short=short, extra=extra)

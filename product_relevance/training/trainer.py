@@ -3,6 +3,7 @@
 import hashlib
 from contextlib import nullcontext
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from product_relevance.training.run_config import RunConfig
 
 class RelevanceTrainer(ResumableTrainer):
     """Trainer that weighs rows, counts tokens and stops at the first loss that is not a number."""
+
+    objective: ObjectiveArguments
+    row_inputs: dict[str, Any]
 
     def __init__(
         self,
@@ -117,7 +121,9 @@ class RelevanceTrainer(ResumableTrainer):
 
     def _micro_batches(self, inputs: dict) -> list[dict]:
         if self.share_prefixes:
-            return prefix_batches.split_by_prefix(inputs, self._budget(), self.data_collator.pad_id)
+            return prefix_batches.split_by_prefix(
+                inputs, self._budget(), cast(PairCollator, self.data_collator).pad_id
+            )
         return micro_batches.split_by_length(inputs, self._budget())
 
     def _budget(self) -> int | None:
@@ -128,11 +134,11 @@ class RelevanceTrainer(ResumableTrainer):
         """Say in a line what the largest training step needs and what the device has."""
         args = self.args
         passes = 2 if self.objective.objective == "r_drop" else 1
-        lengths = [len(row) for row in self.train_dataset.ids]
+        lengths = [len(row) for row in cast(PairDataset, self.train_dataset).ids]
         tokens = passes * memory.largest_forward(lengths, args.train_batch_size, self._budget())
         half = args.bf16 or args.fp16
         return memory.describe_need(
-            self.model, tokens, args.device, checkpointing=args.gradient_checkpointing, half=half
+            self.model, tokens, args.device, checkpointing=bool(args.gradient_checkpointing), half=half
         )
 
     def _get_train_sampler(self, train_dataset=None):

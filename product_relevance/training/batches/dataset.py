@@ -20,10 +20,10 @@ class PairDataset(Dataset):
     """Tokenised pairs with labels and what their losses need, as the Trainer takes them; `tasks` is for metrics."""
 
     ids: Sequence[Sequence[int]]
-    labels: Sequence[int] | None = None
-    weights: Sequence[float] | None = None
-    teacher: Sequence[float] | None = None
-    tasks: Sequence[str] | None = None
+    labels: Sequence[int] | np.ndarray | None = None
+    weights: Sequence[float] | np.ndarray | None = None
+    teacher: Sequence[float] | np.ndarray | None = None
+    tasks: Sequence[str] | np.ndarray | None = None
     short: Any = None  # ShortPaths
 
     def __len__(self):

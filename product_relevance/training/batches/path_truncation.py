@@ -32,8 +32,8 @@ class ShortPaths:
 
     def add_to(self, rows: PairDataset, split) -> PairDataset:
         """Let the training rows of a split show short forms too."""
-        forms, keys = ([values[i] for i in split.train] for values in (self.forms, self.keys))
-        rows.short = replace(self, forms=forms, keys=keys)
+        forms = [self.forms[i] for i in split.train]
+        rows.short = replace(self, forms=forms, keys=[self.keys[i] for i in split.train])
         return rows
 
     def shown(self, row: int, epoch: int) -> np.ndarray | None:
@@ -72,7 +72,7 @@ def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPat
     form = form_of(frame)
     levels = [form.split(target) if task == "QC" else [] for target, task in rows]
     depth = np.array([len(names) for names in levels])
-    forms = [[] for _ in levels]
+    forms: list[list[np.ndarray]] = [[] for _ in levels]
     for count in range(1, depth.max(initial=0)):
         deeper = np.flatnonzero(depth > count)
         paths = [join_path(levels[i][-count:], form) for i in deeper]

@@ -54,10 +54,10 @@ class Shared:
     @property
     def forwarded(self) -> int:
         """Padded tokens that the model forwards."""
-        prefixes = self.batch.prefixes
-        if not prefixes:
+        prefixes, places = self.batch.prefixes, self.batch.places
+        if not prefixes or places is None:
             return len(self.rows) * max(map(len, self.rows))
-        left = [len(row) - len(prefixes[place]) for row, place in zip(self.rows, self.batch.places, strict=True)]
+        left = [len(row) - len(prefixes[place]) for row, place in zip(self.rows, places, strict=True)]
         return len(prefixes) * max(map(len, prefixes)) + len(left) * max(left)
 
     def logits(self, model, inner) -> torch.Tensor:
@@ -71,7 +71,7 @@ class Shared:
             Logits of the pairs, of shape (n, 2).
         """
         device = next(model.parameters()).device
-        if self.batch.prefixes:
+        if self.batch.prefixes and self.batch.places is not None:
             forward = prefix_cache.PrefixForward(model, self.pad_id, inner)
             logits = forward(self.rows, self.batch.places, self.batch.prefixes)
         else:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
@@ -134,9 +134,10 @@ class CheckpointRecord(TrainerCallback, ExportableState):
     ) -> None:
         """Start the clock, and make room for records that the checkpoint lacks, where the Trainer fails to save."""
         self.started = time.monotonic()
+        kept = cast(dict[str, Any], state.stateful_callbacks)  # a list only before the Trainer exists
         for callback in self.fitter.callback_handler.callbacks:
             if isinstance(callback, ExportableState):
-                state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
+                kept.setdefault(type(callback).__name__, callback.state())
         control.should_training_stop = state.global_step >= state.max_steps or self._out_of_patience()
 
     def _out_of_patience(self) -> bool:

@@ -84,7 +84,7 @@ def find_checkpoint(training: TrainingArguments, folder: Path) -> str | None:
         return None
     if wanted in (True, "true", "True", "last"):
         found = safe_trainer.last_whole_checkpoint(folder)
-        return found and str(found)
+        return None if found is None else str(found)
     if folder.resolve() not in Path(wanted).resolve().parents:
         raise ValueError(f"{wanted} is no checkpoint of {folder.name}: use --resume_from_checkpoint last")
     if missing := safe_trainer.what_is_missing(Path(wanted)):

@@ -57,9 +57,9 @@ class FiniteGradients(TrainerCallback):
 
     def _norm(self) -> float:
         engine = self.fitter.model_wrapped
-        if hasattr(engine, "get_global_grad_norm"):
-            return float(engine.get_global_grad_norm() or 0.0)
-        found = [p.grad for p in self.fitter.model.parameters() if p.grad is not None]
+        if norm := getattr(engine, "get_global_grad_norm", None):  # DeepSpeed's
+            return float(norm() or 0.0)
+        found = [p.grad for p in engine.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(found).item() if found else 0.0
 
 

@@ -147,7 +147,7 @@ def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -
 def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarray:
     first = distributed.is_first()
     return distributed.share_out(
-        rows["query"], lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[0]
+        rows["query"].tolist(), lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[0]
     )
 
 

@@ -69,7 +69,7 @@ def load_unlabelled(
     """
     arguments, training = config.data, config.training
     with training.main_process_first(desc="unlabelled"):
-        found = _records(config.objective.unlabelled_file, arguments)
+        found = _records(str(config.objective.unlabelled_file), arguments)
     columns = ["origin_query", "translated_query"]
     groups = folds.query_groups(pd.concat([frame[columns], found[columns]], ignore_index=True))
     ours, theirs = groups[: len(frame)], groups[len(frame) :]

@@ -86,7 +86,7 @@ def continue_from(folder: Path, model, arguments, fingerprint: str | None, base_
     fold = FoldRecord.from_json(run_folder.read_json(folder / "fold.json"))
     headless = fold.stage is not None  # a stage on texts alone: any head is new
     expected, fingerprint = fold.base["fingerprint"], base_fingerprint if headless else fingerprint
-    if None not in (expected, fingerprint) and expected != fingerprint:
+    if expected is not None and fingerprint is not None and expected != fingerprint:
         raise ValueError(
             f"--init_adapter {folder}: trained on another base (weights {expected[:12]}, here {fingerprint[:12]})"
         )
