@@ -43,7 +43,7 @@ def require_onnx(kind: str) -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"--onnx needs {error.name}: {how_to_install('onnx')}") from None
+        raise ValueError(f"--onnx needs {error.name}: {how_to_install('export')}") from None
 
 
 def write_graph(

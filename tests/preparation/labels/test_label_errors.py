@@ -13,7 +13,9 @@ from product_relevance.preparation.steps.filter import ACTIONS
 from product_relevance.utils import run_folder as run
 from tests.conftest import SAMPLE
 
-needs_cleanlab = pytest.mark.skipif(not importlib.util.find_spec("cleanlab"), reason="needs the extra data: cleanlab")
+needs_cleanlab = pytest.mark.skipif(
+    not importlib.util.find_spec("cleanlab"), reason="extra [prepare] is not installed"
+)
 METHODS = {
     "self": lambda scored: label_errors.self_validation(scored, {"*": 0.8}),
     "cleanlab": lambda scored: label_errors.confident_learning(scored),

@@ -41,7 +41,7 @@ def table(tmp_path) -> Path:
 
 def page_of(table: Path):
     """Run the page without a browser."""
-    testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra data: streamlit")
+    testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra prepare: streamlit")
     arguments = (str(table), str(table.with_name("d.jsonl")), "anna")
     script = f"from product_relevance.preparation.labels.review_page import page\npage(*{arguments!r})"
     return testing.AppTest.from_string(script, default_timeout=60).run()
@@ -131,7 +131,7 @@ def test_a_run_without_its_records_is_refused_with_the_way_out(tmp_path):
 @pytest.fixture
 def server(table):
     """The real command on a free port."""
-    pytest.importorskip("streamlit", reason="needs the extra data: streamlit")
+    pytest.importorskip("streamlit", reason="needs the extra prepare: streamlit")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -164,7 +164,7 @@ def answers(url: str) -> bool:
 
 
 def test_a_person_reviews_with_the_keyboard_in_a_browser(table, server, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra test: playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra dev: playwright")
     if not CHROMIUM:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     ids = review_page.load_table(table)["id"].tolist()
