@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -24,7 +26,40 @@ _NUMBER = re.compile(r"\d+")
 SHORTEST, SHORTEST_DENSE = 4, 3
 ANY_SCRIPT = ("deletion", "transposition")
 
-Pick = Callable[[str, Sequence], object]
+T = TypeVar("T")
+
+
+class NoiseSource(NamedTuple):
+    """A query that a variant is made of.
+
+    Attributes:
+        query: Clean text.
+        language: Its code, which decides the keyboard.
+        english: Its translation, for code-mixing.
+        key: Of the row, for the draws.
+    """
+
+    query: str
+    language: str
+    english: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The draws of one kind of noise for one row: the same seed, kind and row draw the same."""
+
+    seed: int
+    kind: str
+    key: str
+
+    def __call__(self, what: str, options: Sequence[T]) -> T:
+        """Draw one of the options for what is named."""
+        return options[int(draw_share(self.seed, self.kind, self.key, what) * len(options))]
+
+
+Kind = Callable[[NoiseSource, Pick], str | None]
+Edit = Callable[[list[str], str, Pick], list[str] | None]  # of a word's clusters in a language
 
 
 def add_noise(
@@ -55,26 +90,30 @@ def add_noise(
         ValueError: A rate or a kind that is none.
     """
     kinds = tuple(KINDS) if kinds is None else tuple(kinds)
-    check_options(rate, kinds)
+    check_noise_options(rate, kinds)
     methods = frame["method"] if "method" in frame else pd.Series(ORIGINAL, index=frame.index)
-    ids, queries = frame["id"].astype(str).tolist(), frame["query"].fillna("").tolist()
-    english = frame["translated_query"].fillna("").tolist() if "translated_query" in frame else queries
-    languages = frame["language"].fillna("").tolist()
-    rows, texts, made, translations = [], [], [], []
-    for row, (key, query, method) in enumerate(zip(ids, queries, methods, strict=True)):
-        if method == "noise" or draw_share(seed, "noise", key) >= rate:
+    rows: list[int] = []
+    changes: dict[str, list[str]] = {name: [] for name in ("origin_query", "query", "translated_query", "detail")}
+    for row, (source, method) in enumerate(zip(_sources(frame), methods, strict=True)):
+        if method == "noise" or draw_share(seed, "noise", source.key) >= rate:
             continue
-        found = vary(query, languages[row], english[row], kinds, seed, key, lowercase)
-        if found:
+        if found := make_variant(source, kinds, seed, lowercase):
+            text, kind = found
             rows.append(row)
-            texts.append(found[0])
-            made.append(found[1])
-            translations.append(found[0] if english[row] == query else english[row])
-    changes = {"origin_query": texts, "query": texts, "translated_query": translations, "detail": made}
+            own = text if source.english == source.query else source.english
+            for name, value in zip(changes, (text, text, own, kind), strict=True):
+                changes[name].append(value)
     return append_rows(frame, rows, changes, "noise", seed)
 
 
-def check_options(rate: float, kinds: Sequence[str] | None = None) -> None:
+def _sources(frame: pd.DataFrame) -> list[NoiseSource]:
+    queries = frame["query"].fillna("").tolist()
+    english = frame["translated_query"].fillna("").tolist() if "translated_query" in frame else queries
+    languages, ids = frame["language"].fillna("").tolist(), frame["id"].astype(str).tolist()
+    return [NoiseSource(*row) for row in zip(queries, languages, english, ids, strict=True)]
+
+
+def check_noise_options(rate: float, kinds: Sequence[str] | None = None) -> None:
     """Raise ValueError for options that `add_noise` cannot use.
 
     Raises:
@@ -86,38 +125,32 @@ def check_options(rate: float, kinds: Sequence[str] | None = None) -> None:
         raise ValueError(f"kinds: found {', '.join(sorted(unknown))}, expected among {', '.join(KINDS)}")
 
 
-def vary(
-    query: str, language: str, english: str, kinds: Sequence[str], seed: int, key: str, lowercase: bool = False
+def make_variant(
+    source: NoiseSource, kinds: Sequence[str], seed: int, lowercase: bool = False
 ) -> tuple[str, str] | None:
     """Make one noisy variant of a query.
 
     Args:
-        query: Clean text.
-        language: Its code, which decides the keyboard.
-        english: Its translation, for code-mixing.
+        source: The query.
         kinds: To draw from, among KINDS.
         seed: Of the draws.
-        key: Of the row, for the draws.
         lowercase: As the columns were made.
 
     Returns:
         (the variant, clean; its kind), or None where no kind changes this query.
     """
+    query, key = source.query, source.key
     plain = all(_LATIN.match(c) for c in query if c.isalpha())
     for kind in sorted(kinds, key=lambda name: draw_share(seed, "kind", key, name)):
         if plain or kind in ANY_SCRIPT:
-
-            def pick(what: str, options: Sequence, kind: str = kind):
-                return options[int(draw_share(seed, kind, key, what) * len(options))]
-
-            variant = KINDS[kind](query, language, english, pick)
+            variant = KINDS[kind](source, Pick(seed, kind, key))
             variant = clean_text(variant, lowercase) if variant else None
             if variant and variant != query and _numbers(variant) == _numbers(query):
                 return variant, kind
     return None
 
 
-def _numbers(text: str) -> Counter:
+def _numbers(text: str) -> Counter[str]:
     return Counter(_NUMBER.findall(text))
 
 
@@ -138,17 +171,17 @@ def _is_word(parts: list[str], shortest: int) -> bool:
     return len(parts) >= least and all(part[0].isalpha() for part in parts)
 
 
-def _in_a_word(edit: Callable[[list[str], str, Pick], list[str] | None], shortest: int = SHORTEST):
+def _in_a_word(edit: Edit, shortest: int = SHORTEST) -> Kind:
     """Make a kind of noise out of an edit of one word's clusters."""
 
-    def vary_word(query: str, language: str, english: str, pick: Pick) -> str | None:
-        words = query.split(" ")
+    def vary_word(source: NoiseSource, pick: Pick) -> str | None:
+        words = source.query.split(" ")
         split = [_clusters(word) for word in words]
         fit = [i for i, parts in enumerate(split) if _is_word(parts, shortest)]
         if not fit:
             return None
         chosen = pick("word", fit)
-        changed = edit(split[chosen], language, pick)
+        changed = edit(split[chosen], source.language, pick)
         return " ".join([*words[:chosen], "".join(changed), *words[chosen + 1 :]]) if changed else None
 
     return vary_word
@@ -186,7 +219,8 @@ def _split(word: list[str], language: str, pick: Pick) -> list[str]:
     return [*word[:place], " ", *word[place:]]
 
 
-def _joined(query: str, language: str, english: str, pick: Pick) -> str | None:
+def _joined(source: NoiseSource, pick: Pick) -> str | None:
+    query = source.query
     places = [
         m.start() for m in re.finditer(" ", query) if not (query[m.start() - 1].isdigit() and query[m.end()].isdigit())
     ]
@@ -196,19 +230,20 @@ def _joined(query: str, language: str, english: str, pick: Pick) -> str | None:
     return query[:place] + query[place + 1 :]
 
 
-def _accents(query: str, language: str, english: str, pick: Pick) -> str:
-    apart = unicodedata.normalize("NFD", query.translate(_PLAIN))
+def _accents(source: NoiseSource, pick: Pick) -> str:
+    apart = unicodedata.normalize("NFD", source.query.translate(_PLAIN))
     return unicodedata.normalize("NFC", "".join(c for c in apart if not "\u0300" <= c <= "\u036f"))
 
 
-def _case(query: str, language: str, english: str, pick: Pick) -> str | None:
+def _case(source: NoiseSource, pick: Pick) -> str | None:
+    query = source.query
     forms = sorted({query.upper(), query.lower(), query.title()} - {query})
     return pick("form", forms) if forms else None
 
 
-def _mix(query: str, language: str, english: str, pick: Pick) -> str | None:
-    words, others = query.split(" "), english.split(" ")
-    if english == query or min(len(words), len(others)) < 2:
+def _mix(source: NoiseSource, pick: Pick) -> str | None:
+    words, others = source.query.split(" "), source.english.split(" ")
+    if source.english == source.query or min(len(words), len(others)) < 2:
         return None
     here = pick("place", range(1, len(words)))
     there = min(max(round(here / len(words) * len(others)), 1), len(others) - 1)
@@ -227,7 +262,7 @@ def _neighbours(rows: Sequence[str]) -> dict[str, str]:
 
 
 NEIGHBOURS = {name: _neighbours(rows) for name, rows in _KEYBOARDS.items()}
-KINDS = {
+KINDS: dict[str, Kind] = {
     "neighbour": _in_a_word(_neighbour),
     "deletion": _in_a_word(_deletion),
     "transposition": _in_a_word(_transposition),

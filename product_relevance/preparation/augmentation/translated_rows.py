@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,74 @@ logger = logging.getLogger(__name__)
 TEXTS = ("english", "query")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """How rows are drawn and cleaned.
+
+    Attributes:
+        lowercase: As the columns were made.
+        seed: Another one takes other rows. Labels and languages keep their proportions.
+    """
+
+    lowercase: bool = False
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class LanguageOptions(RowOptions):
+    """Which rows are translated into other languages.
+
+    Attributes:
+        shares: Language -> how many rows to translate into it, as a share of the originals.
+        text: What is translated: "english" (the query of a row in English, else `translated_query` where it differs
+            from the query; other rows are not taken) or "query", for a translator that reads any language.
+        cap: Rows per language at most.
+    """
+
+    shares: Mapping[str, float]
+    text: str = "english"
+    cap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.text not in TEXTS:
+            raise ValueError(f"text: found {self.text!r}, expected one of {', '.join(TEXTS)}")
+        for name, share in self.shares.items():
+            _require_share(name, share)
+        if self.cap is not None and self.cap < 1:
+            raise ValueError(f"cap: found {self.cap}, expected at least 1 row")
+
+
+@dataclass(frozen=True)
+class BackOptions(RowOptions):
+    """Which rows are translated from English back.
+
+    Attributes:
+        share: How many rows, as a share of the originals.
+        pivot: The language that English queries go through; None leaves English queries out.
+    """
+
+    share: float
+    pivot: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_share("rows", self.share)
+
+
+@dataclass(frozen=True)
+class _Variants:
+    """Translated queries: the row of each, its text, its language, and how it was made."""
+
+    rows: list[int]
+    texts: list[str | None]
+    codes: list[str]
+    details: list[str]
+
+
+def _require_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise ValueError(f"share of {name}: found {share}, expected more than 0 and at most 1 of the originals")
+
+
 def missing_languages(frame: pd.DataFrame, evaluation: pd.DataFrame) -> list[str]:
     """Return the codes of ISO 639 that the evaluation's rows have and these lack, sorted."""
     sides = [rows["given_language" if "given_language" in rows else "language"] for rows in (frame, evaluation)]
@@ -25,59 +94,38 @@ def missing_languages(frame: pd.DataFrame, evaluation: pd.DataFrame) -> list[str
     return sorted(code for code in others - own - {UNDETERMINED, UNKNOWN} if is_code(code))
 
 
-def add_languages(
-    frame: pd.DataFrame,
-    translator: Translator,
-    shares: Mapping[str, float],
-    *,
-    text: str = "english",
-    cap: int | None = None,
-    lowercase: bool = False,
-    seed: int = 42,
-) -> pd.DataFrame:
+def add_languages(frame: pd.DataFrame, translator: Translator, options: LanguageOptions) -> pd.DataFrame:
     """Append rows whose query is translated into another language, with their labels.
 
     Args:
         frame: Records with `query`, `translated_query` and `language`; only originals are translated.
         translator: Gets distinct texts and the codes to translate them into, as `load_translator(...,
             from_english=True)` and `from_language_table` do; None or "" for what it cannot translate.
-        shares: Language -> how many rows to translate into it, as a share of the originals.
-        text: What is translated: "english" (the query of a row in English, else `translated_query` where it differs
-            from the query; other rows are not taken) or "query", for a translator that reads any language.
-        cap: Rows a language at most.
-        lowercase: As the columns were made.
-        seed: Another one takes other rows. Labels and languages keep their proportions.
+        options: Which rows are translated into which languages.
 
     Returns:
         The records followed by the translated rows (method "translated", `detail` as `en>de`).
         `attrs["made"]["translated"]` counts also `untranslated` rows and those left `unchanged`.
 
     Raises:
-        ValueError: An option out of its range, or a translator that returns another number of texts than it got.
+        ValueError: A translator that returns another number of texts than it got.
     """
-    check_options(text, shares, cap)
-    texts, usable = _texts(frame, text)
-    rows, codes = [], []
-    for code, share in sorted(shares.items()):
+    texts, usable = _texts(frame, options.text)
+    rows: list[int] = []
+    codes: list[str] = []
+    for code, share in sorted(options.shares.items()):
         count = round(share * int(_originals(frame).sum()))
         others = usable & (frame["language"] != code).to_numpy(bool)
-        taken = _draw_rows(frame, others, min(count, cap or count), seed, code)
+        taken = _draw_rows(frame, others, min(count, options.cap or count), options.seed, code)
         rows += taken
         codes += [code] * len(taken)
     answers = _ask(translator, [texts[row] for row in rows], codes)
     details = [f"{frame['language'].iloc[row]}>{code}" for row, code in zip(rows, codes, strict=True)]
-    return _append(frame, rows, answers, codes, details, "translated", lowercase, seed)
+    return _append(frame, _Variants(rows, answers, codes, details), "translated", options)
 
 
 def add_back_translations(
-    frame: pd.DataFrame,
-    translator: Translator,
-    share: float,
-    *,
-    into_english: Translator | None = None,
-    pivot: str | None = None,
-    lowercase: bool = False,
-    seed: int = 42,
+    frame: pd.DataFrame, translator: Translator, options: BackOptions, into_english: Translator | None = None
 ) -> pd.DataFrame:
     """Append rows whose query went into another language and back, with their labels.
 
@@ -87,11 +135,8 @@ def add_back_translations(
     Args:
         frame: As in `add_languages`.
         translator: From English, as in `add_languages`.
-        share: How many rows, as a share of the originals.
-        into_english: Gets texts and the codes that they are in, as `translation.Translator` says.
-        pivot: The language that English queries go through.
-        lowercase: As the columns were made.
-        seed: Another one takes other rows.
+        options: Which rows are translated.
+        into_english: For the pivot: gets texts and the codes that they are in, as `translation.Translator` says.
 
     Returns:
         The records followed by the new rows (method "back_translated", `detail` as `es>en>es`); counts as in
@@ -100,38 +145,23 @@ def add_back_translations(
     Raises:
         ValueError: As in `add_languages`; or a pivot without `into_english`.
     """
+    pivot = options.pivot
     if (into_english is None) != (pivot is None):
         raise ValueError("back-translation of English queries: expected both a pivot and a translator into English")
-    check_options("english", {"share": share}, None)
     texts, usable = _texts(frame, "english")
     is_english = (frame["language"] == "en").to_numpy(bool)
     usable &= ~is_english | (pivot is not None)
-    rows = _draw_rows(frame, usable, round(share * int(_originals(frame).sum())), seed, "back")
+    rows = _draw_rows(frame, usable, round(options.share * int(_originals(frame).sum())), options.seed, "back")
     own = frame["language"].iloc[rows].tolist()
-    there = _ask(translator, [texts[row] for row in rows], [pivot if code == "en" else code for code in own])
+    through = [pivot if pivot and code == "en" else code for code in own]
+    there = _ask(translator, [texts[row] for row in rows], through)
     english = [i for i, code in enumerate(own) if code == "en"]
-    if english:
-        for i, back in zip(
-            english, _ask(into_english, [there[i] for i in english], [pivot] * len(english)), strict=True
-        ):
-            there[i] = back
+    if english and into_english:
+        back = _ask(into_english, [there[i] for i in english], [through[i] for i in english])
+        for i, text in zip(english, back, strict=True):
+            there[i] = text
     details = [f"en>{pivot}>en" if code == "en" else f"{code}>en>{code}" for code in own]
-    return _append(frame, rows, there, own, details, "back_translated", lowercase, seed)
-
-
-def check_options(text: str, shares: Mapping[str, float], cap: int | None) -> None:
-    """Raise ValueError for options that `add_languages` and `add_back_translations` cannot use.
-
-    Raises:
-        ValueError: An option out of its range.
-    """
-    if text not in TEXTS:
-        raise ValueError(f"text: found {text!r}, expected one of {', '.join(TEXTS)}")
-    for name, share in shares.items():
-        if not 0 < share <= 1:
-            raise ValueError(f"share of {name}: found {share}, expected more than 0 and at most 1 of the originals")
-    if cap is not None and cap < 1:
-        raise ValueError(f"cap: found {cap}, expected at least 1 row")
+    return _append(frame, _Variants(rows, there, own, details), "back_translated", options)
 
 
 def from_language_table(path: str | os.PathLike) -> Translator:
@@ -199,20 +229,20 @@ def _draw_rows(frame: pd.DataFrame, usable: np.ndarray, count: int, seed: int, p
 def _ask(translator: Translator, texts: Sequence[str | None], codes: Sequence[str]) -> list[str | None]:
     """Translate the distinct (text, code) pairs in sorted order; None stays None."""
     pairs = list(zip(texts, codes, strict=True))
-    distinct = sorted({pair for pair in pairs if pair[0]}, key=lambda pair: (pair[1], pair[0]))
+    distinct = sorted({(text, code) for text, code in pairs if text}, key=lambda pair: (pair[1], pair[0]))
     answers = translator([text for text, _ in distinct], [code for _, code in distinct]) if distinct else []
     if len(answers) != len(distinct):
         raise ValueError(
             f"translator: found {len(answers)} translations, expected {len(distinct)}: one for each text, in order"
         )
-    known = dict(zip(distinct, answers, strict=True))
+    known: dict[tuple[str | None, str], str | None] = dict(zip(distinct, answers, strict=True))
     return [known.get(pair) for pair in pairs]
 
 
-def _append(frame, rows, answers, codes, details, method: str, lowercase: bool, seed: int) -> pd.DataFrame:
+def _append(frame: pd.DataFrame, variants: _Variants, method: str, options: RowOptions) -> pd.DataFrame:
     queries, english = frame["query"].fillna("").tolist(), _english(frame).tolist()
-    kept, counts = [], {"untranslated": 0, "unchanged": 0}
-    cleaned = [clean_text(answer or "", lowercase) for answer in answers]
+    rows, kept, counts = variants.rows, [], {"untranslated": 0, "unchanged": 0}
+    cleaned = [clean_text(text or "", options.lowercase) for text in variants.texts]
     for i, (row, text) in enumerate(zip(rows, cleaned, strict=True)):
         if not text:
             counts["untranslated"] += 1
@@ -221,9 +251,9 @@ def _append(frame, rows, answers, codes, details, method: str, lowercase: bool, 
         else:
             kept.append(i)
     changes = {"origin_query": [cleaned[i] for i in kept], "query": [cleaned[i] for i in kept]}
-    changes |= {name: [codes[i] for i in kept] for name in ("language", "given_language")}
+    changes |= {name: [variants.codes[i] for i in kept] for name in ("language", "given_language")}
     changes |= {"translated_query": [english[rows[i]] or cleaned[i] for i in kept]}
-    changes |= {"detail": [details[i] for i in kept]}
-    made = append_rows(frame, [rows[i] for i in kept], changes, method, seed)
+    changes |= {"detail": [variants.details[i] for i in kept]}
+    made = append_rows(frame, [rows[i] for i in kept], changes, method, options.seed)
     made.attrs["made"][method] |= counts
     return made

@@ -18,7 +18,7 @@ class Noise(Step):
     seed: int = option(42, "another seed draws other rows and places")
 
     def __post_init__(self) -> None:
-        noise.check_options(self.rate, self.kinds)
+        noise.check_noise_options(self.rate, self.kinds)
 
     def __call__(self, frame: pd.DataFrame, arguments: StepArguments) -> pd.DataFrame:
         return noise.add_noise(frame, self.rate, self.kinds or None, lowercase=arguments.lowercase, seed=self.seed)

@@ -40,11 +40,17 @@ class Languages(_FromEnglish):
     def __post_init__(self) -> None:
         if bool(self.languages) == bool(self.like):
             raise ValueError("give either languages or like: which languages to translate into")
-        translated_rows.check_options(self.text, {"a language": self.share} | self._given(), self.cap)
+        translated_rows.LanguageOptions({"a language": self.share} | self._given(), self.text, self.cap)
 
     def __call__(self, frame: pd.DataFrame, arguments: StepArguments) -> pd.DataFrame:
-        options = {"text": self.text, "cap": self.cap, "lowercase": arguments.lowercase, "seed": self.seed}
-        return translated_rows.add_languages(frame, self.translator(), self._shares(frame, arguments.task), **options)
+        options = translated_rows.LanguageOptions(
+            self._shares(frame, arguments.task),
+            self.text,
+            self.cap,
+            lowercase=arguments.lowercase,
+            seed=self.seed,
+        )
+        return translated_rows.add_languages(frame, self.translator(), options)
 
     def _given(self) -> dict[str, float]:
         pairs = [word.partition("=") for word in self.languages]
@@ -71,12 +77,12 @@ class Back(_FromEnglish):
     into_english: str | None = option(None, "model of the same engine that translates the pivot into English")
 
     def __post_init__(self) -> None:
-        translated_rows.check_options("english", {"rows": self.share}, None)
         self.pivot = self.pivot and normal_code(self.pivot)
+        translated_rows.BackOptions(self.share, self.pivot)
         if bool(self.pivot) != bool(self.into_english):
             raise ValueError("give both pivot and into_english, or none: English queries go through another language")
 
     def __call__(self, frame: pd.DataFrame, arguments: StepArguments) -> pd.DataFrame:
         back = translators.load_translator(self.engine, self.into_english) if self.into_english else None
-        options = {"into_english": back, "pivot": self.pivot, "lowercase": arguments.lowercase, "seed": self.seed}
-        return translated_rows.add_back_translations(frame, self.translator(), self.share, **options)
+        options = translated_rows.BackOptions(self.share, self.pivot, lowercase=arguments.lowercase, seed=self.seed)
+        return translated_rows.add_back_translations(frame, self.translator(), options, back)

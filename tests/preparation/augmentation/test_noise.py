@@ -10,7 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.leakage import require_no_leak
-from product_relevance.preparation.augmentation.noise import ANY_SCRIPT, KINDS, NEIGHBOURS, add_noise, vary
+from product_relevance.preparation.augmentation.noise import (
+    ANY_SCRIPT,
+    KINDS,
+    NEIGHBOURS,
+    NoiseSource,
+    add_noise,
+    make_variant,
+)
 from product_relevance.text.cleaning import clean_text
 from tests.helpers.made_rows import ODD, prepared, with_odd_queries
 
@@ -18,7 +25,7 @@ TEXTS = st.one_of(st.text(max_size=40), st.from_regex(r"[a-zà-ÿ0-9]{1,9}( [a-z
 
 
 def variant(query: str, kind: str, language: str = "en", english: str = "", key: str = "1") -> str | None:
-    found = vary(clean_text(query), language, english or query, [kind], 0, key)
+    found = make_variant(NoiseSource(clean_text(query), language, english or query, key), [kind], 0)
     return found[0] if found else None
 
 
@@ -30,7 +37,7 @@ def variants(query: str, kind: str, language: str = "en", english: str = "") -> 
 @settings(max_examples=300, deadline=None)
 def test_a_variant_is_clean_another_text_and_has_the_same_numbers(query, kind, english, language):
     query, english = clean_text(query), clean_text(english)
-    found = vary(query, language, english, [kind], 0, "1")
+    found = make_variant(NoiseSource(query, language, english, "1"), [kind], 0)
     if found:
         text, name = found
         assert name == kind and text and text != query and clean_text(text) == text
@@ -43,7 +50,7 @@ def test_a_variant_is_clean_another_text_and_has_the_same_numbers(query, kind, e
 def test_other_scripts_get_deletions_and_transpositions_only(query, key):
     query = clean_text(query)
     letters = [c for c in query if c.isalpha()]
-    found = vary(query, "ja", "some english words", list(KINDS), 0, str(key))
+    found = make_variant(NoiseSource(query, "ja", "some english words", str(key)), list(KINDS), 0)
     if found and letters and not any("LATIN" in unicodedata.name(c, "") for c in letters):
         text, kind = found
         assert kind in ANY_SCRIPT and not Counter(text) - Counter(query)
@@ -92,7 +99,7 @@ def test_codes_numbers_emoji_and_short_words_are_never_typed_wrong(query):
 
 def test_what_would_change_nothing_is_no_variant():
     assert variants("zapatos", "accents") == variants("zapatos", "mix") == variants("zapatos", "joined") == {None}
-    assert vary("zapatos rojos", "es", "red shoes", ["case"], 0, "1", lowercase=True) is None
+    assert make_variant(NoiseSource("zapatos rojos", "es", "red shoes", "1"), ["case"], 0, lowercase=True) is None
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from product_relevance.data.leakage import require_no_leak
 from product_relevance.data.provenance import append_rows, read_prepared, write_rows
 from product_relevance.preparation.augmentation.translated_rows import (
+    BackOptions,
+    LanguageOptions,
     add_back_translations,
     add_languages,
     from_language_table,
@@ -34,7 +36,7 @@ def test_languages_that_only_the_evaluation_has_are_missing():
 
 def test_each_language_gets_its_share_up_to_the_cap_in_the_proportions_of_labels_and_languages():
     frame = prepared(1000)
-    made = add_languages(frame, translate, {"de": 0.4, "it": 0.2}, cap=300)
+    made = add_languages(frame, translate, LanguageOptions({"de": 0.4, "it": 0.2}, cap=300))
     new = new_rows(made)
     counts = new["language"].value_counts()
     assert counts["de"] == 300 and counts["it"] == round(0.2 * len(frame))
@@ -49,7 +51,7 @@ def test_each_language_gets_its_share_up_to_the_cap_in_the_proportions_of_labels
 @settings(max_examples=12, deadline=None)
 def test_translated_rows_keep_label_target_and_fold(seed, share, text):
     frame = prepared(90, seed)
-    made = add_languages(frame, translate, {"de": share, "ar": share}, text=text, seed=seed)
+    made = add_languages(frame, translate, LanguageOptions({"de": share, "ar": share}, text=text, seed=seed))
     new = new_rows(made)
     source = made.set_index("id").loc[new["source_row"]]
     for name in ("label", "target", "clean_target", "fold", "task"):
@@ -69,12 +71,12 @@ def test_english_is_what_is_translated_and_what_stays_as_the_translation():
         asked.extend(zip(texts, codes, strict=True))
         return translate(texts, codes)
 
-    made = add_languages(frame, translator, {"de": 1.0})
+    made = add_languages(frame, translator, LanguageOptions({"de": 1.0}))
     new, source = new_rows(made), made.set_index("id").loc[new_rows(made)["source_row"]]
     assert set(source["language"]) == {"en", "es", "ja"} and asked == sorted(set(asked))
     english = source["translated_query"].where(source["language"] != "en", source["query"]).tolist()
     assert new["translated_query"].tolist() == english and set(asked) == {(text, "de") for text in english}
-    direct = new_rows(add_languages(frame, translate, {"de": 1.0}, text="query"))
+    direct = new_rows(add_languages(frame, translate, LanguageOptions({"de": 1.0}, text="query")))
     french = direct[direct["detail"] == "fr>de"]
     assert len(french) and french["translated_query"].tolist() == french["query"].tolist()
 
@@ -86,7 +88,7 @@ def test_what_cannot_be_translated_or_comes_back_the_same_is_counted_and_left_ou
     def translator(texts, codes):
         return [None if "1" in t else "  " if "2" in t else t.upper() if "3" in t else f"neu {t}" for t in texts]
 
-    made = add_languages(frame, translator, {"de": 1.0})
+    made = add_languages(frame, translator, LanguageOptions({"de": 1.0}))
     untranslated = english.str.contains("1|2").sum()
     assert made.attrs["made"]["translated"]["untranslated"] == untranslated > 0
     unchanged = (english.str.contains("3") & ~english.str.contains("1|2")).sum()
@@ -97,14 +99,14 @@ def test_what_cannot_be_translated_or_comes_back_the_same_is_counted_and_left_ou
 def test_a_translation_that_is_a_query_of_another_fold_is_left_out():
     frame = prepared(60)
     other = frame[frame["fold"] != frame["fold"].iloc[0]]["query"].iloc[0]
-    made = add_languages(frame, lambda texts, codes: [other] * len(texts), {"de": 1.0}, text="query")
+    made = add_languages(frame, lambda texts, codes: [other] * len(texts), LanguageOptions({"de": 1.0}, text="query"))
     assert set(new_rows(made)["fold"]) <= set(frame[frame["query"] == other]["fold"])
     assert made.attrs["made"]["translated"]["crossing"] > 0
 
 
 def test_made_rows_are_no_sources():
     frame = append_rows(prepared(60), [0, 1], {"origin_query": ["uno", "due"], "query": ["uno", "due"]}, "noise", 0)
-    new = add_languages(frame, translate, {"de": 1.0}).iloc[len(frame) :]
+    new = add_languages(frame, translate, LanguageOptions({"de": 1.0})).iloc[len(frame) :]
     assert new["id"].str.count("#").max() == 1
 
 
@@ -115,7 +117,7 @@ def test_back_translation_goes_from_english_into_the_query_s_own_language():
         asked.extend(zip(texts, codes, strict=True))
         return translate(texts, codes)
 
-    made = add_back_translations(frame, translator, 1.0)
+    made = add_back_translations(frame, translator, BackOptions(1.0))
     new, source = new_rows(made), made.set_index("id").loc[new_rows(made)["source_row"]]
     assert set(new["language"]) == {"es", "fr", "ja"} and new["language"].tolist() == source["language"].tolist()
     assert new["detail"].str.fullmatch(r"(..)>en>\1").all() and set(new["method"]) == {"back_translated"}
@@ -131,12 +133,12 @@ def test_english_queries_go_back_through_a_pivot():
         back.extend(zip(texts, codes, strict=True))
         return [f"back {text}" for text in texts]
 
-    made = add_back_translations(frame, translate, 1.0, into_english=into_english, pivot="de")
+    made = add_back_translations(frame, translate, BackOptions(1.0, "de"), into_english)
     english = made[made["detail"] == "en>de>en"]
     assert len(english) and english["query"].str.startswith("back de ").all() and {code for _, code in back} == {"de"}
     assert {"es>en>es", "fr>en>fr", "ja>en>ja", "en>de>en", ""} == set(made["detail"])
     with pytest.raises(ValueError, match="expected both a pivot"):
-        add_back_translations(frame, translate, 1.0, pivot="de")
+        add_back_translations(frame, translate, BackOptions(1.0, "de"))
 
 
 def test_the_order_of_rows_changes_nothing_and_the_seed_does():
@@ -144,9 +146,9 @@ def test_the_order_of_rows_changes_nothing_and_the_seed_does():
     found = [
         set(zip(made["id"], made["query"], strict=True))
         for made in (
-            add_languages(frame, translate, {"it": 0.2, "de": 0.1}),
-            add_languages(frame.sample(frac=1, random_state=1), translate, {"de": 0.1, "it": 0.2}),
-            add_languages(frame, translate, {"de": 0.1, "it": 0.2}, seed=1),
+            add_languages(frame, translate, LanguageOptions({"it": 0.2, "de": 0.1})),
+            add_languages(frame.sample(frac=1, random_state=1), translate, LanguageOptions({"de": 0.1, "it": 0.2})),
+            add_languages(frame, translate, LanguageOptions({"de": 0.1, "it": 0.2}, seed=1)),
         )
     ]
     assert found[0] == found[1] != found[2]
@@ -154,7 +156,7 @@ def test_the_order_of_rows_changes_nothing_and_the_seed_does():
 
 def test_odd_queries_are_translated_and_empty_ones_are_not():
     frame = with_odd_queries(prepared(60))
-    new = new_rows(add_languages(frame, translate, {"pl": 1.0}, text="query"))
+    new = new_rows(add_languages(frame, translate, LanguageOptions({"pl": 1.0}, text="query")))
     assert new["query"].str.len().max() >= 9_999
     assert set(frame["id"].astype(str)) - set(new["source_row"]) == {"11"}
 
@@ -162,13 +164,13 @@ def test_odd_queries_are_translated_and_empty_ones_are_not():
 def test_bad_options_and_translators_are_told():
     frame = prepared(30)
     with pytest.raises(ValueError, match="share of de: found 1.5"):
-        add_languages(frame, translate, {"de": 1.5})
+        add_languages(frame, translate, LanguageOptions({"de": 1.5}))
     with pytest.raises(ValueError, match="text: found 'both'"):
-        add_languages(frame, translate, {"de": 0.5}, text="both")
+        add_languages(frame, translate, LanguageOptions({"de": 0.5}, text="both"))
     with pytest.raises(ValueError, match="cap: found 0"):
-        add_languages(frame, translate, {"de": 0.5}, cap=0)
+        add_languages(frame, translate, LanguageOptions({"de": 0.5}, cap=0))
     with pytest.raises(ValueError, match="found 1 translations"):
-        add_languages(frame, lambda texts, codes: ["x"], {"de": 1.0})
+        add_languages(frame, lambda texts, codes: ["x"], LanguageOptions({"de": 1.0}))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
