@@ -13,7 +13,7 @@ from tests.helpers.reachable import PACKAGE, file_of, reached, texts, units
 FOREIGN = {"torchrun": {"--nproc_per_node"}}
 # What is no message: options for Streamlit, words of a launcher, words that are refused, options for a training.
 NO_MESSAGES = {
-    ("preparation.labels.review_page", "start_page"),
+    ("preparation.labels.review_server", "start_page"),
     ("utils.recipes", "split_recipe"),
     ("push_to_hub", "parse_arguments"),
     ("benchmarks.speed.bench_shards", "make_run"),

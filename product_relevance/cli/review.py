@@ -22,7 +22,8 @@ def add_commands(commands: Commands) -> None:
 
 def review(arguments: argparse.Namespace) -> None:
     """Open the page for doubtful labels."""
-    from product_relevance.preparation.labels import review_page
+    from product_relevance.preparation.labels import review_server
 
-    where, records = (arguments.table, arguments.decisions, arguments.by), arguments.records
-    review_page.review(*where, records and source_of(arguments, records), arguments.port, arguments.on_bad_rows)
+    options = review_server.ReviewOptions(arguments.decisions, arguments.by, arguments.port)
+    records = source_of(arguments, arguments.records) if arguments.records else None
+    review_server.review_labels(arguments.table, options, records, arguments.on_bad_rows)

@@ -202,8 +202,10 @@ def test_the_third_teams_pipeline_runs_from_its_recipe(scored_run, tmp_path, mon
 def test_decisions_of_a_person_are_applied_without_a_run(tmp_path):
     made = tmp_path / "decisions.jsonl"
     rows = rows_of("train_QC.txt")
-    corrections.append(made, [corrections.make_decision(rows[0]["id"], "drop", rows[0]["label"], "anna")])
-    corrections.append(made, [corrections.make_decision(rows[1]["id"], "down_weight", rows[1]["label"], "anna", 0.25)])
+    corrections.append_decisions(made, [corrections.make_decision(rows[0]["id"], "drop", rows[0]["label"], "anna")])
+    corrections.append_decisions(
+        made, [corrections.make_decision(rows[1]["id"], "down_weight", rows[1]["label"], "anna", 0.25)]
+    )
     prepared(tmp_path, [{"noise": {"rate": 1.0}}, {"filter": {"apply": str(made)}}])
     frame = read_prepared(tmp_path / "out.parquet", "QC").set_index("source_row")
     assert str(rows[0]["id"]) not in frame.index
@@ -215,7 +217,9 @@ def test_training_takes_a_prepared_file_with_folds_made_rows_and_weights(base_of
 
     made = tmp_path / "decisions.jsonl"
     row = rows_of("train_QC.txt")[0]
-    corrections.append(made, [corrections.make_decision(row["id"], "down_weight", row["label"], "anna", 0.5)])
+    corrections.append_decisions(
+        made, [corrections.make_decision(row["id"], "down_weight", row["label"], "anna", 0.5)]
+    )
     prepared(tmp_path, [*STEPS, {"filter": {"apply": str(made)}}])
     frame = read_prepared(tmp_path / "out.parquet", "QC")
     flags = "--task QC --use_cpu true --max_steps 2 --lora_r 2 --fold 0 --save_strategy no --eval_strategy no"

@@ -41,7 +41,7 @@ def light(tmp_path_factory):
         corrections.make_decision(i, kind, labels[i], "a", 0.5)
         for i, kind in ((1, "flip"), (2, "drop"), (5, "down_weight"))
     ]
-    corrections.append(folder / "decisions.jsonl", made)
+    corrections.append_decisions(folder / "decisions.jsonl", made)
     table = {"engine": "table", "model": str(folder / "table.csv"), "share": 0.5}
     return [
         {"noise": {"rate": 0.5}},

@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +26,70 @@ MINED = "".join(tag for method, tag in METHODS.items() if method not in COPIES)
 _LOCK = threading.Lock()  # two tabs of one page append to one file
 
 
-def make_decision(
-    row_id: int | str, decision: str, label: int, by: str, weight: float | None = None, time: str | None = None
-) -> dict[str, Any]:
-    """Make one decision.
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about one row.
+
+    Attributes:
+        id: Of the row.
+        decision: "accept" (the label is right), "flip", "drop", "down_weight", or "undo".
+        label: The label that was seen, 0 or 1: a flip is done once only, however often it is applied.
+        weight: For "down_weight": what the row's loss is multiplied by, 0 to 1.
+        by: Who decided, a person or a filter.
+        time: When, UTC.
+    """
+
+    id: int | str
+    decision: str
+    label: int
+    weight: float | None = None
+    by: str = ""
+    time: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as the file holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str) -> "Decision":
+        """Read a decision.
+
+        Args:
+            values: As the file holds them; only id, decision and label are needed.
+            where: For error messages.
+
+        Raises:
+            ValueError: Another decision, label or weight.
+        """
+        _check(values, where)
+        texts = {name: str(values.get(name) or "") for name in ("by", "time")}
+        return cls(values["id"], values["decision"], int(values["label"]), values.get("weight"), **texts)
+
+
+def make_decision(row_id: int | str, decision: str, label: int, by: str, weight: float | None = None) -> Decision:
+    """Make one decision, as of now.
 
     Args:
         row_id: id of the row.
-        decision: "accept" (the label is right), "flip", "drop", "down_weight", or "undo".
-        label: The label that was seen, 0 or 1: a flip is done once only, however often it is applied.
+        decision: See `Decision`.
+        label: The label that was seen, 0 or 1.
         by: Who decided, a person or a filter.
-        weight: For "down_weight": what the row's loss is multiplied by, 0 to 1.
-        time: Default: now, UTC.
+        weight: For "down_weight": 0 to 1.
 
     Returns:
-        The decision as the file holds it.
+        The decision.
 
     Raises:
         ValueError: Another decision, label or weight.
     """
     row_id = row_id.item() if isinstance(row_id, np.generic) else row_id
-    made = {
-        "id": row_id,
-        "decision": decision,
-        "label": int(label),
-        "weight": weight,
-        "by": by,
-        "time": time or current_time(),
-    }
-    _check(made, "decision")
-    return made
+    made = {"id": row_id, "decision": decision, "label": int(label), "weight": weight, "by": by}
+    return Decision.from_json(made | {"time": current_time()}, "decision")
 
 
-def append(path: str | os.PathLike, made: list[dict[str, Any]]) -> None:
+def append_decisions(path: str | os.PathLike, made: Iterable[Decision]) -> None:
     """Add decisions to the end of the file, on the disk before this returns; a torn last line is removed first."""
-    data = b"".join(map(json_line, made))
+    data = b"".join(json_line(decision.to_json()) for decision in made)
     with _LOCK:
         torn = _mend(Path(path)) if Path(path).exists() else b""
         with open(path, "ab", buffering=0) as file:
@@ -67,7 +97,7 @@ def append(path: str | os.PathLike, made: list[dict[str, Any]]) -> None:
             os.fsync(file.fileno())
 
 
-def read_decisions(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+def read_decisions(path: str | os.PathLike) -> dict[str, Decision]:
     """Read the decisions that stand.
 
     Args:
@@ -85,19 +115,19 @@ def read_decisions(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     if last and _parsed(last) is None:
         logger.warning("%s: the last line is torn and is ignored: %d bytes", path, len(last))
         last = b""
-    standing = {}
+    standing: dict[str, Decision] = {}
     for number, line in enumerate([*lines, last], start=1):
         if not line.strip():
             continue
         decision = _decision(line, f"{path}:{number}")
-        key = str(decision["id"])
+        key = str(decision.id)
         standing.pop(key, None)  # else the row would keep its old place in the order
-        if decision["decision"] != UNDO:
+        if decision.decision != UNDO:
             standing[key] = decision
     return standing
 
 
-def apply_decisions(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tuple[pd.DataFrame, dict[str, int]]:
+def apply_decisions(frame: pd.DataFrame, decisions: Mapping[str, Decision]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Apply decisions to records; doing it twice changes nothing more.
 
     A decision on a row also holds for its translations and noisy copies (`source_row`, `method`), not for the
@@ -118,7 +148,7 @@ def apply_decisions(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tu
     _require(frame, decisions)
     keys = _decided_ids(frame)
     decision, seen, weight = (
-        keys.map({key: made.get(field) for key, made in decisions.items()})
+        keys.map({key: getattr(made, field) for key, made in decisions.items()})
         for field in ("decision", "label", "weight")
     )
     flips = (decision == "flip").to_numpy(dtype=bool)
@@ -132,7 +162,7 @@ def apply_decisions(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> tu
     return frame[~dropped].reset_index(drop=True), counts | {"down_weighted": int(lighter.sum())}
 
 
-def _require(frame: pd.DataFrame, decisions: Mapping[str, Mapping]) -> None:
+def _require(frame: pd.DataFrame, decisions: Mapping[str, Decision]) -> None:
     if "label" not in frame:
         raise ValueError("records: found no labels, expected the labelled records that the decisions are about")
     known = set(frame["id"].astype(str))
@@ -168,7 +198,7 @@ def _mend(path: Path) -> bytes:
     return b""
 
 
-def _parsed(line: bytes) -> dict | None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:
@@ -176,14 +206,13 @@ def _parsed(line: bytes) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-def _decision(line: bytes, where: str) -> dict[str, Any]:
+def _decision(line: bytes, where: str) -> Decision:
     found = _parsed(line)
     if found is None:
         raise ValueError(
             f"{where}: found {line[:60]!r}, expected a JSON object with id and decision; correct the line"
         )
-    _check(found, where)
-    return found
+    return Decision.from_json(found, where)
 
 
 def _check(made: Mapping[str, Any], where: str) -> None:

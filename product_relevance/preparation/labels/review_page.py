@@ -2,14 +2,14 @@
 
 import functools
 import re
-import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from product_relevance.data.sources.tables import Source
-from product_relevance.preparation.labels import corrections, label_errors
-from product_relevance.utils.extras import how_to_install
+from product_relevance.preparation.labels import corrections
+from product_relevance.preparation.labels.corrections import Decision
 from product_relevance.utils.tasks import LABELS
 
 NEEDED = ("id", "language", "query", "target", "label", "probability", "suggested_label", "reason")
@@ -17,12 +17,48 @@ ALL = "all"
 KEYS = {"accept": ("Keep", "A"), "flip": ("Flip", "F"), "drop": ("Drop", "D")}
 MADE = {"accept": "kept", "flip": "flipped", "drop": "dropped", "down_weight": "down-weighted"}
 LABEL_NAMES = {label: f"{label} · {name}" for label, name in LABELS.items()}
-SCRIPT = "import sys\n\nfrom product_relevance.preparation.labels.review_page import page\n\npage(*sys.argv[1:])\n"
 # Arabic begins at the right; a text without blanks is broken anyway.
 STYLE = """<style>
 [data-testid="stText"] { font-size: 1.35rem; line-height: 1.5; unicode-bidi: plaintext; white-space: pre-wrap;
   overflow-wrap: anywhere; font-family: inherit; }
 </style>"""
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a page shows: the table, its decisions, the positions under the filters, and the place among these."""
+
+    table: pd.DataFrame
+    made: dict[str, Decision]
+    shown: list[int]
+    at: int
+
+    def row_at(self, place: int) -> pd.Series:
+        """Return the row of a place, or the nearest row that is shown."""
+        return self.table.iloc[self.shown[min(max(place, 0), len(self.shown) - 1)]]
+
+
+@dataclass(frozen=True)
+class _Button:
+    """A button: its words and key, and what a press of it does."""
+
+    title: str
+    shortcut: str
+    name: str
+    press: Callable[..., None]
+    arguments: tuple[object, ...]
+    disabled: bool = False
+
+
+@dataclass(frozen=True)
+class _Press:
+    """A decision by key: the row on the screen, what is decided about which row, and the row to show then."""
+
+    seen: str
+    decision: str
+    row_id: str
+    label: int
+    then: str
 
 
 def load_table(path: str | Path) -> pd.DataFrame:
@@ -52,7 +88,9 @@ def load_table(path: str | Path) -> pd.DataFrame:
     return table.assign(id=table["id"].astype(str))
 
 
-def shown_rows(table: pd.DataFrame, made: dict, language: str, reason: str, undecided: bool) -> list[int]:
+def shown_rows(
+    table: pd.DataFrame, made: Mapping[str, Decision], language: str, reason: str, undecided: bool
+) -> list[int]:
     """Return the positions of the rows that the filters leave, in the table's order."""
     rows = pd.Series(True, index=table.index)
     rows &= (table["language"] == language) | (language == ALL)
@@ -61,75 +99,12 @@ def shown_rows(table: pd.DataFrame, made: dict, language: str, reason: str, unde
     return [int(position) for position in rows.to_numpy().nonzero()[0]]
 
 
-def open_rows(table: pd.DataFrame, made: dict, shown: list[int]) -> list[int]:
+def open_rows(table: pd.DataFrame, made: Mapping[str, Decision], shown: list[int]) -> list[int]:
     """Return those of the shown positions that have no decision yet."""
     return [position for position in shown if table["id"].iat[position] not in made]
 
 
-def start_page(table: str | Path, made: str | Path, by: str, port: int | None = None) -> None:
-    """Serve the page to this machine only, until it is stopped.
-
-    Args:
-        table: Review table (Parquet).
-        made: Decisions file, made at the first decision.
-        by: Who reviews; written with each decision.
-        port: Default: the first free one from 8501 on.
-
-    Raises:
-        ValueError: A table or a decisions file that cannot be used, or Streamlit is not installed.
-    """
-    rows, standing = load_table(table), corrections.read_decisions(made)
-    print(f"{table}: {len(rows)} rows, {int(rows['id'].isin(standing).sum())} of them decided in {made}")
-    try:
-        from streamlit.web import cli
-    except ImportError:
-        raise ValueError(f"review needs Streamlit: {how_to_install('prepare')}") from None
-    # The names under which the page may be called are fixed: else a web site could reach it by rebinding its own.
-    options = ["--server.address=127.0.0.1", "--server.allowedHosts=127.0.0.1", "--server.allowedHosts=localhost"]
-    options += ["--browser.gatherUsageStats=false", "--server.showEmailPrompt=false", "--client.toolbarMode=minimal"]
-    options += ["--server.fileWatcherType=none"] + ([f"--server.port={port}"] if port else [])
-    with tempfile.TemporaryDirectory(prefix="relevance-review-") as folder:
-        # Streamlit puts the script's folder first on the import path: one without other modules in it.
-        script = Path(folder) / "label_review.py"
-        script.write_text(SCRIPT, encoding="utf-8")
-        cli.main(["run", str(script), *options, "--", str(table), str(made), by], standalone_mode=False)
-
-
-def review(
-    table_or_run: str,
-    made: str,
-    by: str,
-    records: str | Source | None = None,
-    port: int | None = None,
-    on_bad_rows: str = "error",
-) -> None:
-    """Open the page for a review table, or for the rows that self-validation lists for a run.
-
-    Args:
-        table_or_run: Review table (Parquet) or run folder.
-        made: Decisions file.
-        by: Who reviews.
-        records: The records that the run was trained on; only for a run.
-        port: Default: the first free one from 8501 on.
-        on_bad_rows: What happens to records that cannot be used, see `read_records`.
-
-    Raises:
-        ValueError: A run without records, or as from `label_errors` and `start_page`.
-    """
-    if not Path(table_or_run).is_dir():
-        return start_page(table_or_run, made, by, port)
-    if not records:
-        raise ValueError(f"{table_or_run}: a run holds no texts; give the records it was trained on with --records")
-    from product_relevance.data.records import read_records
-
-    frame = read_records(records, role="train", on_bad_rows=on_bad_rows)
-    table = label_errors.self_validation(label_errors.join_scores(frame, label_errors.read_scores(table_or_run)))
-    with tempfile.TemporaryDirectory(prefix="relevance-review-") as folder:
-        table.to_parquet(Path(folder) / "review.parquet", index=False)
-        start_page(Path(folder) / "review.parquet", made, by, port)
-
-
-def page(table_path: str, made_path: str, by: str) -> None:
+def draw_page(table_path: str, made_path: str, by: str) -> None:
     """Draw the page; Streamlit calls this again after each key."""
     import streamlit as st
 
@@ -144,9 +119,12 @@ def page(table_path: str, made_path: str, by: str) -> None:
         st.info("No row is left under these filters.")
         return
     at = _place(st.session_state.get("at"), table, made, shown)
-    st.session_state.at = table["id"].iat[shown[at]]
-    _row(st, table.iloc[shown[at]], made, f"row {at + 1} of {len(shown)}")
-    _buttons(st, table, made, shown, at, functools.partial(_decide, made_path, by))
+    view = _View(table, made, shown, at)
+    seen = st.session_state.at = view.row_at(at)["id"]
+    _row(st, view.row_at(at), made, f"row {at + 1} of {len(shown)}")
+    buttons = _buttons(view, functools.partial(_decide, made_path, by))
+    for column, button in zip(st.columns(len(buttons)), buttons, strict=True):
+        _draw_button(column, button, seen)
 
 
 def _filters(st, table: pd.DataFrame) -> tuple[str, str, bool]:
@@ -164,8 +142,8 @@ def _filters(st, table: pd.DataFrame) -> tuple[str, str, bool]:
     return *chosen, undecided
 
 
-def _progress(st, table: pd.DataFrame, made: dict, shown: list[int]) -> None:
-    own = [made[row_id]["decision"] for row_id in table["id"] if row_id in made]
+def _progress(st, table: pd.DataFrame, made: Mapping[str, Decision], shown: list[int]) -> None:
+    own = [made[row_id].decision for row_id in table["id"] if row_id in made]
     counts = ", ".join(f"{own.count(name)} {word}" for name, word in MADE.items() if name in own)
     st.sidebar.progress(len(own) / len(table), text=f"{len(own)} of {len(table)} rows decided")
     st.sidebar.caption(counts or "nothing decided yet")
@@ -173,7 +151,7 @@ def _progress(st, table: pd.DataFrame, made: dict, shown: list[int]) -> None:
         st.success("Every row under these filters has a decision.")
 
 
-def _place(at: str | None, table: pd.DataFrame, made: dict, shown: list[int]) -> int:
+def _place(at: str | None, table: pd.DataFrame, made: Mapping[str, Decision], shown: list[int]) -> int:
     """Return the place in `shown` of the row to show: the one last gone to, else the first without a decision."""
     ids = [table["id"].iat[position] for position in shown]
     if at in ids:
@@ -181,7 +159,7 @@ def _place(at: str | None, table: pd.DataFrame, made: dict, shown: list[int]) ->
     return next((place for place, row_id in enumerate(ids) if row_id not in made), 0)
 
 
-def _row(st, row: pd.Series, made: dict, place: str) -> None:
+def _row(st, row: pd.Series, made: Mapping[str, Decision], place: str) -> None:
     # st.text alone shows what stands in the data: HTML, Markdown and links in it stay letters.
     st.caption(f"{place} · {_plain(row['language'])} · id {_plain(row['id'])} · {_plain(row['reason'])}")
     given, model, suggested = st.columns(3)
@@ -189,7 +167,7 @@ def _row(st, row: pd.Series, made: dict, place: str) -> None:
     model.metric("Model: probability of relevance", f"{row['probability']:.3f}")
     suggested.metric("Suggested", LABEL_NAMES[row["suggested_label"]])
     decision = made.get(row["id"])
-    decided = f"{MADE[decision['decision']]} by {_plain(decision.get('by'))}" if decision else "no decision yet"
+    decided = f"{MADE[decision.decision]} by {_plain(decision.by)}" if decision else "no decision yet"
     st.caption(f"Decision: **{decided}**")
     for title, column in (("Query", "query"), ("Target", "target")):
         with st.container(border=True):
@@ -197,30 +175,38 @@ def _row(st, row: pd.Series, made: dict, place: str) -> None:
             st.text(row[column])
 
 
-def _buttons(st, table: pd.DataFrame, made: dict, shown: list[int], at: int, decide) -> None:
-    row, before, after = table.iloc[shown[at]], shown[max(at - 1, 0)], shown[min(at + 1, len(shown) - 1)]
-    columns = st.columns(6)
-    # The row's id goes with each button: see _is_current.
-    for column, (name, (title, key)) in zip(columns, KEYS.items(), strict=False):
-        arguments = (row["id"], name, row["id"], int(row["label"]), table["id"].iat[after])
-        _button(column, title, key, f"{name}-{row['id']}", decide, arguments)
-    last = next((row_id for row_id in reversed(made) if (table["id"] == row_id).any()), None)
-    undo = (row["id"], corrections.UNDO, last, made[last]["label"] if last else 0, last)
-    _button(columns[3], "Undo", "U", f"undo-{row['id']}", decide, undo, disabled=last is None)
-    _button(columns[4], "Previous", "Left", f"previous-{row['id']}", _go, (row["id"], table["id"].iat[before]))
-    _button(columns[5], "Next", "Right", f"next-{row['id']}", _go, (row["id"], table["id"].iat[after]))
+def _buttons(view: _View, decide: Callable[[_Press], None]) -> list[_Button]:
+    row, table = view.row_at(view.at), view.table
+    before, after = view.row_at(view.at - 1)["id"], view.row_at(view.at + 1)["id"]
+    seen, label = row["id"], int(row["label"])  # the row's id goes with each button: see _is_current
+    buttons = [
+        _Button(title, key, name, decide, (_Press(seen, name, seen, label, after),))
+        for name, (title, key) in KEYS.items()
+    ]
+    last = next((row_id for row_id in reversed(view.made) if (table["id"] == row_id).any()), None)
+    undone = _Press(seen, corrections.UNDO, last, view.made[last].label, last) if last else None
+    buttons.append(_Button("Undo", "U", "undo", decide, (undone,), disabled=last is None))
+    buttons.append(_Button("Previous", "Left", "previous", _go, (seen, before)))
+    return [*buttons, _Button("Next", "Right", "next", _go, (seen, after))]
 
 
-def _button(column, title: str, shortcut: str, key: str, on_click, arguments: tuple, disabled: bool = False) -> None:
+def _draw_button(column, button: _Button, seen: str) -> None:
     column.button(
-        title, key=key, shortcut=shortcut, on_click=on_click, args=arguments, disabled=disabled, width="stretch"
+        button.title,
+        key=f"{button.name}-{seen}",
+        shortcut=button.shortcut,
+        on_click=button.press,
+        args=button.arguments,
+        disabled=button.disabled,
+        width="stretch",
     )
 
 
-def _decide(made_path: str, by: str, seen: str, name: str, row_id: str, label: int, then: str) -> None:
-    if _is_current(seen):
-        corrections.append(made_path, [corrections.make_decision(row_id, name, label, by)])
-        _go(seen, then)
+def _decide(made_path: str, by: str, press: _Press) -> None:
+    if _is_current(press.seen):
+        made = corrections.make_decision(press.row_id, press.decision, press.label, by)
+        corrections.append_decisions(made_path, [made])
+        _go(press.seen, press.then)
 
 
 def _go(seen: str, then: str) -> None:

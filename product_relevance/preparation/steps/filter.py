@@ -8,6 +8,7 @@ import pandas as pd
 
 from product_relevance.preparation.arguments import Step, StepArguments
 from product_relevance.preparation.labels import corrections, label_errors
+from product_relevance.preparation.labels.corrections import Decision
 from product_relevance.utils.files import write_table
 from product_relevance.utils.options import option
 
@@ -79,7 +80,7 @@ class Filter(Step):
             return label_errors.confident_learning(scored, self.filter_by, self.by_language)
         return label_errors.self_validation(scored, self._thresholds())
 
-    def decided(self, table: pd.DataFrame | None) -> Mapping[str, Mapping]:
+    def decided(self, table: pd.DataFrame | None) -> Mapping[str, Decision]:
         """Return the decisions to apply: those of the file, or the action for every row of the review table."""
         if not self.by_action:
             return corrections.read_decisions(self.apply)

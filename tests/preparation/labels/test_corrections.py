@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,10 +31,10 @@ def made_for(frame, position: int, decision: str, weight: float | None = None) -
 def test_the_last_decision_on_a_row_counts_and_undo_takes_it_back(tmp_path):
     path = tmp_path / "d.jsonl"
     for row_id, decision in [(1, "flip"), ("b", "drop"), (1, "accept"), (3, "drop"), (3, "undo")]:
-        corrections.append(path, [corrections.make_decision(row_id, decision, 1, "anna")])
+        corrections.append_decisions(path, [corrections.make_decision(row_id, decision, 1, "anna")])
     standing = corrections.read_decisions(path)
-    assert {key: made["decision"] for key, made in standing.items()} == {"b": "drop", "1": "accept"}
-    assert list(standing) == ["b", "1"] and standing["1"]["by"] == "anna"
+    assert {key: made.decision for key, made in standing.items()} == {"b": "drop", "1": "accept"}
+    assert list(standing) == ["b", "1"] and standing["1"].by == "anna"
     assert len(path.read_text().splitlines()) == 5
 
 
@@ -46,20 +47,20 @@ def test_a_file_that_is_not_there_yet_holds_no_decisions(tmp_path):
 def test_a_file_cut_at_any_byte_keeps_all_whole_decisions_and_can_be_appended_to(tmp_path, cut):
     path = tmp_path / "d.jsonl"
     path.unlink(missing_ok=True)
-    corrections.append(path, [corrections.make_decision(n, "drop", 0, "名前") for n in range(4)])
+    corrections.append_decisions(path, [corrections.make_decision(n, "drop", 0, "名前") for n in range(4)])
     content = path.read_bytes()[:cut]
     path.write_bytes(content)
     whole = {str(n) for n in range(content.count(b"\n"))}
     standing = corrections.read_decisions(path)
     assert whole <= set(standing) and len(standing) <= len(whole) + 1
-    corrections.append(path, [corrections.make_decision(9, "flip", 1, "b")])
+    corrections.append_decisions(path, [corrections.make_decision(9, "flip", 1, "b")])
     assert set(corrections.read_decisions(path)) == set(standing) | {"9"}
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
 def test_a_torn_last_line_is_ignored_with_a_warning(tmp_path, caplog):
     path = tmp_path / "d.jsonl"
-    corrections.append(path, [corrections.make_decision(1, "drop", 0, "a")])
+    corrections.append_decisions(path, [corrections.make_decision(1, "drop", 0, "a")])
     path.write_bytes(path.read_bytes() + b'{"id": 2, "deci')
     with caplog.at_level(logging.WARNING):
         assert list(corrections.read_decisions(path)) == ["1"]
@@ -71,7 +72,7 @@ def test_decisions_that_were_reported_survive_kill_9(tmp_path):
     code = (
         "import itertools, sys\nfrom product_relevance.preparation.labels import corrections\n"
         "for n in itertools.count():\n"
-        "    corrections.append(sys.argv[1], [corrections.make_decision(n, 'drop', 0, 'a')])\n"
+        "    corrections.append_decisions(sys.argv[1], [corrections.make_decision(n, 'drop', 0, 'a')])\n"
         "    print(n, flush=True)\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
@@ -94,7 +95,7 @@ def test_decisions_that_were_reported_survive_kill_9(tmp_path):
 )
 def test_a_line_that_is_no_decision_is_named_with_file_and_line(tmp_path, line, told):
     path = tmp_path / "d.jsonl"
-    corrections.append(path, [corrections.make_decision(1, "drop", 0, "a")])
+    corrections.append_decisions(path, [corrections.make_decision(1, "drop", 0, "a")])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(ValueError, match="d.jsonl:2: ") as raised:
         corrections.read_decisions(path)
@@ -142,7 +143,7 @@ def test_a_decision_holds_for_translations_of_the_row_but_not_for_negatives_of_i
     made = {str(source["id"].iloc[0]): corrections.make_decision(source["id"].iloc[0], "flip", 1, "test")}
     changed, counts = corrections.apply_decisions(rows, made)
     assert changed["label"].tolist() == [0, 0, 0, 0] and counts["flipped"] == 3
-    dropped, _ = corrections.apply_decisions(rows, {key: {**one, "decision": "drop"} for key, one in made.items()})
+    dropped, _ = corrections.apply_decisions(rows, {key: replace(one, decision="drop") for key, one in made.items()})
     assert dropped["method"].tolist() == ["hard_negative"]
 
 

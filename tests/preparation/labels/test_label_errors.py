@@ -173,7 +173,7 @@ def test_a_persons_decisions_are_applied_and_undecided_rows_kept(run_folder, tmp
     program.main([*map(str, run_folder), "--output", str(review)])
     table = pd.read_parquet(review)
     first = table.iloc[0]
-    corrections.append(made, [corrections.make_decision(first["id"], "drop", first["label"], "anna")])
+    corrections.append_decisions(made, [corrections.make_decision(first["id"], "drop", first["label"], "anna")])
     program.main([*map(str, run_folder), "--output", str(review), "--apply", str(made), "--filtered", str(filtered)])
     told = capsys.readouterr().out
     assert f"without a decision: {len(table) - 1:,}" in told and "dropped 1" in told

@@ -43,7 +43,7 @@ def page_of(table: Path):
     """Run the page without a browser."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra prepare: streamlit")
     arguments = (str(table), str(table.with_name("d.jsonl")), "anna")
-    script = f"from product_relevance.preparation.labels.review_page import page\npage(*{arguments!r})"
+    script = f"from product_relevance.preparation.labels.review_page import draw_page\ndraw_page(*{arguments!r})"
     return testing.AppTest.from_string(script, default_timeout=60).run()
 
 
@@ -58,7 +58,7 @@ def place(page) -> str:
 
 
 def made_in(table: Path) -> dict[str, str]:
-    return {key: made["decision"] for key, made in corrections.read_decisions(table.with_name("d.jsonl")).items()}
+    return {key: made.decision for key, made in corrections.read_decisions(table.with_name("d.jsonl")).items()}
 
 
 def test_each_key_decides_the_row_on_the_screen_and_goes_on(table):
@@ -68,7 +68,7 @@ def test_each_key_decides_the_row_on_the_screen_and_goes_on(table):
         assert place(page) == f"row {number} of 5"
         page = press(page, name)
     assert made_in(table) == dict(zip(ids, ("accept", "flip", "drop"), strict=False)) and not page.exception
-    assert all(made["by"] == "anna" for made in corrections.read_decisions(table.with_name("d.jsonl")).values())
+    assert all(made.by == "anna" for made in corrections.read_decisions(table.with_name("d.jsonl")).values())
     page = press(press(page, "undo"), "undo")
     assert place(page) == "row 2 of 5" and made_in(table) == {ids[0]: "accept"}
     assert place(press(page, "previous")) == "row 1 of 5" and place(press(page, "next")) == "row 2 of 5"
