@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags, fields_except
+from product_relevance.utils.options import Parser, fields_except
 
 if TYPE_CHECKING:
     from product_relevance.data.arguments import FoldArguments
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.data.arguments import FoldArguments
+    from product_relevance.data.reading_arguments import add_source_flags
 
     hidden = fields_except(FoldArguments, "path_separator", "level_names")
     parser = Parser((FoldArguments,), without=hidden, description=__doc__.split("\n")[0])
@@ -49,8 +50,8 @@ def explore_files(arguments: argparse.Namespace, paths: "FoldArguments") -> None
     from pathlib import Path
 
     from product_relevance.data import loading
+    from product_relevance.data.reading_arguments import source_of
     from product_relevance.data.records import read_records
-    from product_relevance.data.sources.tables import Source
     from product_relevance.preparation.exploration import report, statistics
     from product_relevance.text.path_format import use_form
 
@@ -58,7 +59,7 @@ def explore_files(arguments: argparse.Namespace, paths: "FoldArguments") -> None
     folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(arguments.files):
         rejects = folder / f"{Path(file).stem}.rejects.jsonl"
-        source = Source(file, arguments.split, arguments.data_revision)
+        source = source_of(arguments, file)
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
         use_form(frame, paths.path_separator, paths.level_names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags, fields_except
+from product_relevance.utils.options import Parser, fields_except
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.data.arguments import ColumnArguments
+    from product_relevance.data.reading_arguments import add_source_flags
     from product_relevance.preparation.steps.filter import Filter
 
     hidden = ["run", "output", *fields_except(ColumnArguments, "on_bad_rows")]
@@ -52,14 +53,14 @@ def filter_rows(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: The records, the run, an option or the decisions cannot be used.
     """
+    from product_relevance.data.reading_arguments import source_of
     from product_relevance.data.records import read_records
-    from product_relevance.data.sources.tables import Source
     from product_relevance.utils.files import write_table
 
     step, columns = arguments.parser.parse_dict(vars(arguments))
     if bool(step.apply) != bool(arguments.filtered):
         raise ValueError("--apply and --filtered go together: what to do, and the file for the result")
-    source = Source(arguments.records, arguments.split, arguments.data_revision)
+    source = source_of(arguments, arguments.records)
     frame = read_records(source, role="train", on_bad_rows=columns.on_bad_rows)
     scored = step.scored(frame)
     table = step.listed(scored)

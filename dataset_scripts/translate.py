@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
-from product_relevance.utils.options import Parser, add_source_flags, fields_except
+from product_relevance.utils.options import Parser, fields_except
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Build the command line's parser."""
     from product_relevance.data.arguments import ColumnArguments
+    from product_relevance.data.reading_arguments import add_source_flags
     from product_relevance.preparation.steps.translate import Translate
 
     hidden = fields_except(ColumnArguments, "lowercase")
@@ -89,12 +90,12 @@ def translate(arguments: argparse.Namespace) -> None:
 def _texts(arguments: argparse.Namespace, lowercase: bool) -> "pd.DataFrame":
     """Return the distinct cleaned texts with their languages, in the order of the file."""
     from product_relevance.data.columns import Step, add_columns
+    from product_relevance.data.reading_arguments import source_of
     from product_relevance.data.records import read_records
-    from product_relevance.data.sources.tables import Source
     from product_relevance.text.cleaning import clean_columns
 
     # Read as a test file, of any kind: a row without a query or without a label has texts to translate too.
-    source = Source(arguments.file, arguments.split, arguments.data_revision)
+    source = source_of(arguments, arguments.file)
     frame = read_records(source, task=arguments.task, role="test", on_bad_rows="skip")
     frame = add_columns(frame, [Step("clean", clean_columns, {"lowercase": lowercase})])
     if arguments.field == "query":

@@ -28,6 +28,12 @@ TRAIN, PREDICT, EVALUATE, DECIDE, STACK = (
 )
 # They have the class of an ensemble, and read no records to score with it.
 WITHOUT_RECORDS = {"relevance serve", "relevance export", "relevance info", "relevance take", "push_to_hub.py"}
+# They read files of this package alone: submissions, and records that were prepared.
+WITHOUT_COLUMNS = {"relevance compare", "relevance zip", "augment.py", "mine_negatives.py"} | WITHOUT_RECORDS
+COLUMNS = {
+    *("data.sources.column_map", "data.sources.labels", "data.sources.scales", "data.sources.record_fields"),
+    *("data.sources.encodings", "data.sources.dialects", "data.reading_arguments"),
+}
 READING = {"data.sources.readers", "data.records", "data.translations", "data.loading"}
 # Where more is reached than runs, by (module, unit, flag): the programs that can print it, and why the others cannot.
 ONLY = {
@@ -83,6 +89,8 @@ def named(text: str) -> set[str]:
 def can_print(place: tuple[str, str], flag: str, program: str) -> bool:
     module, unit = place[0].removeprefix(f"{PACKAGE}."), place[1]
     if (module, unit) in NO_MESSAGES or (module in READING and program in WITHOUT_RECORDS):
+        return False
+    if module in COLUMNS and program in WITHOUT_COLUMNS:
         return False
     return program in ONLY.get((module, unit, flag), {program})
 

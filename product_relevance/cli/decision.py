@@ -9,9 +9,9 @@ from product_relevance.cli.flags import (
     add_translation,
     reading_of,
     require_files,
-    source_of,
 )
-from product_relevance.utils.options import add_source_flags
+from product_relevance.data.reading_arguments import add_source_flags, source_of
+from product_relevance.utils.options import Parser
 
 
 def add_commands(commands: Commands) -> None:
@@ -66,7 +66,7 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_match(parser: argparse.ArgumentParser) -> None:
+def _add_match(parser: Parser) -> None:
     parser.add_argument("--unlabelled", help="new records, to measure what the mean of the folds does to the scores")
     parser.add_argument(
         "--match",

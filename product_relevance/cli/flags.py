@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from product_relevance.data.arguments import MAX_MISSING, MISSING_HELP
+from product_relevance.data.reading_arguments import add_source_flags
 from product_relevance.data.sources.readers import require_source
-from product_relevance.data.sources.tables import Source
-from product_relevance.utils.options import Parser, add_source_flags
+from product_relevance.utils.options import Parser
 
 Commands = Any  # what argparse's add_subparsers returns has no public name
 
@@ -59,8 +59,8 @@ def add_translation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_missing_translations", type=float, default=MAX_MISSING, help=allowed)
 
 
-def add_records(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add the records as `file`, with --split and --data_revision."""
+def add_records(parser: Parser, text: str) -> None:
+    """Add the records as `file`, with the flags that say how they are read."""
     parser.add_argument("file", help=text)
     add_source_flags(parser, "file")
 
@@ -68,11 +68,6 @@ def add_records(parser: argparse.ArgumentParser, text: str) -> None:
 def add_bad_rows(parser: argparse.ArgumentParser, text: str) -> None:
     """Add --on_bad_rows."""
     parser.add_argument("--on_bad_rows", default="error", choices=["error", "skip"], help=text)
-
-
-def source_of(arguments: argparse.Namespace, name: str) -> Source:
-    """Return the records `name`, with the split and revision that were asked for."""
-    return Source(name, arguments.split, arguments.data_revision)
 
 
 def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from product_relevance.cli.flags import Commands, add_bad_rows, add_command, source_of
-from product_relevance.utils.options import add_source_flags
+from product_relevance.cli.flags import Commands, add_bad_rows, add_command
+from product_relevance.data.reading_arguments import add_source_flags, source_of
 
 
 def add_commands(commands: Commands) -> None:

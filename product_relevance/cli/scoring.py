@@ -16,8 +16,8 @@ from product_relevance.cli.flags import (
     add_translation,
     reading_of,
     require_files,
-    source_of,
 )
+from product_relevance.data.reading_arguments import source_of
 
 
 def add_commands(commands: Commands) -> None:
@@ -104,6 +104,9 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
 
     if arguments.split or arguments.data_revision:
         raise ValueError("--shards, --workers: only files are split; leave --split and --data_revision out")
+    if source_of(arguments, arguments.file).reading.to_json():
+        way_out = "prepare the file with them first: relevance prepare FILE --role test --shards N --columns ..."
+        raise ValueError(f"--shards, --workers: found --columns or others of how a file is read; {way_out}")
     number = arguments.workers if arguments.shards is None else arguments.shards
     sharding = jobs.Sharding(arguments.file, number, arguments.workers, arguments.overwrite)
     print(jobs.predict_shards(_score(arguments), sharding, arguments.output))

@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 
-from product_relevance.cli.flags import Commands, add_command, add_records, source_of
+from product_relevance.cli.flags import Commands, add_command, add_records
+from product_relevance.data.reading_arguments import source_of
 
 
 def add_commands(commands: Commands) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.utils import tasks
 from product_relevance.utils.options import option, required
@@ -16,7 +17,7 @@ MISSING_HELP = "share of the queries that are not English that may lack a transl
 
 
 @dataclass(kw_only=True)
-class ColumnArguments:
+class ColumnArguments(ReadingArguments):
     """The columns that are made from the records: clean texts, translations, languages."""
 
     on_bad_rows: str = option(
@@ -30,6 +31,7 @@ class ColumnArguments:
     max_missing_translations: float = option(MAX_MISSING, MISSING_HELP)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.max_missing_translations <= 1:
             found = self.max_missing_translations
             raise ValueError(f"--max_missing_translations {found}: expected a share from 0 to 1")

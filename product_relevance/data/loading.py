@@ -48,7 +48,7 @@ def load_columns(
         os.makedirs(os.path.dirname(rejects) or ".", exist_ok=True)
     parts = {}
     for task, name in arguments.files().items():
-        file = Source(name, arguments.split, arguments.data_revision)
+        file = Source(name, arguments.split, arguments.data_revision, arguments.reading())
         own = rejects if arguments.task != BOTH or not rejects else Path(rejects).with_stem(f"rejects_{task}")
         read = partial(read_records, file, task=task, on_bad_rows=arguments.on_bad_rows, rejects_path=own)
         parts[task] = read(role="train" if labelled or _has_labels(read(role="any")) else "any")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
@@ -20,16 +21,13 @@ from product_relevance.data.sources.defects import (
     show,
     write_rejects,
 )
+from product_relevance.data.sources.duplicates import find_contradictions, resolve_duplicates
+from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.readers import read_table
-from product_relevance.data.sources.tables import ABSENT, RawTable, Source
-from product_relevance.data.sources.validation import (
-    UNREADABLE,
-    find_contradictions,
-    find_defects,
-    is_missing,
-    parse_label,
-    usable_text,
-)
+from product_relevance.data.sources.record_fields import require_fields, to_record_fields
+from product_relevance.data.sources.scales import require_scale
+from product_relevance.data.sources.tables import RawTable, Source
+from product_relevance.data.sources.validation import UNREADABLE, find_defects, is_missing, usable_text
 from product_relevance.text.language_codes import is_code, normal_codes
 from product_relevance.utils.tasks import TARGET_FIELD, TASKS
 
@@ -37,6 +35,7 @@ __all__ = ["ROLES", "RecordError", "read_records", "source_record"]
 
 logger = logging.getLogger(__name__)
 
+NO_FILE_NAME = re.compile(r"[*?,\[\]]+")  # of patterns and lists
 ROLES = ("train", "test", "any")
 OWN_COLUMNS = ("id", "task", "language", "origin_query", "target", "label", "defect", "original", "line")
 
@@ -58,8 +57,9 @@ def read_records(
     Args:
         source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder written by
             `datasets.save_to_disk`, or (if nothing here has this name) a Hub id `org/name`; or a `Source`, which
-            also names the split of a folder or Hub data set that has several, and the revision of a Hub data set.
-        task: "QC" or "QI"; None takes the task that most rows name.
+            also names the split of a folder or Hub data set that has several, the revision of a Hub data set, and how
+            columns, labels and duplicates are read. Several files are a list with commas, a pattern or a folder.
+        task: "QC" or "QI"; None takes the task that most rows name, else the one that the targets look like.
         role: "train" (labels required, contradictory ones are defects), "test" (labels of no interest, no row dropped)
             or "any" (labels optional, as in evaluation files).
         on_bad_rows: "error" raises with the first ten defects; "skip" leaves bad rows out and writes each of them
@@ -82,20 +82,25 @@ def read_records(
     _check_option("task", task, (None, *TASKS))
     _check_option("role", role, ROLES)
     _check_option("on_bad_rows", on_bad_rows, ("error", "skip"))
-    table = read_table(source)
-    _require_rows(table)
-    task = task or _main_task(table)
+    reading = source.reading if isinstance(source, Source) else ReadingOptions()
+    raw = read_table(source)
+    _require_rows(raw)
+    table, task = to_record_fields(raw, reading, task)
     _require_task(table, task)
-    _require_fields(table, task, role)
-    defects, clashes = _find_all(table, task, role)
+    require_fields(table, reading.columns, task, role)
+    if role != "test":
+        require_scale(table)
+    defects, clashes = _find_all(table, task, role, reading.on_duplicates)
     _settle(table.name, defects, role, on_bad_rows)
     dropped = set() if role == "test" else _leave_out(table, defects, rejects_path)
-    kept = [row for row in range(len(table.lines)) if row not in dropped]
+    doubles = _resolve(table, task, reading.on_duplicates, dropped) if role != "test" else frozenset[int]()
+    kept = [row for row in range(len(table.lines)) if row not in dropped and row not in doubles]
     frame = _frame(table, task, kept, _reasons(defects) if role == "test" else {})
     rows = len(table.lines) + sum(defect.lines for defect in table.defects)
     frame.attrs |= {"source": table.name, "sha256": table.sha256, "task": task, "role": role}
     unknown, seconds = _count_unknown(table.name, frame["language"]), time.perf_counter() - started
-    frame.attrs |= {"rejected": rows - len(kept), "contradictory_rows": clashes, "unknown_languages": unknown}
+    frame.attrs |= {"rejected": rows - len(kept) - len(doubles), "duplicates": len(doubles)}
+    frame.attrs |= {"contradictory_rows": clashes, "unknown_languages": unknown}
     frame.attrs["rows_per_second"] = round(rows / max(seconds, 1e-9))
     return frame
 
@@ -128,14 +133,6 @@ def _require_rows(table: RawTable) -> None:
     raise RecordError(f"{table.name}: found no records, expected at least one; check that the file is complete")
 
 
-def _main_task(table: RawTable) -> str:
-    counts = Counter(value for value in table.columns.get("task", ()) if isinstance(value, str) and value in TASKS)
-    if counts:
-        return counts.most_common(1)[0][0]
-    found = next((show(value) for value in table.columns.get("task", ()) if value is not ABSENT), "no such field")
-    raise RecordError(f"{table.name}: field 'task': found {found}, expected QC or QI in each row; add or correct it")
-
-
 def _require_task(table: RawTable, task: str) -> None:
     """Raise one error for a whole file of the other task."""
     other = next(name for name in TASKS if name != task)
@@ -148,27 +145,28 @@ def _require_task(table: RawTable, task: str) -> None:
         raise RecordError(f"{table.name}: found {found}, expected {own!r} and {task!r}; {advice}", table.defects)
 
 
-def _require_fields(table: RawTable, task: str, role: str) -> None:
-    labels = ["label"] if role == "train" else []
-    for field in ["id", "task", "language", "origin_query", TARGET_FIELD[task], *labels]:
-        if field not in table.columns:
-            names = ", ".join(table.columns) or "no field at all"
-            advice = (
-                "add the labels" if field == "label" else f"rename the field that holds it, if this is a {task} file"
-            )
-            problem = f"found no row that has it (there are: {show(names)}), expected it in each row"
-            raise RecordError(f"{table.name}: field {field!r}: {problem}; {advice}", table.defects)
-
-
-def _find_all(table: RawTable, task: str, role: str) -> tuple[list[Defect], int]:
+def _find_all(table: RawTable, task: str, role: str, on_duplicates: str) -> tuple[list[Defect], int]:
     defects = table.defects + list(find_defects(table, task, TARGET_FIELD[task], role))
     bad = {defect.row for defect in defects}
     clashes = list(find_contradictions(table, TARGET_FIELD[task], bad))
-    if role == "train":
+    if role == "train" and on_duplicates == "error":
         defects += clashes
-    elif clashes:
-        logger.warning("%s: %s rows belong to pairs that have both labels", table.name, f"{len(clashes):,}")
+    elif clashes and on_duplicates in ("error", "keep"):
+        logger.warning("%s: %s rows belong to pairs that have several labels", table.name, f"{len(clashes):,}")
     return defects, len(clashes)
+
+
+def _resolve(table: RawTable, task: str, how: str, dropped: set[int]) -> frozenset[int]:
+    """Settle rows of the same query and target as it was asked for; return the rows that others stand for."""
+    if how in ("error", "keep"):
+        return frozenset()
+    found = resolve_duplicates(table, TARGET_FIELD[task], how, dropped)
+    table.labels[:] = found.labels
+    logger.warning(
+        "%s: %s rows of the same query and target left out (%s), %s others have another label now",
+        *(table.name, f"{len(found.left_out):,}", how, f"{found.changed:,}"),
+    )
+    return found.left_out
 
 
 def _settle(name: str, defects: list[Defect], role: str, on_bad_rows: str) -> None:
@@ -192,7 +190,7 @@ def _settle(name: str, defects: list[Defect], role: str, on_bad_rows: str) -> No
 def _leave_out(table: RawTable, defects: list[Defect], rejects_path: str | os.PathLike[str] | None) -> set[int]:
     dropped = {defect.row for defect in defects if defect.row >= 0}
     if defects:
-        path = rejects_path or f"{Path(table.name).stem}.rejects.jsonl"
+        path = rejects_path or f"{NO_FILE_NAME.sub('_', Path(table.name).stem)}.rejects.jsonl"
         write_rejects(path, table.name, defects, {row: table.row(row) for row in dropped})
     if len(dropped) == len(table.lines):
         raise RecordError(f"{table.name}: found no usable row, expected at least one; see the rejected rows", defects)
@@ -216,7 +214,7 @@ def _frame(table: RawTable, task: str, kept: list[int], reasons: dict[int, str])
     frame["task"] = pd.Series(columns["task"], dtype="str")
     for name, field in texts.items():
         frame[name] = pd.Series(columns[field], dtype="str")
-    labels = [parse_label(value) for value in columns.get("label", ())]
+    labels = [table.labels[row] for row in kept] if "label" in columns else []
     if any(label is not None for label in labels):
         frame["label"] = pd.Series(labels, dtype="Int8")
     frame["defect"] = pd.Series([reasons.get(row, "") for row in range(len(kept))], dtype="str")

@@ -11,8 +11,11 @@ import pandas as pd
 
 from product_relevance.data.records import read_records, source_record
 from product_relevance.data.sources.defects import RecordError, show
+from product_relevance.data.sources.dialects import find_dialect
+from product_relevance.data.sources.encodings import BOM, find_encoding, kind_of_name, raw_lines
+from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.readers import read_json_lines
-from product_relevance.data.sources.tables import BOM, RawTable, Source
+from product_relevance.data.sources.tables import RawTable, Source, require_kind_of_name
 from product_relevance.data.sources.validation import is_missing
 from product_relevance.utils.files import atomic_write, json_line
 from product_relevance.utils.tasks import TARGET_FIELD, TASKS
@@ -20,7 +23,7 @@ from product_relevance.utils.tasks import TARGET_FIELD, TASKS
 SUBMISSION_FILES = tuple(f"submit_{task}.txt" for task in TASKS)
 SHOWN_IDS = 5
 LINES = (".txt", ".jsonl", ".json")
-DELIMITERS = {".csv": b",", ".tsv": b"\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: str | os.PathLike[str]) -> Path:
@@ -95,7 +98,7 @@ def check_submission(
         return [
             f"{name}: found a submission for {other}, expected one for {records.attrs['task']} as in {source_file}"
         ]
-    messages = [(0, text) for text in _uncounted_rows(os.fspath(source_file), len(records))]
+    messages = [(0, text) for text in _uncounted_rows(source_file, len(records))]
     messages += _layout_defects(name) + [(defect.line, defect.message(name)) for defect in table.defects]
     first_lines: dict[str, int] = {}
     for position, line in enumerate(table.lines):
@@ -119,15 +122,20 @@ def _other_task(table: RawTable, task: str) -> str | None:
     return next(iter(tasks)) if len(tasks) == 1 and tasks <= set(TASKS) - {task} else None
 
 
-def _uncounted_rows(name: str, records: int) -> list[str]:
+def _uncounted_rows(source: str | os.PathLike[str] | Source, records: int) -> list[str]:
     """Count the rows of a text file without its reader: a line with as many delimiters as the header is one."""
-    suffix = Path(name).suffix.lower()
+    name, suffix = os.fspath(source), kind_of_name(os.fspath(source))
     if not os.path.isfile(name) or suffix not in (*LINES, *DELIMITERS):
         return []
-    with open(name, "rb") as file:
-        delimiter = DELIMITERS.get(suffix)
-        width = next(file, b"").count(delimiter) if delimiter else 0
-        rows = sum(line.count(delimiter) >= width if delimiter else bool(line.strip(BOM).strip()) for line in file)
+    asked = source.reading if isinstance(source, Source) else ReadingOptions()
+    encoding = asked.encoding or find_encoding(name, require_kind_of_name(name), windows=suffix in DELIMITERS)
+    lines = (line for _, line in raw_lines(name, encoding))
+    if suffix in LINES:
+        rows = sum(bool(line.strip()) for line in lines)
+    else:
+        delimiter = find_dialect(name, DELIMITERS[suffix], encoding, asked.delimiter).delimiter.encode()
+        width = next(lines, b"").count(delimiter)
+        rows = sum(line.count(delimiter) >= width for line in lines)
     if rows <= records:
         return []
     return [f"{name}: found {rows:,} lines that look like rows, expected {records:,}, as many as were read as records"]

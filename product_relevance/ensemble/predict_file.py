@@ -179,6 +179,8 @@ def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, tra
         key["translation"] = sha256_of(translation)
     if isinstance(file, Source) and file.split:
         key["split"] = file.split  # the digest of a folder is that of all its splits
+    if isinstance(file, Source) and (reading := file.reading.to_json()):
+        key["reading"] = reading
     return key
 
 

@@ -27,7 +27,7 @@ class StepArguments(ColumnArguments, FoldArguments):
     @property
     def source(self) -> Source:
         """The records with their split and revision."""
-        return Source(self.file, self.split, self.data_revision)
+        return Source(self.file, self.split, self.data_revision, self.reading())
 
 
 @dataclass(kw_only=True)

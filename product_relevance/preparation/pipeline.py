@@ -28,6 +28,7 @@ from product_relevance.utils.recipes import load_recipe, split_recipe
 COLUMN_OPTIONS = (
     *("file", "split", "data_revision", "task", "role"),
     *("on_bad_rows", "lowercase", "language_fix", "translation"),
+    *("columns", "label_map", "on_duplicates", "encoding", "delimiter"),
 )
 FOLD_OPTIONS = ("num_folds", "group_by", "prefix_levels", "fold_seed", "path_separator", "level_names")
 

@@ -13,7 +13,10 @@ import pandas as pd
 from product_relevance.data import loading
 from product_relevance.data.arguments import ColumnArguments
 from product_relevance.data.provenance import as_source
+from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
+from product_relevance.data.sources.options import ReadingOptions
+from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs, predict_file
 from product_relevance.ensemble import stack as stacking
 from product_relevance.ensemble.locate import read_run
@@ -48,7 +51,8 @@ class Score(ScoringArguments):
 
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the table that `prediction.predict_frame` makes of the shard's records."""
-        scorer, frame = predict_file.read_records_for(_loaded(self), str(source), "test", self.on_bad_rows)
+        records = Source(str(source), reading=ReadingOptions(number_rows=False))
+        scorer, frame = predict_file.read_records_for(_loaded(self), records, "test", self.on_bad_rows)
         loading.require_translations(frame, scorer.run, self.translation, self.max_missing_translations)
         frame.attrs["read_once"] = True
         return predict_file.predict_frame(scorer, frame, self)
@@ -94,7 +98,9 @@ class Columns(ColumnArguments):
 
     def __call__(self, source: Path) -> pd.DataFrame:
         """Return the shard's records as a source of records, as `provenance.write_rows` writes them."""
-        frame = read_records(source, task=self.task, role="test", on_bad_rows=self.on_bad_rows)
+        # Numbers of rows would begin anew in each shard.
+        records = Source(str(source), reading=replace(self.reading(), number_rows=False))
+        frame = read_records(records, task=self.task, role="test", on_bad_rows=self.on_bad_rows)
         frame.attrs["read_once"] = True
         translations = _translator(self.translate) if self.translate else self.translation
         options = self.lowercase, self.language_fix, translations, self.max_missing_translations
@@ -102,8 +108,11 @@ class Columns(ColumnArguments):
 
     def key(self) -> dict:
         """Return what determines the columns, as JSON: the options, and the content of what they name."""
-        options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
+        unread = {field.name for field in fields(ReadingArguments)}
+        options = {name: value for name, value in asdict(self).items() if name not in NO_KEY and name not in unread}
         key = {"job": "prepare", "options": _with_content(options)}
+        if reading := self.reading().to_json():
+            key["reading"] = reading
         if self.translate:
             key["contents"] = fingerprint_step(Translate(**json.loads(self.translate)), self.task)
         return key

@@ -140,6 +140,11 @@ def flat_paths(frame: pd.DataFrame) -> str:
     return f"no path has two levels at {form.separator!r}; separators seen: {seen or 'none'}"
 
 
+def path_separators(texts: Iterable[str]) -> dict[str, float]:
+    """Return the separators that split at least half of some texts, with the share of the texts; none for titles."""
+    return _separators(set(texts))
+
+
 def _rows(frame: pd.DataFrame) -> dict[str, int]:
     taken = frame["task"] == "QC" if "task" in frame else pd.Series(True, index=frame.index)
     if "method" in frame:

@@ -59,6 +59,11 @@ class Parser(HfArgumentParser):
         for action in (action for action in self._actions if action.dest in names):
             action.required = False  # a recipe may have it; `parse_dict` asks for it
 
+    def add_fields(self, kind: Any) -> None:
+        """Add the fields of a dataclass as flags, those left out so far; `parse_dict` makes no object of them."""
+        self.without = [name for name in self.without if name not in {field.name for field in fields(kind)}]
+        self._add_dataclass_arguments(kind)
+
     # There it is a static method, which knows no fields to leave out.
     def _parse_dataclass_field(self, parser: argparse.ArgumentParser, field: Field[Any]) -> None:  # type: ignore[override]
         if field.name in self.without or "help" not in field.metadata:
@@ -199,14 +204,6 @@ def split_list(text: str, separators: str = r",\s") -> list[str]:
 def is_list(field: Field[Any]) -> bool:
     """Return whether a field takes a list."""
     return any(typing.get_origin(kind) is list for kind in (field.type, *typing.get_args(field.type)))
-
-
-def add_source_flags(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the flags --split and --data_revision, which belong to the records that the argument `what` names."""
-    parser.add_argument(
-        "--split", help=f"split of {what} to read, if there are several (saved data sets, or those of the Hub)"
-    )
-    parser.add_argument("--data_revision", help=f"commit, tag or branch of {what} on the Hub")
 
 
 def option(default: Any, help: str, choices: list[str] | None = None) -> Any:

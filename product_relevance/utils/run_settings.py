@@ -29,6 +29,7 @@ SHAPING = {
     *("language_tag", "task_tag", "path_style", "path_separator", "level_names", "random_levels"),
     *("num_folds", "group_by", "prefix_levels"),
     *("fold_seed", "held_out_languages", "eval_rows", "early_stopping_patience", "share_prefixes"),
+    *("columns", "label_map", "on_duplicates", "encoding", "delimiter"),
     # TrainingArguments: the optimiser and its schedule, the order of the rows, and which checkpoint is the best
     *("accelerator_config", "adam_beta1", "adam_beta2", "adam_epsilon", "auto_find_batch_size", "bf16"),
     "average_tokens_across_devices",

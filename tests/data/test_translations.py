@@ -74,7 +74,9 @@ def test_a_column_is_used_as_it_is_and_asked_for():
 @pytest.mark.parametrize("read", [load_translations, from_language_table])
 def test_a_stray_quote_of_a_table_is_told_and_swallows_no_translation(tmp_path, read):
     path = tmp_path / "english.tsv"
-    path.write_text('query\tlanguage\ttranslation\n"24 zoll\tde\tscreen\nrad\tde\tbicycle\n30"\tde\tdesk\n')
+    path.write_text(
+        'query\tlanguage\ttranslation\n"24 zoll\tde\tscreen\nrad\tde\tbicycle\n30"\tde\tdesk\n"bett"\tde\tbed\n'
+    )
     with pytest.raises(ValueError, match=r"english\.tsv:2: found a quote that is not closed"):
         read(path)
 

@@ -28,8 +28,7 @@ DEFECTS = {
     "NaN target": ({"category_path": float("nan")}, "category_path", "found null"),
     "target is the text nan": ({"category_path": "nan"}, "category_path", "'nan', a missing value"),
     "label 2": ({"label": 2}, "label", "found 2, expected 0 or 1"),
-    "label yes": ({"label": "yes"}, "label", "found 'yes'"),
-    "label true": ({"label": True}, "label", "found True"),
+    "label maybe": ({"label": "maybe"}, "label", "found 'maybe'"),
     "no label": ({"label": None}, "label", "found nothing"),
     "label list": ({"label": [1]}, "label", "found [1]"),
 }
@@ -55,6 +54,10 @@ def test_a_missing_field_is_told_for_a_row_and_for_the_file(tmp_path, field):
     path = write_lines(tmp_path / "a.txt", [ROW | {"id": 5, "origin_query": "other"}, without(field)])
     with pytest.raises(RecordError, match=rf"a\.txt:2: field '{field}': found nothing"):
         read_records(path)
+
+
+@pytest.mark.parametrize("field", ["origin_query", "category_path", "label"])
+def test_a_field_that_no_row_has_is_one_error(tmp_path, field):
     path = write_lines(tmp_path / "b.txt", [without(field)])
     with pytest.raises(RecordError, match=rf"b\.txt: field '{field}': found no "):
         read_records(path)
@@ -75,7 +78,7 @@ def test_contradictory_labels_outside_training_are_a_warning(tmp_path, caplog, r
     rows = rows_of({"origin_query": "same"}, {"origin_query": "same", "label": 0})
     records = read_records(write_lines(tmp_path / "dev.txt", rows), role=role)
     assert len(records) == 2 and records.attrs["contradictory_rows"] == 2
-    assert "2 rows belong to pairs that have both labels" in caplog.text
+    assert "2 rows belong to pairs that have several labels" in caplog.text
 
 
 def test_mixed_tasks_name_the_rows_of_the_rarer_one(tmp_path):
@@ -106,7 +109,7 @@ def test_an_empty_file_is_an_error(tmp_path, content, suffix):
 
 
 def test_many_defects_are_counted_and_ten_are_shown_with_values_cut(tmp_path):
-    path = write_lines(tmp_path / "a.txt", rows_of({}, *[{"label": "x" * 500}] * 25))
+    path = write_lines(tmp_path / "a.txt", rows_of({}, *[{"label": f"{n}{'x' * 500}"} for n in range(25)]))
     with pytest.raises(RecordError, match="25 defects, of which the first 10") as error:
         read_records(path)
     assert len(error.value.defects) == 25
@@ -115,7 +118,7 @@ def test_many_defects_are_counted_and_ten_are_shown_with_values_cut(tmp_path):
 
 def test_csv_defects_have_the_line_of_their_row(tmp_path):
     header = "id,task,language,origin_query,category_path,label\n"
-    body = '1,QC,en,"two\nlines",shoes,1\n2,QC,en,bag,bags,7\n3,QC,en,hat\n4,QC,en,"cap"x,caps,1\n'
+    body = '1,QC,en,"two\nlines",shoes,1\n2,QC,en,bag,bägs,7\n3,QC,en,hat\n4,QC,en,"cap"x,caps,1\n'
     (tmp_path / "a.csv").write_bytes((header + body).encode() + b"5,QC,en,caf\xe9,cups,1\n")
     with pytest.raises(RecordError) as error:
         read_records(tmp_path / "a.csv")

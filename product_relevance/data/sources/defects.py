@@ -33,6 +33,7 @@ class Defect:
         row: 0-based position among the parsed rows; -1 where the line could not be parsed.
         raw: The line's text where it could not be parsed.
         lines: How many physical lines were lost with it.
+        file: The file that it is in; "" for a source of one file.
     """
 
     line: int
@@ -44,6 +45,7 @@ class Defect:
     row: int = -1
     raw: str | None = None
     lines: int = 1
+    file: str = ""
 
     @property
     def reason(self) -> str:
@@ -53,6 +55,7 @@ class Defect:
 
     def message(self, name: str) -> str:
         """The whole message: `file:line: field 'x': found ..., expected ...; what to do`."""
+        name = self.file or name
         place = f"{name}:{self.line}" if self.line else name
         return f"{place}: {self.reason}; {self.advice}"
 
@@ -86,7 +89,7 @@ def raise_defects(name: str, defects: Sequence[Defect], way_out: str) -> None:
     Raises:
         RecordError: Always.
     """
-    defects = sorted(defects, key=lambda defect: defect.line)
+    defects = sorted(defects, key=lambda defect: (defect.file, defect.line))
     lines = [defect.message(name) for defect in defects[:SHOWN_DEFECTS]]
     if len(defects) > 1:
         first = f", of which the first {SHOWN_DEFECTS}" if len(defects) > SHOWN_DEFECTS else ""
@@ -108,13 +111,13 @@ def write_rejects(path: str | os.PathLike[str], name: str, defects: Iterable[Def
     Returns:
         How many rows were rejected; of what could not be parsed, each line counts.
     """
-    by_row: dict[tuple[int, int], list[Defect]] = {}
-    for defect in sorted(defects, key=lambda defect: (defect.line, defect.row)):
-        by_row.setdefault((defect.line, defect.row), []).append(defect)
+    by_row: dict[tuple[str, int, int], list[Defect]] = {}
+    for defect in sorted(defects, key=lambda defect: (defect.file, defect.line, defect.row)):
+        by_row.setdefault((defect.file, defect.line, defect.row), []).append(defect)
     with atomic_write(path, "wb") as file:
         for found in by_row.values():
             first = found[0]
-            row = {"file": name, "line": first.line, "field": first.field, "found": first.found}
+            row = {"file": first.file or name, "line": first.line, "field": first.field, "found": first.found}
             row |= {"expected": first.expected, "reason": "; ".join(defect.reason for defect in found)}
             file.write(json_line(row | {"raw": raw_rows.get(first.row, first.raw)}))
     lost = sum(found[0].lines for found in by_row.values())

@@ -11,7 +11,11 @@ from typing import Any
 
 from product_relevance.data.sources.defects import FATAL, Defect, RecordError, raise_defects, show
 from product_relevance.data.sources.delimited import read_delimited
-from product_relevance.data.sources.tables import RawTable, Source, raw_lines, require_kind_of_name, usable_name
+from product_relevance.data.sources.dialects import find_dialect
+from product_relevance.data.sources.encodings import COMPRESSIONS, find_encoding, kind_of_name, raw_lines
+from product_relevance.data.sources.options import ReadingOptions
+from product_relevance.data.sources.several import find_files, join_tables
+from product_relevance.data.sources.tables import RawTable, Source, require_kind_of_name, usable_name
 from product_relevance.utils.files import json_line, sha256_of
 
 CHUNK = 10_000
@@ -21,11 +25,12 @@ COLUMNS_OF_JSON = re.compile(rb'\{\s*"(id|task|language|origin_query|category_pa
 
 
 def read_table(source: str | os.PathLike[str] | Source) -> RawTable:
-    """Read a file, a saved `datasets` folder or a data set of the Hub, by the kind that its name shows.
+    """Read a file, several files, a saved `datasets` folder or a data set of the Hub, by the kind that its name shows.
 
     Args:
-        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, `.parquet`, a folder, or `org/name`; a
-            `Source` names a split and a revision as well.
+        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, each also with `.gz` or `.zst` behind,
+            `.parquet`, a folder, `org/name`, or several files (see `find_files`); a `Source` names a split and a
+            revision as well, an encoding and a delimiter.
 
     Returns:
         The rows, not yet checked field by field.
@@ -35,14 +40,22 @@ def read_table(source: str | os.PathLike[str] | Source) -> RawTable:
     """
     require_source(source)
     name = os.fspath(source)
-    split, revision = (source.split, source.revision) if isinstance(source, Source) else (None, None)
+    asked = source if isinstance(source, Source) else Source(name)
+    if (files := find_files(name, READERS)) is not None:
+        _reject_options(name, split=asked.split, revision=asked.revision)
+        return join_tables(name, [_read_file(file, asked.reading) for file in files])
     if os.path.isdir(name):
-        _reject_options(name, revision=revision)
-        return _read_folder(name, split)
+        _reject_options(name, revision=asked.revision)
+        return _read_folder(name, asked.split)
     if os.path.isfile(name):
-        _reject_options(name, split=split, revision=revision)
-        return READERS[Path(name).suffix.lower()](name)
-    return _read_hub(name, split, revision)
+        _reject_options(name, split=asked.split, revision=asked.revision)
+        return _read_file(name, asked.reading)
+    return _read_hub(name, asked.split, asked.revision)
+
+
+def _read_file(name: str, reading: ReadingOptions) -> RawTable:
+    _require_file(name)
+    return READERS[kind_of_name(name)](name, reading)
 
 
 def require_source(source: str | os.PathLike[str] | Source) -> None:
@@ -52,15 +65,20 @@ def require_source(source: str | os.PathLike[str] | Source) -> None:
         RecordError: There is no such source.
     """
     name = os.fspath(source)
-    suffix = Path(name).suffix.lower()
-    if os.path.isdir(name) or (os.path.isfile(name) and suffix in READERS):
+    suffix = kind_of_name(name)
+    if os.path.isdir(name) or find_files(name, READERS) is not None:
         return
-    formats = f"{', '.join(READERS)}, a saved datasets folder or a Hub data set id (org/name)"
     if os.path.isfile(name):
-        raise RecordError(f"{name}: found a file ending in {suffix!r}, expected {formats}; convert or rename it")
+        return _require_file(name)
     if isinstance(source, str | Source) and HUB_ID.fullmatch(name) and suffix not in READERS:
         return
-    raise RecordError(f"{name}: found no such file or folder, expected {formats}; check the name")
+    raise RecordError(f"{name}: found no such file or folder, expected {FORMATS}; check the name")
+
+
+def _require_file(name: str) -> None:
+    suffix, last = kind_of_name(name), Path(name).suffix.lower()
+    if suffix not in READERS or (suffix == ".parquet" and last in COMPRESSIONS):
+        raise RecordError(f"{name}: found a file ending in {last!r}, expected {FORMATS}; convert or rename it")
 
 
 def read_columns(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
@@ -83,11 +101,12 @@ def _reject_options(name: str, **options: str | None) -> None:
             raise RecordError(f"{name}: found {option} {value!r}, expected one for {kinds} only; leave {flag} out")
 
 
-def read_json_lines(name: str) -> RawTable:
+def read_json_lines(name: str, reading: ReadingOptions | None = None) -> RawTable:
     """Read JSON lines, split at newline characters only; blank lines count but hold no record.
 
     Args:
         name: The file. A byte order mark and Windows line ends are tolerated.
+        reading: May name its encoding, which else is UTF-8 or UTF-16.
 
     Returns:
         The rows, with a defect for each line that is not one JSON object in UTF-8 without NUL.
@@ -95,12 +114,13 @@ def read_json_lines(name: str) -> RawTable:
     Raises:
         RecordError: The whole file is something else.
     """
-    require_kind_of_name(name)
+    encoding = reading.encoding if reading else None
+    encoding = encoding or find_encoding(name, require_kind_of_name(name), windows=False)
     table = RawTable(name, sha256=sha256_of(name))
     parse = _row_parser()
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
-    for line, raw in raw_lines(name):
+    for line, raw in raw_lines(name, encoding):
         if not raw.strip():
             continue
         if not (table.lines or rows or table.defects):
@@ -172,7 +192,13 @@ def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
     return Defect(line, "", found, expected, advice, FATAL, raw=text)
 
 
-def _read_parquet(name: str) -> RawTable:
+def _read_csv(name: str, reading: ReadingOptions) -> RawTable:
+    encoding = reading.encoding or find_encoding(name, require_kind_of_name(name))
+    default = "\t" if kind_of_name(name) == ".tsv" else ","
+    return read_delimited(name, find_dialect(name, default, encoding, reading.delimiter))
+
+
+def _read_parquet(name: str, _: ReadingOptions) -> RawTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -260,11 +286,12 @@ def _unreadable(name: str, error: Exception, expected: str) -> RecordError:
     )
 
 
-READERS: dict[str, Callable[[str], RawTable]] = {
+READERS: dict[str, Callable[[str, ReadingOptions], RawTable]] = {
     ".txt": read_json_lines,
     ".jsonl": read_json_lines,
     ".json": read_json_lines,
-    ".csv": lambda name: read_delimited(name, ","),
-    ".tsv": lambda name: read_delimited(name, "\t"),
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
+FORMATS = f"{', '.join(READERS)}, a folder or a Hub data set id (org/name)"

@@ -1,35 +1,45 @@
 """A source's rows as they were given, with the defects of what could not be parsed."""
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from product_relevance.data.sources.defects import Defect, RecordError
+from product_relevance.data.sources.encodings import UNREADABLE, open_bytes, unreadable_bytes
+from product_relevance.data.sources.labels import LabelScale
+from product_relevance.data.sources.options import ReadingOptions
 
 ABSENT = type("Absent", (), {"__repr__": lambda self: "nothing"})()
-BOM = b"\xef\xbb\xbf"
-UTF_16 = ("UTF-16 text", "UTF-8 text", "save it as UTF-8")
 PARQUET = ("a Parquet file", "text", "give it the ending .parquet")
 # How files begin that are not what they are taken for: what was found, what was expected, the way out.
 SIGNATURES = {
-    b"\xff\xfe": UTF_16,
-    b"\xfe\xff": UTF_16,
     b"PAR1": PARQUET,
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "plain text", "unpack it, or save the sheet as CSV"),
-    b"\x1f\x8b": ("a gzip archive", "plain text", "unpack it"),
+    b"\x1f\x8b": ("a gzip archive", "plain text", "give it an ending such as .csv.gz"),
+    b"\x28\xb5\x2f\xfd": ("a Zstandard archive", "plain text", "give it an ending such as .csv.zst"),
     b"version https://git-lfs": ("a Git LFS pointer", "the file itself", "fetch it with: git lfs pull"),
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, folder or Hub data set by name, with the split and the revision to take of it."""
+    """A file, folder or Hub data set by name, with what to take of it and how it is read.
+
+    Attributes:
+        name: Of a file, several files, a folder or a data set of the Hub.
+        split: Of a folder or Hub data set that has several.
+        revision: Of a Hub data set.
+        reading: How rows become records.
+    """
 
     name: str
     split: str | None = None
     revision: str | None = None
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def __fspath__(self) -> str:
         return self.name
@@ -48,6 +58,9 @@ class RawTable:
         lines: 1-based line numbers of a text file, row numbers of a binary source.
         defects: Lines that could not be parsed; they are not in `columns`.
         sha256: Fingerprint of the content.
+        given: The columns under the file's own names, where `columns` has other ones.
+        scale: How its labels are read.
+        parts: Of several files, the position of each one's first row and its name.
     """
 
     name: str
@@ -55,11 +68,35 @@ class RawTable:
     lines: list[int] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
     sha256: str = ""
+    given: dict[str, list[Any]] | None = None
+    scale: LabelScale = field(default_factory=LabelScale)
+    parts: list[tuple[int, str]] = field(default_factory=list)
+
+    @cached_property
+    def labels(self) -> list[int | None]:
+        """The labels as numbers, None for what is none; empty without such a column. Read once: do not add rows."""
+        return self.scale.read_all(self.columns.get("label", ()))
 
     def row(self, position: int) -> dict[str, Any]:
         """One row as it was given, without the fields it does not have."""
-        row = {name: values[position] for name, values in self.columns.items()}
+        columns = self.columns if self.given is None else self.given
+        row = {name: values[position] for name, values in columns.items()}
         return {name: value for name, value in row.items() if value is not ABSENT}
+
+    def file_of(self, position: int) -> str:
+        """The name of the file that a row is from."""
+        if not self.parts:
+            return self.name
+        return self.parts[bisect_right(self.parts, position, key=lambda part: part[0]) - 1][1]
+
+    def place(self, position: int) -> str:
+        """File and line of a row."""
+        return f"{self.file_of(position)}:{self.lines[position]}"
+
+    def defect(self, position: int, field: str, found: str, expected: str, advice: str) -> Defect:
+        """Return what is wrong with a field of a row."""
+        file = self.file_of(position) if self.parts else ""
+        return Defect(self.lines[position], field, found, expected, advice, row=position, file=file)
 
     def extend(self, rows: list[dict[str, Any]], lines: list[int]) -> None:
         """Append rows; a field that is new is ABSENT in all rows before."""
@@ -75,30 +112,24 @@ def usable_name(name: str) -> bool:
     return bool(name.strip()) and not re.search("[\0\ud800-\udfff]", name)
 
 
-def raw_lines(name: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the physical lines of a text file with their 1-based numbers, split at newline characters only."""
-    with open(name, "rb") as file:
-        for line, raw in enumerate(file, start=1):
-            yield line, raw.removeprefix(BOM) if line == 1 else raw
-
-
-def require_kind_of_name(name: str) -> None:
+def require_kind_of_name(name: str) -> bytes:
     """Check that a file begins as its name says, so that a wrong kind is one error and not one for each line.
 
     Args:
         name: The file.
 
+    Returns:
+        Its first bytes, unpacked where the name ends in .gz or .zst.
+
     Raises:
         RecordError: It begins as one of another kind than its name says, or it cannot be opened.
     """
     try:
-        with open(name, "rb") as file:
+        with open_bytes(name) as file:
             head = file.read(32)
-    except OSError as error:
-        found = f"{type(error).__name__} ({error.strerror})"
-        raise RecordError(f"{name}: found {found}, expected a file that can be read; check its permissions") from None
+    except UNREADABLE as error:
+        raise unreadable_bytes(name, error) from None
     kind = next((kind for start, kind in SIGNATURES.items() if head.startswith(start)), None)
-    if b"\0" * 4 in (head[0:8:2], head[1:8:2]):
-        kind = UTF_16  # without a byte order mark: every other byte of plain letters is 0
-    if kind and not (kind == PARQUET and name.lower().endswith(".parquet")):
+    if kind and not (kind == PARQUET and Path(name).suffix.lower() == ".parquet"):
         raise RecordError("{}: found {}, expected {}; {}".format(name, *kind))
+    return head

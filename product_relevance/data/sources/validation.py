@@ -2,10 +2,8 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 from product_relevance.data.sources.defects import EMPTY, FATAL, ROW, Defect, show
@@ -53,7 +51,7 @@ class _Field:
         return self.table.columns.get(self.name, [])
 
     def defect(self, row: int, found: str, expected: str, advice: str, reach: str = ROW) -> Defect:
-        return Defect(self.table.lines[row], self.name, found, expected, advice, reach, row)
+        return replace(self.table.defect(row, self.name, found, expected, advice), reach=reach)
 
 
 def _id_defects(table: RawTable) -> Iterator[Defect]:
@@ -65,7 +63,7 @@ def _id_defects(table: RawTable) -> Iterator[Defect]:
         elif isinstance(value, str) and (INVISIBLE.fullmatch(value) or UNREADABLE.search(value)):
             yield field.defect(row, show(value), "an integer or a readable text", CORRECT, FATAL)
         elif (first := seen.setdefault(f"{value}", row)) != row:
-            found = f"{show(value)} again, first at {table.name}:{table.lines[first]}"
+            found = f"{show(value)} again, first at {table.place(first)}"
             yield field.defect(row, found, "each id once", "remove one row or correct its id", FATAL)
 
 
@@ -123,10 +121,10 @@ def _unreadable_kind(character: str) -> str:
 
 def _label_defects(table: RawTable, role: str) -> Iterator[Defect]:
     field = _Field(table, "label")
-    for row, value in enumerate(field.values):
-        if parse_label(value) is None and (role == "train" or not _no_label(value)):
+    for row, (value, label) in enumerate(zip(field.values, table.labels, strict=True)):
+        if label is None and (role == "train" or not _no_label(value)):
             found = "nothing" if _no_label(value) else show(value)
-            yield field.defect(row, found, "0 or 1", CORRECT)
+            yield field.defect(row, found, table.scale.expected, CORRECT)
 
 
 def _extra_defects(field: _Field) -> Iterator[Defect]:
@@ -137,38 +135,6 @@ def _extra_defects(field: _Field) -> Iterator[Defect]:
                 yield field.defect(row, found, "readable text", "save the text as UTF-8 without NUL")
 
 
-def find_contradictions(table: RawTable, target_field: str, bad: set[int]) -> Iterator[Defect]:
-    """Find all rows of each (query, target) pair that has both labels: nobody knows which one is right.
-
-    Args:
-        table: As read.
-        target_field: `category_path` or `item_title`.
-        bad: Rows with another defect; they are not looked at.
-
-    Yields:
-        A defect for each row of such a pair. Texts are compared in NFKC, case-folded, with blanks collapsed.
-    """
-    groups: dict[str, list[int]] = {}
-    labels = [parse_label(value) for value in table.columns.get("label", ())]
-    fold_target = cache(_folded)  # a category path occurs in many rows
-    queries, targets = table.columns["origin_query"], table.columns[target_field]
-    for row, label in enumerate(labels):
-        if label is not None and row not in bad:
-            groups.setdefault(f"{_folded(queries[row])}\n{fold_target(targets[row])}", []).append(row)
-    field = _Field(table, "label")
-    for rows in groups.values():
-        if len(rows) > 1 and len({labels[row] for row in rows}) > 1:
-            for row in rows:
-                other = next(other for other in rows if labels[other] != labels[row])
-                found = f"{labels[row]}, but {labels[other]} for the same pair at {table.name}:{table.lines[other]}"
-                advice = "correct one of the rows or leave all of the pair out"
-                yield field.defect(row, found, "one label for one query and target", advice)
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def is_missing(value: Any) -> bool:
     """Return whether a raw value is absent, null or NaN."""
     return value is ABSENT or value is None or (isinstance(value, float) and math.isnan(value))
@@ -176,19 +142,3 @@ def is_missing(value: Any) -> bool:
 
 def _no_label(value: Any) -> bool:
     return is_missing(value) or (isinstance(value, str) and not value.strip())
-
-
-def parse_label(value: Any) -> int | None:
-    """Read a label given as integer, integral float or text.
-
-    Args:
-        value: As the source had it.
-
-    Returns:
-        0 or 1; None for anything else, True and False among it.
-    """
-    if type(value) is int:
-        return value if value in (0, 1) else None
-    if isinstance(value, str):
-        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1}.get(value.strip())
-    return int(value) if isinstance(value, float) and value in (0.0, 1.0) else None
