@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from product_relevance.ensemble.stack import RelevanceStack
     from product_relevance.evaluation.metrics import RowFacts, scores_report
     from product_relevance.models.arguments import ModelArguments
-    from product_relevance.preparation.translation.translator import load_translator
+    from product_relevance.preparation.translation.translator import TranslatorOptions, load_translator
     from product_relevance.serving.endpoint import EndpointScorer
     from product_relevance.text.taxonomy import Taxonomy
     from product_relevance.text.templates import Template
@@ -43,6 +43,7 @@ __all__ = [
     "Taxonomy",
     "Template",
     "TrainedRun",
+    "TranslatorOptions",
     "__version__",
     "assign_folds",
     "check_leakage",
@@ -66,6 +67,7 @@ _PLACES = {
     "Taxonomy": "text.taxonomy",
     "Template": "text.templates",
     "TrainedRun": "training.train",
+    "TranslatorOptions": "preparation.translation.translator",
     "assign_folds": "data.folds",
     "check_leakage": "data.leakage",
     "load_translator": "preparation.translation.translator",

@@ -25,7 +25,8 @@ class _FromEnglish(Step):
     def translator(self) -> Translator:
         if self.engine == "table":
             return translated_rows.from_language_table(self.model)
-        return translators.load_translator(self.engine, self.model, revision=self.revision, from_english=True)
+        options = translators.TranslatorOptions(revision=self.revision)
+        return translators.load_translator(self.engine, self.model, options, from_english=True)
 
 
 @dataclass(kw_only=True)

@@ -7,12 +7,15 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from product_relevance.utils.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Request = tuple[str, str, str]  # text, its language, the language to translate into
 
 VERSION = 1  # raise it when an engine's code gives other translations under the same settings
@@ -36,19 +39,20 @@ class TranslationCache:
         ValueError: The file cannot be opened or written.
     """
 
-    def __init__(self, settings: Mapping, path: str | os.PathLike | None = None):
+    def __init__(self, settings: Mapping[str, object], path: str | os.PathLike | None = None):
         self.path = Path(path) if path else cache_folder() / "translations.sqlite3"
         self._salt = json.dumps([VERSION, dict(settings)], sort_keys=True)
-        self._db = None
+        self._db: sqlite3.Connection | None = None
         self._try(_check)
 
     def get(self, requests: Iterable[Request]) -> dict[Request, str]:
         """Return what is known of these requests."""
         keys = {self._key(request): request for request in requests}
-        names, rows = list(keys), []
+        names = list(keys)
+        rows: list[tuple[bytes, bytes, bytes]] = []
         for start in range(0, len(names), 500):  # older SQLite takes at most 999 variables
             part = names[start : start + 500]
-            rows += self._try(lambda db, part=part: _select(db, part))
+            rows += self._try(partial(_select, keys=part))
         sound = {
             keys[key]: text.decode("utf-8", "surrogatepass") for key, text, check in rows if check == _sum(key, text)
         }
@@ -70,13 +74,13 @@ class TranslationCache:
     def __enter__(self) -> "TranslationCache":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _key(self, request: Request) -> bytes:
         return hashlib.sha256(f"{self._salt}{json.dumps(request)}".encode()).digest()
 
-    def _try(self, work: Callable):
+    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work on the open file; where the file is damaged, once more on a new one."""
         try:
             return work(self._open())

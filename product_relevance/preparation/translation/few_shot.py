@@ -4,9 +4,14 @@ import copy
 import inspect
 from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from product_relevance.models.loading import checkpoints
-from product_relevance.text.languages import LANGUAGES
+from product_relevance.text.language_codes import LANGUAGES
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache
 
 HEADER = "Shopping queries in many languages and what they mean in English.\n\n"
 # Written for this prompt, and peculiar: three words in a row of an example, in the translation of another query, were
@@ -43,15 +48,15 @@ class FewShot:
     batch_size = 16
     prompt_marks = tuple(f"{language.lower()}:" for language in LANGUAGES.values())
 
-    def __init__(self, model: str, revision: str | None = None, *, dtype="auto", device=None):
+    def __init__(self, model: str, revision: str | None = None, *, dtype: str = "auto", device: str | None = None):
         self.checkpoint = checkpoints.open_checkpoint(model, revision)
         self.tokenizer = checkpoints.load_tokenizer(self.checkpoint)
         self.device = checkpoints.choose_device(device)
         self.dtype = checkpoints.choose_dtype(dtype, self.device)
-        self._prefixes = {}
+        self._prefixes: dict[bool, tuple[list[int], Cache]] = {}
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, object]:
         """What a translation depends on beside the text and the languages."""
         prompt = sha256((HEADER + "".join(map(str, SHOTS))).encode()).hexdigest()[:16]
         return self.checkpoint.settings | {"engine": self.name, "options": {"dtype": self.dtype, "prompt": prompt}}
@@ -84,7 +89,7 @@ class FewShot:
         return [self.tokenizer.decode(row, skip_special_tokens=True).split("\n")[0].strip() for row in rows]
 
     @cached_property
-    def model(self):
+    def model(self) -> Any:  # of any architecture
         """The weights, loaded at first use: what the cache holds needs none."""
         from transformers import AutoModelForCausalLM
 
@@ -106,7 +111,7 @@ class FewShot:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _prefix(self, into_english: bool) -> tuple[list[int], object]:
+    def _prefix(self, into_english: bool) -> "tuple[list[int], Cache]":
         """The ids and the keys and values of what all prompts begin with, computed once."""
         import torch
 
@@ -130,13 +135,14 @@ class FewShot:
         longest = len(prefix) + max(map(len, suffixes)) + max(limits)
         if longest > (getattr(self.model.config.get_text_config(), "sliding_window", None) or longest):
             # Pads between prefix and suffix would push the prefix out of the window: whole prompts instead.
-            suffixes, prefix, cache = [prefix + suffix for suffix in suffixes], [], None
-        else:
-            cache = copy.deepcopy(cache)
-            cache.batch_repeat_interleave(len(suffixes))
+            return self._continue([], None, [prefix + suffix for suffix in suffixes], limits)
+        cache = copy.deepcopy(cache)
+        cache.batch_repeat_interleave(len(suffixes))
         return self._continue(prefix, cache, suffixes, limits)
 
-    def _continue(self, prefix: list[int], cache, suffixes: list[list[int]], limits: list[int]) -> list[list[int]]:
+    def _continue(
+        self, prefix: list[int], cache: "Cache | None", suffixes: list[list[int]], limits: list[int]
+    ) -> list[list[int]]:
         """Continue each row up to its end; rows that have ended leave the batch once they are a quarter of it."""
         import torch
 
@@ -148,7 +154,7 @@ class FewShot:
         mask = torch.tensor(seen, device=self.device)
         stops = torch.tensor(self._stops, device=self.device)
         left, places = torch.tensor(limits, device=self.device), torch.arange(len(suffixes))
-        made = [[] for _ in suffixes]
+        made: list[list[int]] = [[] for _ in suffixes]
         with torch.inference_mode():
             while True:
                 logits, cache = self._step(ids, mask, cache)
@@ -165,8 +171,8 @@ class FewShot:
                     ids, mask, left, places = ids[going], mask[going], left[going], places[going.cpu()]
         return [_until(row, set(self._stops), limit) for row, limit in zip(made, limits, strict=True)]
 
-    def _step(self, ids, mask, cache):
-        options = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}
+    def _step(self, ids: "torch.Tensor", mask: "torch.Tensor", cache: "Cache | None") -> "tuple[torch.Tensor, Cache]":
+        options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}
         if "position_ids" in self._arguments:
             options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         state = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options)

@@ -1,7 +1,9 @@
 """Translation models of the encoder-decoder kind: each family's language codes and prefixes, and greedy decoding."""
 
 import importlib.util
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 from product_relevance.models.loading import checkpoints
 from product_relevance.preparation.translation.ctranslate2_backend import TYPES, Converted
@@ -79,7 +81,15 @@ class Seq2Seq:
     prompt_marks = ("<2",)  # MADLAD-400's tags; decoding leaves the others out
     prompt_answers: frozenset[str] = frozenset()
 
-    def __init__(self, model: str, revision: str | None = None, *, backend="auto", dtype="auto", device=None):
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        *,
+        backend: str = "auto",
+        dtype: str = "auto",
+        device: str | None = None,
+    ):
         self.checkpoint = checkpoints.open_checkpoint(model, revision)
         self.config = self.checkpoint.config
         self.tokenizer = checkpoints.load_tokenizer(self.checkpoint)
@@ -91,7 +101,7 @@ class Seq2Seq:
             raise ValueError(f"dtype {self.dtype}: transformers has float32, bfloat16, float16; ctranslate2 has it")
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, object]:
         """What a translation depends on beside the text and the languages."""
         options = {"backend": self.backend, "dtype": self.dtype, "no_repeat_ngram": NO_REPEAT_NGRAM}
         return self.checkpoint.settings | {"engine": self.name, "options": options}
@@ -133,10 +143,10 @@ class Seq2Seq:
     def starts(self, targets: list[str]) -> list[list[int]]:
         """Return what the decoder begins with: its start token, and the target's tag where the text has not got it."""
         start = self.config.decoder_start_token_id
-        return [[start] if self.family in MARKS_TARGET else [start, self._find(code)] for code in targets]
+        return [[start] if self.family in MARKS_TARGET else [start, self._known(code)] for code in targets]
 
     @cached_property
-    def model(self):
+    def model(self) -> "Converted | _Generator":
         """The weights, loaded at first use: what the cache holds needs none."""
         if self.backend == "ctranslate2":
             return Converted(self._load, self.checkpoint, self.device, self.dtype, NO_REPEAT_NGRAM)
@@ -149,10 +159,18 @@ class Seq2Seq:
     def _find(self, code: str) -> int | None:
         return next((found for tag in tags(self.family, code) if (found := self._tag_id(tag)) is not None), None)
 
-    def _front(self, code: str) -> list[int]:
+    def _known(self, code: str) -> int:
+        """Return the tag of a language that the model knows, see `supports`."""
         found = self._find(code)
+        if found is None:
+            raise ValueError(f"{self.checkpoint.name}: found no tag of the language {code}; ask `supports` first")
+        return found
+
+    def _front(self, code: str) -> list[int]:
         if self.family != "madlad":
+            found = self._find(code)
             return [] if found is None else [found]
+        found = self._known(code)
         # By the tokenizer, not by hand: some versions put a word mark in front of the tag.
         ids = self.tokenizer(tags("madlad", code)[0], add_special_tokens=False, split_special_tokens=False)
         return ids["input_ids"] if found in ids["input_ids"] else [found]
@@ -169,7 +187,7 @@ class Seq2Seq:
         end = self.config.eos_token_id
         return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids, skip_special_tokens=True).strip()
 
-    def _load(self, device: str, dtype: str):
+    def _load(self, device: str, dtype: str) -> Any:
         from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
         model = checkpoints.load_model(AutoModelForSeq2SeqLM, self.checkpoint, device, dtype)
@@ -191,7 +209,7 @@ class Seq2Seq:
 class _Generator:
     """Plain transformers: what runs where ctranslate2 is not installed."""
 
-    def __init__(self, model, device: str):
+    def __init__(self, model: Any, device: str):
         self.model, self.device = model, device
 
     def generate(self, ids: list[list[int]], starts: list[list[int]], limit: int) -> list[list[int]]:
@@ -209,7 +227,7 @@ class _Generator:
         return made[:, begin.shape[1] :].tolist()
 
 
-def _family(model: str, model_type: str, tag_id) -> str:
+def _family(model: str, model_type: str, tag_id: Callable[[str], int | None]) -> str:
     for family, (types, english) in FAMILIES.items():
         if model_type in types and (english is None or tag_id(english) is not None):
             return family
@@ -233,7 +251,7 @@ def _backend(backend: str, model_type: str) -> str:
     return backend
 
 
-def _require_own_head(model, name: str) -> None:
+def _require_own_head(model: Any, name: str) -> None:
     """Raise ValueError if transformers read the embeddings of MADLAD-400 from the output layer, as some versions do.
 
     The translations would be noise, without an error. Source: huggingface/transformers issue 48154 (seen with 5.15.1).

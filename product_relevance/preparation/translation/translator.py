@@ -6,14 +6,20 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from product_relevance.data.translations import Translator, keep_texts, load_translations
 from product_relevance.preparation.translation.cache import Request, TranslationCache
 from product_relevance.preparation.translation.checks import find_fault
 from product_relevance.text.cleaning import clean_text
-from product_relevance.text.languages import UNDETERMINED, UNKNOWN, fix_language, identify
+from product_relevance.text.language_codes import UNDETERMINED, UNKNOWN
+from product_relevance.text.languages import fix_language, identify
 from product_relevance.utils import console
+from product_relevance.utils.options import option
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -39,61 +45,92 @@ class Outcome(NamedTuple):
     status: str
 
 
+class Engine(Protocol):
+    """A model that translates, as `seq2seq.Seq2Seq` and `few_shot.FewShot` are."""
+
+    batch_size: int
+
+    @property
+    def prompt_marks(self) -> tuple[str, ...]:
+        """What only the prompt holds, which is no part of a translation."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a translation depends on beside the text and the languages."""
+
+    @property
+    def prompt_answers(self) -> frozenset[str]:
+        """The prompt's own texts, which are no translations."""
+
+    def supports(self, source: str, target: str) -> bool:
+        """Return whether it translates from one language into the other."""
+
+    def translate(self, texts: list[str], sources: list[str], targets: list[str]) -> list[str]:
+        """Translate one batch, with a language to translate from and one to translate into for each text."""
+
+
+@dataclass(kw_only=True)
+class TranslatorOptions:
+    """How a model translates."""
+
+    revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
+    skip: list[str] = option(["english", "codes"], "texts that stay as they are: english, codes")
+    batch_size: int | None = option(None, "texts at a time; by default it depends on the engine")
+    backend: str = option("auto", "seq2seq: library that runs it", ["auto", "ctranslate2", "transformers"])
+    dtype: str = option("auto", "precision: auto, float32, bfloat16; with ctranslate2 also int8")
+    device: str | None = option(None, "cpu, cuda, cuda:1; by default a GPU if there is one")
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.skip) - set(SKIPS):
+            raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
+
+
 def load_translator(
     engine: str,
     model: str | None = None,
+    options: TranslatorOptions | None = None,
     *,
-    revision: str | None = None,
-    skip: Collection[str] = SKIPS,
-    batch_size: int | None = None,
-    backend: str = "auto",
-    dtype: str = "auto",
-    device: str | None = None,
-    cache_path: str | os.PathLike | None = None,
     from_english: bool = False,
+    cache_path: str | os.PathLike | None = None,
 ) -> Translator:
     """Make a translator into English (or from it) for `translation.add_translation`.
+
+    `load_translator("seq2seq", "google/madlad400-3b-mt", TranslatorOptions(batch_size=64))`
 
     Args:
         engine: "seq2seq" (MADLAD-400, NLLB, M2M100, mBART-50, OPUS-MT), "llm" (any causal model, by examples in its
             prompt), "table" (CSV, TSV, Parquet) or "none" (each text is its own translation).
         model: Hub id, folder or `embedded:gemma-3-270m`; for "table" its path.
-        revision: Commit, tag or branch on the Hub.
-        skip: Texts that stay as they are: "english" (what is labelled English and does not clearly look otherwise),
-            "codes" (no word in them).
-        batch_size: Texts at a time; by engine when None.
-        backend: Of "seq2seq": auto, ctranslate2, transformers.
-        dtype: auto, float32, bfloat16, float16; with ctranslate2 also int8 and others.
-        device: cpu, cuda, cuda:1; by default a GPU when there is one.
-        cache_path: The cache's file; in the user's cache by default.
+        options: How a model translates, and what stays as it is: "english" (what is labelled English and does not
+            clearly look otherwise), "codes" (no word in them). None: the defaults.
         from_english: The languages given with the texts are those to translate English texts into.
+        cache_path: The cache's file; in the user's cache by default.
 
     Returns:
         The translator; it answers None for a text without a usable translation.
 
     Raises:
-        ValueError: Unknown engine or option, a model missing or unfit.
+        ValueError: Unknown engine, a model missing or unfit.
     """
-    check_options(engine, model, skip)
-    if engine == "none":
+    check_engine(engine, model)
+    if engine == "none" or model is None:
         return keep_texts
     if engine == "table":
         return load_translations(model)
-    loaded = _load_engine(engine, model, revision, backend, dtype, device)
+    options = options or TranslatorOptions()
+    loaded = _load_engine(engine, model, options)
     cache = TranslationCache(loaded.settings, cache_path)
-    return ModelTranslator(loaded, cache, skip=skip, batch_size=batch_size, from_english=from_english)
+    return ModelTranslator(loaded, cache, skip=options.skip, batch_size=options.batch_size, from_english=from_english)
 
 
-def check_options(engine: str, model: str | None, skip: Collection[str] = SKIPS) -> None:
-    """Raise ValueError for options that `load_translator` cannot use, before anything is loaded.
+def check_engine(engine: str, model: str | None) -> None:
+    """Raise ValueError for what `load_translator` cannot use, before anything is loaded.
 
     Raises:
-        ValueError: Unknown engine or option, or no model.
+        ValueError: Unknown engine, or no model.
     """
     if engine not in (*ENGINES, "none"):
         raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}, none")
-    if unknown := set(skip) - set(SKIPS):
-        raise ValueError(f"skip: found {', '.join(sorted(unknown))}, expected among {', '.join(SKIPS)}")
     if engine != "none" and not model:
         raise ValueError(f"engine {engine} needs a model: {'a table' if engine == 'table' else 'a Hub id or folder'}")
 
@@ -110,17 +147,16 @@ class ModelTranslator:
     """A translator that asks the cache first and the model for the rest.
 
     Args:
-        engine: With `settings`, `batch_size`, `prompt_marks`, `prompt_answers`, `supports(source, target)` and
-            `translate(texts, sources, targets)`, as `seq2seq.Seq2Seq` and `few_shot.FewShot` have them.
+        engine: The model.
         cache: Of the engine's settings.
-        skip: As in `load_translator`.
+        skip: Texts that stay as they are, as in `TranslatorOptions`.
         batch_size: Texts at a time; the engine's when None.
         from_english: As in `load_translator`.
     """
 
     def __init__(
         self,
-        engine,
+        engine: Engine,
         cache: TranslationCache,
         *,
         skip: Collection[str] = SKIPS,
@@ -182,11 +218,11 @@ class ModelTranslator:
         known = self.cache.get(wanted)
         # The longest first: what does not fit into memory fails at once, and batches hold texts of about one length.
         missing = sorted(wanted - set(known), key=lambda r: (-len(r[0].encode("utf-8", "replace")), r))
-        hits = len(known)
-        with console.progress_bar(
-            total=len(wanted), initial=hits, desc="translating", unit=" texts", shown=bool(missing)
-        ) as bar:
-            bar.set_postfix_str(f"{hits / max(len(wanted), 1):.0%} from the cache")
+        progress: tqdm[Request] = console.progress_bar(
+            total=len(wanted), initial=len(known), desc="translating", unit=" texts", shown=bool(missing)
+        )
+        with progress as bar:
+            bar.set_postfix_str(f"{len(known) / max(len(wanted), 1):.0%} from the cache")
             for start in range(0, len(missing), self.batch_size):
                 batch = missing[start : start + self.batch_size]
                 made = self.engine.translate(*map(list, zip(*batch, strict=True)))
@@ -248,11 +284,12 @@ def _source(text: str, code: str) -> str:
     return fix_language({"language": [code], "query": [text]})["language"][0]
 
 
-def _load_engine(engine: str, model: str, revision: str | None, backend: str, dtype: str, device: str | None):
+def _load_engine(engine: str, model: str, options: TranslatorOptions) -> Engine:
     if engine == "seq2seq":
         from product_relevance.preparation.translation.seq2seq import Seq2Seq
 
-        return Seq2Seq(model, revision, backend=backend, dtype=dtype, device=device)
+        backend, dtype, device = options.backend, options.dtype, options.device
+        return Seq2Seq(model, options.revision, backend=backend, dtype=dtype, device=device)
     from product_relevance.preparation.translation.few_shot import FewShot
 
-    return FewShot(model, revision, dtype=dtype, device=device)
+    return FewShot(model, options.revision, dtype=options.dtype, device=options.device)

@@ -14,6 +14,7 @@ from product_relevance.preparation.translation.cache import TranslationCache
 from product_relevance.preparation.translation.translator import (
     ModelTranslator,
     Outcome,
+    TranslatorOptions,
     load_translator,
     split_text,
     translate_all,
@@ -185,7 +186,7 @@ def test_unknown_engines_and_missing_models_are_told(tmp_path):
     with pytest.raises(ValueError, match="no such folder; give a folder, or a Hub id"):
         load_translator("llm", str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="expected among english, codes"):
-        load_translator("llm", "m", skip=["german"])
+        load_translator("llm", "m", TranslatorOptions(skip=["german"]))
 
 
 def test_all_engines_have_one_interface(tmp_path, madlad):
@@ -195,7 +196,7 @@ def test_all_engines_have_one_interface(tmp_path, madlad):
     engines = {
         "none": load_translator("none"),
         "table": load_translator("table", str(tmp_path / "t.csv")),
-        "seq2seq": load_translator("seq2seq", madlad, backend="transformers", **cache),
+        "seq2seq": load_translator("seq2seq", madlad, TranslatorOptions(backend="transformers"), **cache),
         "llm": load_translator("llm", causal, **cache),
     }
     for name, translator in engines.items():
@@ -210,7 +211,9 @@ def test_all_engines_have_one_interface(tmp_path, madlad):
 
 
 def test_from_english_the_languages_are_those_to_translate_into(tmp_path, madlad):
-    translator = load_translator("seq2seq", madlad, backend="transformers", from_english=True, skip=())
+    translator = load_translator(
+        "seq2seq", madlad, TranslatorOptions(backend="transformers", skip=[]), from_english=True
+    )
     translator.cache = TranslationCache({}, tmp_path / "cache.sqlite3")
     asked = []
     translator.engine.translate = lambda *batch: asked.extend(zip(*batch, strict=True)) or ["rot"] * len(batch[0])
