@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from product_relevance.data.reading_arguments import ReadingArguments
+from product_relevance.data.sources.labels import MAX_GRADES
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.utils import tasks
 from product_relevance.utils.options import option, required
@@ -66,8 +67,32 @@ class FoldArguments:
             raise ValueError(f"--group_by {self.group_by}: an item title has no category prefix; use query for {task}")
 
 
+@dataclass(kw_only=True)
+class GradeArguments:
+    """How many grades the labels have, and which of them count as relevant."""
+
+    grades: int = option(2, "number of grades K: labels are 0 to K-1, the best one last; 2: relevant or not")
+    relevant_from: int | None = option(
+        None, "lowest grade that counts as relevant for F1, thresholds and decisions (default: K/2, rounded down)"
+    )
+
+    def check_grades(self) -> None:
+        """Check the number of grades, and take the upper half of them as relevant unless a grade is given.
+
+        Raises:
+            ValueError: Too few or too many grades, or `relevant_from` is none of them above 0.
+        """
+        if not 2 <= self.grades <= MAX_GRADES:
+            raise ValueError(f"--grades {self.grades}: expected from 2 to {MAX_GRADES}")
+        if self.relevant_from is None:
+            self.relevant_from = self.grades // 2
+        if not 1 <= self.relevant_from < self.grades:
+            found = f"--relevant_from {self.relevant_from} with --grades {self.grades}"
+            raise ValueError(f"{found}: expected a grade from 1 to {self.grades - 1}")
+
+
 @dataclass
-class DataArguments(ColumnArguments, FoldArguments):
+class DataArguments(ColumnArguments, FoldArguments, GradeArguments):
     """The records, the columns made from them, and the folds."""
 
     _argument_group_name = "the records, the columns made from them, and the folds"
@@ -120,6 +145,7 @@ class DataArguments(ColumnArguments, FoldArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_grades()
         self.check_folds(self.task, "; --fold full trains on all rows")
         self.held_out_languages = normal_codes(self.held_out_languages)
         if self.fold not in ("all", "full") and not self.fold.isdigit():

@@ -14,6 +14,7 @@ import pandas as pd
 from product_relevance.data import columns
 from product_relevance.data import translations as translation
 from product_relevance.data.arguments import MAX_MISSING, DataArguments
+from product_relevance.data.grades import add_grades
 from product_relevance.data.provenance import ORIGINAL
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
@@ -38,8 +39,8 @@ def load_columns(
 
     Returns:
         Frame of `read_records` with `query`, `clean_target`, `translated_query`, `language` (corrected) and
-        `given_language`. Rows of two tasks follow one another; `attrs["files"]` then has source, sha256 and rows of
-        each.
+        `given_language`; with more than two grades as `add_grades` gives it. Rows of two tasks follow one another;
+        `attrs["files"]` then has source, sha256 and rows of each.
 
     Raises:
         ValueError: bad records or translations.
@@ -48,12 +49,13 @@ def load_columns(
         os.makedirs(os.path.dirname(rejects) or ".", exist_ok=True)
     parts = {}
     for task, name in arguments.files().items():
-        file = Source(name, arguments.split, arguments.data_revision, arguments.reading())
+        file = Source(name, arguments.split, arguments.data_revision, arguments.reading(arguments.grades))
         own = rejects if arguments.task != BOTH or not rejects else Path(rejects).with_stem(f"rejects_{task}")
         read = partial(read_records, file, task=task, on_bad_rows=arguments.on_bad_rows, rejects_path=own)
         parts[task] = read(role="train" if labelled or _has_labels(read(role="any")) else "any")
         _check_weights(parts[task])
     frame = _together(parts) if arguments.task == BOTH else parts[arguments.task]
+    frame = add_grades(frame, arguments.grades, arguments.relevant_from)
     use_form(frame, arguments.path_separator, arguments.level_names)
     made = arguments.lowercase, arguments.language_fix, arguments.translation
     return add_all_columns(frame, *made, arguments.max_missing_translations)
