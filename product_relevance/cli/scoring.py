@@ -105,7 +105,7 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
     if arguments.split or arguments.data_revision:
         raise ValueError("--shards, --workers: only files are split; leave --split and --data_revision out")
     if source_of(arguments, arguments.file).reading.to_json():
-        way_out = "prepare the file with them first: relevance prepare FILE --role test --shards N --columns ..."
+        way_out = "prepare the file with them first: prepare.py FILE --role test --shards N --columns ..."
         raise ValueError(f"--shards, --workers: found --columns or others of how a file is read; {way_out}")
     number = arguments.workers if arguments.shards is None else arguments.shards
     sharding = jobs.Sharding(arguments.file, number, arguments.workers, arguments.overwrite)

@@ -9,7 +9,7 @@ from product_relevance.data.sources.dialects import parse_delimiter
 from product_relevance.data.sources.labels import MAX_GRADES, LabelScale
 from product_relevance.data.sources.options import DUPLICATES, ReadingOptions
 from product_relevance.data.sources.tables import Source
-from product_relevance.utils.options import Parser, option
+from product_relevance.utils.options import Parser, option, pairs_option
 
 COLUMNS_HELP = (
     "columns of the file by what they hold: query=search_term target=product_title label=grade language=locale "
@@ -25,8 +25,8 @@ DUPLICATES_HELP = (
 class ReadingArguments:
     """How records are read: which column holds what, how labels are written, what happens to duplicates."""
 
-    columns: list[str] = option([], COLUMNS_HELP)
-    label_map: list[str] = option([], "the number of each label of the file: E=3,S=2,C=1,I=0")
+    columns: list[str] = pairs_option(COLUMNS_HELP)
+    label_map: list[str] = pairs_option("the number of each label of the file: E=1,S=1,C=0,I=0")
     on_duplicates: str = option("error", DUPLICATES_HELP, [*DUPLICATES])
     encoding: str | None = option(None, "of text files; by default found: UTF-8, UTF-16 or Windows-1252")
     delimiter: str | None = option(None, "of CSV and TSV; by default found among comma, tab, semicolon and bar")
@@ -80,7 +80,6 @@ def source_of(arguments: argparse.Namespace, name: str, grades: int = 2) -> Sour
         ValueError: An option cannot be used.
     """
     given = vars(arguments)
-    asked = ReadingArguments(
-        **{field.name: given[field.name] for field in fields(ReadingArguments) if field.name in given}
-    )
+    names = [field.name for field in fields(ReadingArguments)]
+    asked = ReadingArguments(**{name: given[name] for name in names if name in given})
     return Source(name, arguments.split, arguments.data_revision, asked.reading(grades))

@@ -85,6 +85,7 @@ def read_records(
     reading = source.reading if isinstance(source, Source) else ReadingOptions()
     raw = read_table(source)
     _require_rows(raw)
+    reading = reading.fitting(raw.columns)
     table, task = to_record_fields(raw, reading, task)
     _require_task(table, task)
     require_fields(table, reading.columns, task, role)

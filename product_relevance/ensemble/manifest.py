@@ -27,7 +27,7 @@ NAME = "ensemble.json"
 # Arguments that shape the weights; what names files, folders, accounts or machines stays at home.
 MODEL_PRIVATE = {"model_name_or_path", "model_revision"}
 DATA_PRIVATE = {"train_file", "split", "data_revision", "overwrite", "keep_checkpoints", "on_bad_rows"}
-DATA_PRIVATE |= {"resume_allow", "mixed_folds"}
+DATA_PRIVATE |= {"resume_allow", "mixed_folds", "columns", "label_map", "on_duplicates", "encoding", "delimiter"}
 TRAINING_PUBLIC = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2"),

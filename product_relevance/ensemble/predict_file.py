@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ import pandas as pd
 
 from product_relevance.data import loading
 from product_relevance.data.arguments import MAX_MISSING
+from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
@@ -36,12 +40,28 @@ def read_records_for(ensemble, file: str | Source, role: str, on_bad_rows: str =
         ValueError: bad records.
     """
     both = ensemble.run["task"] == BOTH
+    file = read_as_trained(file, ensemble.run)
     frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
     if (
         "given_language" in frame
     ):  # prepared records: the run corrects languages itself, and thresholds go by the given one
         frame = frame.assign(language=frame["given_language"])
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
+
+
+def read_as_trained(file: str | Source, run: Mapping[str, Any]) -> Source:
+    """Return records that are read with the columns and labels of the training file, unless others were asked for.
+
+    A published run does not hold them: they are part of somebody's data.
+    """
+    source = file if isinstance(file, Source) else Source(os.fspath(file))
+    trained = run.get("arguments", {}).get("data", {})
+    names = [name for name in ("columns", "label_map") if trained.get(name)]
+    asked = source.reading
+    if not names or asked.columns.given() or asked.scale.names or not asked.number_rows:
+        return source
+    known = ReadingArguments(**{name: trained[name] for name in names}).reading(asked.scale.grades)
+    return replace(source, reading=replace(asked, columns=known.columns, scale=known.scale, remembered=True))
 
 
 def score_records(
@@ -83,7 +103,8 @@ def score_unlabelled(
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
 
     ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
-    frame = read_records(file, task=ensemble.run["task"], role="test", on_bad_rows=on_bad_rows)
+    source = read_as_trained(file, ensemble.run)
+    frame = read_records(source, task=ensemble.run["task"], role="test", on_bad_rows=on_bad_rows)
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
     loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
     folds = ensemble.score_folds(frame, translation, progress=True)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from product_relevance.utils.other_names import hint, require_known
 
+PAIRS = "NAME=VALUE"  # what --help shows of a field whose value in a recipe is a mapping
 TRUTHS = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # words that HfArgumentParser takes for a bool
 
 
@@ -119,7 +120,7 @@ class Parser(HfArgumentParser):
             if action.nargs == "?" and action.const is True and not given and TRUTHS.isdisjoint(following):
                 checked.append(f"{name}=true")  # else what follows without a flag would be its value
             elif listed and given:
-                checked += [name, *split_list(value, ",")]
+                checked += [name, *([value] if value.startswith("{") else split_list(value, ","))]
             else:
                 checked.append(f"{name}{given}{value}")
         return checked
@@ -167,7 +168,7 @@ def read_options(
     for name, value in options.items():
         require_known(name, known, where, what, parser.first)
         _require_no_truth_value(known[name], value, where)
-        if isinstance(value, dict) and name in parser.first:
+        if isinstance(value, dict) and name in parser.first and known[name].metadata.get("metavar") != PAIRS:
             raise ValueError(f"{where}: {name}: found a mapping, expected a value or a list")
         words += as_flag(name, split_list(value) if is_list(known[name]) and isinstance(value, str) else value)
     try:
@@ -214,6 +215,11 @@ def option(default: Any, help: str, choices: list[str] | None = None) -> Any:
     return dataclass_field(default=default, metadata=metadata)
 
 
+def pairs_option(help: str) -> Any:
+    """Make a dataclass field of NAME=VALUE pairs, which a recipe has as a mapping; the words of one are its JSON."""
+    return dataclass_field(default_factory=list, metadata={"help": help, "metavar": PAIRS})
+
+
 def required(help: str, choices: list[str] | None = None) -> Any:
     """Make a dataclass field that has to be given, for HfArgumentParser."""
     return dataclass_field(metadata={"help": help} | ({"choices": choices} if choices else {}))
@@ -227,7 +233,8 @@ def _require_no_truth_value(field: Field[Any], value: object, where: str) -> Non
     """
     if "bool" in str(field.type):
         return
-    for part in value if isinstance(value, list) else [value]:
+    parts = value if isinstance(value, list | dict) else [value]
+    for part in [*parts, *parts.values()] if isinstance(parts, dict) else parts:
         if isinstance(part, bool):
             words = "'yes' or 'on'" if part else "'no' or 'off'"
             raise ValueError(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -11,6 +12,8 @@ import pytest
 from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import RecordError, read_records, source_record
 from product_relevance.data.sources.tables import Source
+from product_relevance.utils.options import Parser, read_options
+from tests.helpers.record_rows import ROW
 
 TITLES = ["Rote Damenschuhe", "USB-Kabel, 2 m", 'Monitor 24"', "Çelik termos", "Straßenlampe"]
 SHOP = [
@@ -303,3 +306,29 @@ def test_a_delimiter_is_named(tmp_path):
     check_shop(read_records(source(path, delimiter="~")))
     with pytest.raises(ValueError, match="--delimiter ab: expected one character"):
         source(path, delimiter="ab")
+
+
+def test_a_recipe_has_a_mapping_and_flags_a_list(tmp_path):
+    mapping = {"query": "search, term", "target": "product title", "label": "grade"}
+    found = read_options((ReadingArguments,), {"columns": mapping, "label_map": {"E": 1, "I": 0}}, "a.yaml")
+    asked = ReadingArguments(**found).reading()
+    assert asked.columns.given() == mapping and asked.scale.names == (("E", 1), ("I", 0))
+    parser = Parser((ReadingArguments,))
+    words = ["--columns", "query=search_term,target=product title", "label=grade", "--label-map=E=1,I=0"]
+    asked = ReadingArguments(**vars(parser.parse_args(words))).reading()
+    assert asked.columns.given() == mapping | {"query": "search_term"} and asked.scale.names == (("E", 1), ("I", 0))
+    with pytest.raises(ValueError, match="a.yaml: label_map: found True, .* write it in quotes"):
+        read_options((ReadingArguments,), {"label_map": {True: 1}}, "a.yaml")
+
+
+def test_columns_of_another_file_hold_where_they_are_there(tmp_path):
+    rows = [row | {"grade": "EI"[n % 2]} for n, row in enumerate(SHOP)]
+    asked = ReadingArguments(columns=COLUMNS, label_map=["E=1", "I=0"]).reading()
+    remembered = replace(asked, remembered=True)
+    path = write(tmp_path / "a.csv", table(rows))
+    assert read_records(Source(str(path), reading=remembered))["label"].tolist() == [1, 0, 1, 0, 1]
+    ours = [ROW | {"id": n, "label": n} for n in (0, 1)]
+    path = write(tmp_path / "b.jsonl", "".join(json.dumps(row) + "\n" for row in ours))
+    assert read_records(Source(str(path), reading=remembered), role="any")["label"].tolist() == [0, 1]
+    with pytest.raises(RecordError, match="found no column 'search_term'"):
+        read_records(Source(str(path), reading=asked))

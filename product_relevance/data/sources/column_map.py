@@ -1,5 +1,6 @@
 """Which column of a file holds which field of a record."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -94,9 +95,12 @@ def pairs_of(given: Iterable[str] | Mapping[str, str], flag: str, example: str) 
     """
     if isinstance(given, Mapping):
         return [(str(name), str(value)) for name, value in given.items()]
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for part in given:
-        name, equals, value = str(part).partition("=")
+        if part.startswith("{"):  # a recipe's mapping on its way through the words of a command line
+            pairs += pairs_of(json.loads(part), flag, example)
+            continue
+        name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"{flag} {part}: found no '=', expected NAME=VALUE as in {example}")
         pairs.append((name.strip(), value.strip()))

@@ -1,6 +1,7 @@
 """How a source is read: its columns, labels, duplicates, encoding and delimiter."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from product_relevance.data.sources.column_map import ColumnMap
@@ -21,6 +22,7 @@ class ReadingOptions:
         encoding: Of a text file; None finds it.
         delimiter: Of a CSV or TSV; None finds it.
         number_rows: Whether rows of a file without ids get their numbers.
+        remembered: Whether columns and labels are those of another file, which this one may lack.
     """
 
     columns: ColumnMap = field(default_factory=ColumnMap)
@@ -29,6 +31,7 @@ class ReadingOptions:
     encoding: str | None = None
     delimiter: str | None = None
     number_rows: bool = True
+    remembered: bool = False
 
     def with_grades(self, grades: int) -> "ReadingOptions":
         """Return the same options for labels from 0 to grades - 1.
@@ -38,9 +41,26 @@ class ReadingOptions:
         """
         return replace(self, scale=LabelScale.parse(dict(self.scale.names), grades))
 
+    def fitting(self, names: Collection[str]) -> "ReadingOptions":
+        """Return the options for a file with columns of these names: what was remembered holds where they are there.
+
+        A remembered label map holds only where the labels are in the same column as they were.
+        """
+        if not self.remembered:
+            return self
+        given = self.columns.given()
+        kept = {name: column for name, column in given.items() if not column or column in names}
+        same_labels = kept.get("label", "label") in names and given.get("label") == kept.get("label")
+        scale = self.scale if same_labels else LabelScale(self.scale.grades)
+        return replace(self, columns=ColumnMap.parse(kept), scale=scale)
+
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults."""
-        found = asdict(self) | {"columns": self.columns.given()}
-        found["scale"] = {"grades": self.scale.grades, "names": dict(self.scale.names)}
-        plain = {"columns": {}, "scale": {"grades": 2, "names": {}}, "on_duplicates": "error", "number_rows": True}
-        return {name: value for name, value in found.items() if value != plain.get(name)}
+        plain = ReadingOptions()
+        kept = ("on_duplicates", "encoding", "delimiter", "number_rows", "remembered")
+        found = {name: getattr(self, name) for name in kept if getattr(self, name) != getattr(plain, name)}
+        if self.columns != plain.columns:
+            found["columns"] = self.columns.given()
+        if self.scale != plain.scale:
+            found["labels"] = {"grades": self.scale.grades, "names": dict(self.scale.names)}
+        return found

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from product_relevance.data import folds, loading
 from product_relevance.data.records import read_records
+from product_relevance.data.sources.tables import Source
 from product_relevance.data.splits import Split
 from product_relevance.training.batches.dataset import PairDataset
 from product_relevance.training.losses import UNLABELLED
@@ -90,7 +91,8 @@ def load_unlabelled(
 def _records(file: str, arguments) -> pd.DataFrame:
     if arguments.task == BOTH:
         raise ValueError(f"--unlabelled_file {file}: found --task {BOTH}, expected one task, QC or QI")
-    found = read_records(file, task=arguments.task, role="test")  # which keeps what has no target, and says so
+    records = Source(file, reading=replace(arguments.reading(), remembered=True))
+    found = read_records(records, task=arguments.task, role="test")  # which keeps what has no target, and says so
     source = dict(found.attrs)
     found = found[found["defect"] == ""].reset_index(drop=True)
     found.attrs = source
