@@ -24,6 +24,7 @@ from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
 from product_relevance.serving.export import export_classifier
 from product_relevance.serving.onnx_export import NAMES
+from product_relevance.text.templates import PairFacts
 from product_relevance.utils.options import Parser
 
 COLUMNS = ("pairs_per_second", "cpu_seconds", "max_difference", "mean_difference", "changed", "f1", "auc")
@@ -105,7 +106,7 @@ def measure(args) -> dict:
     ensemble, frame = labelled(ensemble, args)
     pairs, languages, translations, tasks = pairs_of(frame)
     sides = ensemble.encoder.template.render(
-        *zip(*pairs, strict=True), languages, translations, ensemble.taxonomy, tasks
+        *zip(*pairs, strict=True), PairFacts(languages, translations, tasks), ensemble.taxonomy
     )
     ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
     picked = budget_batches([len(row) for row in ids], *batch_limits("cpu"))

@@ -26,6 +26,7 @@ from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import batch_limits, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import ForwardLimits, score_in_batches
+from product_relevance.text.templates import PairFacts
 from product_relevance.utils.options import Parser
 
 COLUMNS = ("passes", "seconds", "cpu_seconds", "max_diff", "mean_diff", "changed", "f1", "auc")
@@ -91,7 +92,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     if ensemble.run["adapter"] is None:
         raise ValueError("needs adapters")
     pairs, *extra = pairs_of(frame)
-    sides = ensemble.encoder.template.render(*zip(*pairs, strict=True), *extra[:2], ensemble.taxonomy, extra[2])
+    sides = ensemble.encoder.template.render(*zip(*pairs, strict=True), PairFacts(*extra), ensemble.taxonomy)
     ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
     folds, pad_id, device = list(ensemble.folds), ensemble.encoder.tokenizer.pad_token_id, ensemble.device
 

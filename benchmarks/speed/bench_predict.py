@@ -17,6 +17,7 @@ from product_relevance.data.records import read_records
 from product_relevance.ensemble import canaries
 from product_relevance.models import modeling
 from product_relevance.models.loading import checkpoints
+from product_relevance.text.templates import PairFacts
 from product_relevance.utils.options import Parser
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample" / "train_QC.txt"
@@ -92,7 +93,7 @@ def distinct_pairs(file: Path, pairs: int, ensemble=None) -> tuple[list[str], li
     if ensemble is None:
         return queries, targets
     languages = (frame["language"].tolist() * times)[:pairs]
-    return ensemble.encoder.template.render(queries, targets, languages, None, ensemble.taxonomy)
+    return ensemble.encoder.template.render(queries, targets, PairFacts(languages), ensemble.taxonomy)
 
 
 def measure(

@@ -20,7 +20,7 @@ from product_relevance.hub.card_template import (
 )
 from product_relevance.hub.markdown import base_name
 from product_relevance.models.loading import packaged_bases
-from product_relevance.text.templates import Template
+from product_relevance.text.templates import PairFacts, Template
 
 PAIRS = {  # (query, target, language) of the snippets; hand-written
     "QC": [("zapatillas running mujer", "shoes,women's shoes", "es"), ("usb kabel", "shoes,women's shoes", "de")],
@@ -147,7 +147,7 @@ def _place(fold: PublishedFold, home: str) -> Markup:
 def _rendered(run: dict) -> tuple[str, str]:
     """Return the first pair of the snippets as the model reads it."""
     query, target, language = PAIRS[run["task"]][0]
-    (text,), (pair,) = Template.from_dict(run["template"]).render([query], [target], [language])
+    (text,), (pair,) = Template.from_dict(run["template"]).render([query], [target], PairFacts([language]))
     return text, pair
 
 

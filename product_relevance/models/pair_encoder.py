@@ -10,7 +10,7 @@ from product_relevance.data import loading
 from product_relevance.data.pairs import Pairs
 from product_relevance.models.heads.prompt_tokens import Answers, use_prompt
 from product_relevance.text.taxonomy import Taxonomy
-from product_relevance.text.templates import Template
+from product_relevance.text.templates import PairFacts, Template
 
 CHUNK = 10_000  # pairs a call of the tokenizer
 
@@ -76,7 +76,7 @@ class PairEncoder:
         codes, needed = None, self.template.language_tag
         if languages is not None:  # a pair without a code is an error of `render` where codes are read
             codes = [code or "" for code in languages if code or not needed]
-        rendered = self.template.render(queries, targets, codes, translations, self.taxonomy, tasks)
+        rendered = self.template.render(queries, targets, PairFacts(codes, translations, tasks), self.taxonomy)
         return self._tokenise(*rendered)
 
     def encode_frame(self, frame: pd.DataFrame) -> list[list[int]]:

@@ -15,6 +15,7 @@ from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.manifest_schema import is_repo_id
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
+from product_relevance.text.templates import PairFacts
 
 DTYPES = ("float32", "bfloat16", "float16")
 MARK = "exported by product-relevance"
@@ -220,7 +221,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
 def _example(ensemble, found: CanaryScores, column: str) -> dict:
     """Return the first canary, written as in training, and its score."""
     query, target, language = found.pairs[0]
-    (text,), (second,) = ensemble.encoder.template.render([query], [target], [language], known=ensemble.taxonomy)
+    (text,), (second,) = ensemble.encoder.template.render([query], [target], PairFacts([language]), ensemble.taxonomy)
     example = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
     return example | {"score": found.folds[column][0]}
 

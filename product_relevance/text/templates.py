@@ -1,7 +1,7 @@
 """Render records as the text pairs that the model reads, in the same way for training and for prediction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from product_relevance.text.cleaning import clean_target, clean_text
@@ -70,6 +70,21 @@ def second_text(
 
 
 @dataclass(frozen=True)
+class PairFacts:
+    """What is known of n pairs besides their texts.
+
+    Attributes:
+        languages: n codes; needed with `language_tag`.
+        translations: n English translations; the query stands in for all (None) or for one (None in the list).
+        tasks: n times QC or QI; needed by a template of both.
+    """
+
+    languages: Sequence[str] | None = None
+    translations: Sequence[str | None] | None = None
+    tasks: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Template:
     """How raw (query, target) pairs become the model's text pairs; stored with a run for its ensemble.
 
@@ -105,21 +120,17 @@ class Template:
         self,
         queries: Sequence[str | None],
         targets: Sequence[str | None],
-        languages: Sequence[str] | None = None,
-        translations: Sequence[str | None] | None = None,
+        facts: PairFacts | None = None,
         known: Taxonomy | None = None,
-        tasks: Sequence[str] | None = None,
     ) -> tuple[list[str], list[str]]:
         """Clean and render n pairs; texts that are clean already come out the same.
 
         Args:
             queries: n raw queries.
             targets: n raw category paths or item titles; None gives "".
-            languages: n codes; needed with `language_tag`.
-            translations: n English translations; the query stands in for all (None) or for one (None in the list).
+            facts: their languages, translations and tasks.
             known: tree of the training paths; a path in the other rendering (", " between all levels) that it knows
                 is read as its own.
-            tasks: n times QC or QI; needed by a template of both.
 
         Returns:
             (texts, text_pairs): n strings each.
@@ -127,9 +138,10 @@ class Template:
         Raises:
             ValueError: Lengths differ, the tag has no languages, or rows are of no task of the template.
         """
-        tasks = self._tasks(tasks, len(targets))
+        facts = facts or PairFacts()
+        tasks = self._tasks(facts.tasks, len(targets))
         targets = self._known_forms(targets, tasks, known)
-        return self._rendered(self._batch(queries, targets, languages, translations, tasks))
+        return self._rendered(self._batch(queries, targets, replace(facts, tasks=tasks)))
 
     def render_clean(self, columns: Columns, known: Taxonomy | None = None) -> tuple[list[str], list[str]]:
         """Render n pairs of which the queries and targets were cleaned, and the languages corrected, before.
@@ -209,13 +221,9 @@ class Template:
         return tasks
 
     def _batch(
-        self,
-        queries: Sequence[str | None],
-        targets: Sequence[str | None],
-        languages: Sequence[str] | None,
-        translations: Sequence[str | None] | None,
-        tasks: list[str],
+        self, queries: Sequence[str | None], targets: Sequence[str | None], facts: PairFacts
     ) -> dict[str, list[str]]:
+        languages, translations, tasks = facts.languages, facts.translations, list(facts.tasks or ())
         columns = {"targets": targets, "languages": languages, "translations": translations}
         for name, values in columns.items():
             if values is not None and len(values) != len(queries):

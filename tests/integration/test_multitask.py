@@ -31,7 +31,7 @@ from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
 from product_relevance.hub.staging import stage_run
 from product_relevance.preparation.labels.label_errors import read_scores
 from product_relevance.serving.handler import EndpointHandler
-from product_relevance.text.templates import Template
+from product_relevance.text.templates import PairFacts, Template
 from product_relevance.utils import tasks
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import rows_of, write_rows
@@ -208,13 +208,13 @@ def test_one_adapter_learns_opposite_answers_to_the_same_pairs_from_the_tag(kind
 def test_a_template_of_both_renders_a_row_as_that_of_its_task_with_a_tag():
     queries, targets = ["usb kabel", "red cup"], ["phones,cables, usb", "Cup,red,large"]
     joint = Template(task="QC,QI", task_tag=True, path_style="markers")
-    texts, pairs = joint.render(queries, targets, tasks=["QC", "QI"])
+    texts, pairs = joint.render(queries, targets, PairFacts(tasks=["QC", "QI"]))
     assert pairs == ["category path: phones > cables, usb", "item title: Cup,red,large"] and texts == queries
     for i, task in enumerate(("QC", "QI")):
         alone = Template(task=task, task_tag=True, path_style="markers")
         assert alone.render([queries[i]], [targets[i]]) == ([texts[i]], [pairs[i]])
         with pytest.raises(ValueError, match="tasks: found"):
-            alone.render([queries[i]], [targets[i]], tasks=["QI" if task == "QC" else "QC"])
+            alone.render([queries[i]], [targets[i]], PairFacts(tasks=["QI" if task == "QC" else "QC"]))
     with pytest.raises(ValueError, match="tasks: found none"):
         joint.render(queries, targets)
     assert "task_tag" not in Template().to_dict() and Template.from_dict(joint.to_dict()) == joint

@@ -34,9 +34,7 @@ def run_of(base_of, tmp_path_factory):
 
 
 def rendered(ensemble):
-    return ensemble.encoder.template.render(
-        [q for q, _ in PAIRS], [t for _, t in PAIRS], None, None, ensemble.taxonomy
-    )
+    return ensemble.encoder.template.render([q for q, _ in PAIRS], [t for _, t in PAIRS], None, ensemble.taxonomy)
 
 
 def auto_scores(folder, texts, targets):

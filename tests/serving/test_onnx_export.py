@@ -45,7 +45,7 @@ def batches_of(folder, ensemble, size: int):
     """Yield the tensors of the pairs, in batches of a size."""
     from transformers import AutoTokenizer
 
-    texts, targets = ensemble.encoder.template.render([q for q, _ in PAIRS], [t for _, t in PAIRS], None, None, None)
+    texts, targets = ensemble.encoder.template.render([q for q, _ in PAIRS], [t for _, t in PAIRS])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for i in range(0, len(texts), size):
         part = slice(i, i + size)

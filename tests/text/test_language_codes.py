@@ -19,7 +19,7 @@ from product_relevance.preparation.translation.seq2seq import tags
 from product_relevance.serving.protocol import Limits, parse_request
 from product_relevance.text.language_codes import LANGUAGES, code_pattern, is_code, normal_code
 from product_relevance.text.languages import fix_language
-from product_relevance.text.templates import Template
+from product_relevance.text.templates import PairFacts, Template
 from tests.helpers.record_rows import rows_of, write_lines
 
 WRITTEN = {
@@ -86,7 +86,7 @@ def test_held_out_languages_meet_those_of_the_file():
 
 
 def test_the_tag_of_a_query_is_the_code_of_training():
-    assert Template(language_tag=True).render(["mesa"], ["home"], ["pt-BR"])[0] == ["[pt] mesa"]
+    assert Template(language_tag=True).render(["mesa"], ["home"], PairFacts(["pt-BR"]))[0] == ["[pt] mesa"]
 
 
 def test_a_threshold_of_a_language_serves_all_its_ways_of_writing():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_tokenizer
 from product_relevance.text.prompt import SHIPPED, Prompt, load_prompt
-from product_relevance.text.templates import Template
+from product_relevance.text.templates import PairFacts, Template
 from tests.helpers.tiny_prompt import PROMPT, TEXT, encoded
 
 
@@ -133,7 +133,9 @@ def test_the_reranker_prompt_is_the_published_format():
 
 def test_a_template_joins_query_and_translation_as_its_prompt_says():
     template = Template(input_style="both", prompt=PROMPT)
-    texts, targets = template.render(["zapatos", "shoes"], ["shoes", ""], None, ["red shoes", "Shoes"])
+    texts, targets = template.render(
+        ["zapatos", "shoes"], ["shoes", ""], PairFacts(translations=["red shoes", "Shoes"])
+    )
     assert texts == [" zapatos\nEnglish: red shoes", " shoes"] and targets == [" shoes", ""]
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from product_relevance.text.cleaning import clean_columns
-from product_relevance.text.templates import Template, first_text, second_text
+from product_relevance.text.templates import PairFacts, Template, first_text, second_text
 
 QUERIES, ENGLISH = ['%Bolso  rojo"', "Red Bag", "neu"], ["red bag", "red bag", None]
 PATHS = ["bags,totes, big", "bags", None]
@@ -18,7 +18,7 @@ PATHS = ["bags,totes, big", "bags", None]
     ],
 )
 def test_input_styles_join_only_a_translation_that_differs(style, expected):
-    texts, _ = Template(input_style=style).render(QUERIES, PATHS, translations=ENGLISH)
+    texts, _ = Template(input_style=style).render(QUERIES, PATHS, PairFacts(translations=ENGLISH))
     assert texts == expected
 
 
@@ -31,7 +31,7 @@ def test_the_map_functions_and_the_template_give_the_same_texts():
     batch |= clean_columns(batch, lowercase=True) | {"translated_query": ENGLISH}
     template = Template(input_style="both", language_tag=True, path_style="markers", lowercase=True)
     texts = (first_text(batch, "both", True)["text"], second_text(batch, "markers")["text_pair"])
-    assert template.render(QUERIES, PATHS, batch["language"], ENGLISH) == texts
+    assert template.render(QUERIES, PATHS, PairFacts(batch["language"], ENGLISH)) == texts
     assert texts[0][0] == "[es] bolso rojo - red bag"
     assert texts[1] == ["bags > totes, big", "bags", ""]
 
@@ -45,7 +45,7 @@ def test_rendering_clean_texts_again_changes_nothing():
 def test_the_tag_uses_the_corrected_language_and_asks_for_one():
     template = Template(language_tag=True, language_fix="identify")
     query = "étagère en bois pour la cuisine"
-    assert template.render([query], ["a"], ["en"])[0] == [f"[fr] {query}"]
+    assert template.render([query], ["a"], PairFacts(["en"]))[0] == [f"[fr] {query}"]
     with pytest.raises(ValueError, match="found no languages"):
         template.render([query], ["a"])
 

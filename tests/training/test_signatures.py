@@ -13,6 +13,9 @@ OVER: dict[str, set[str]] = {
     "ensemble": set(),
     "data": set(),
     "evaluation": set(),
+    "preparation": set(),
+    "sharding": set(),
+    "text": set(),
 }
 
 
