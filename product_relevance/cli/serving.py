@@ -13,7 +13,12 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_serve(commands: Commands) -> None:
-    parser = add_command(commands, "serve", serve, "answer requests over HTTP: /predict, /rerank, /health, /metrics")
+    parser = add_command(
+        commands,
+        "serve",
+        serve,
+        "answer requests over HTTP: /predict, /rerank, /v2/rerank, /health, /metrics",
+    )
     add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: other machines reach it")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")

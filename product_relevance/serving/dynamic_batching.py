@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from product_relevance.serving.protocol import Question
-
-Answer = Callable[[list[Question]], Sequence[list | Exception]]
+from product_relevance.serving.protocol import Answer, Question
 
 
 class Batcher:
@@ -23,25 +21,25 @@ class Batcher:
 
     def __init__(
         self,
-        answer: Callable[[list[Question]], list[list | Exception]],
+        answer: Callable[[list[Question]], Sequence[Answer | Exception]],
         *,
         max_pairs: int,
         max_queue: int,
         window: float,
     ):
         self._answer, self.max_pairs, self.max_queue, self.window = answer, max_pairs, max_queue, window
-        self._waiting: deque[tuple[Question, Future[list]]] = deque()
+        self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._thread.start()
 
-    def submit(self, question: Question) -> Future[list]:
+    def submit(self, question: Question) -> Future[Answer]:
         """Queue a question; a cancelled future is not scored.
 
         Raises:
             queue.Full: `max_queue` questions wait.
         """
-        future: Future[list] = Future()
+        future: Future[Answer] = Future()
         with self._changed:
             if self.full or self._closed:
                 raise queue.Full
@@ -87,8 +85,8 @@ class Batcher:
     def _enough(self) -> bool:
         return self._closed or sum(len(question.pairs) for question, _ in self._waiting) >= self.max_pairs
 
-    def _take(self) -> list[tuple[Question, Future[list]]]:
-        batch: list[tuple[Question, Future[list]]] = []
+    def _take(self) -> list[tuple[Question, Future[Answer]]]:
+        batch: list[tuple[Question, Future[Answer]]] = []
         pairs = 0
         with self._changed:
             while self._waiting and (not batch or pairs + len(self._waiting[0][0].pairs) <= self.max_pairs):
@@ -98,7 +96,7 @@ class Batcher:
                     pairs += len(question.pairs)
         return batch
 
-    def _settle(self, batch: list[tuple[Question, Future[list]]]) -> None:
+    def _settle(self, batch: list[tuple[Question, Future[Answer]]]) -> None:
         try:
             results = self._answer([question for question, _ in batch])
         except Exception as error:

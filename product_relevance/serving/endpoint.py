@@ -4,7 +4,8 @@ import threading
 from pathlib import Path
 
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.serving.protocol import Limits, parse_request
+from product_relevance.serving.limits import Limits
+from product_relevance.serving.protocol import parse_request
 from product_relevance.serving.scorer import answer_together
 
 
@@ -55,4 +56,5 @@ class EndpointScorer:
             (result,) = answer_together(self.ensemble, [question], self.limits)
         if isinstance(result, ValueError):
             raise result
+        assert isinstance(result, list)  # `parse_request` reads no request of another API
         return result

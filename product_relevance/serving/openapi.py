@@ -1,7 +1,9 @@
 """Describe the service for its OpenAPI page: the requests that `protocol` accepts and the answers it gives."""
 
 from product_relevance.data.pairs import forms
-from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS, Limits
+from product_relevance.serving.limits import Limits
+from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS
+from product_relevance.serving.rerank import UNREAD
 from product_relevance.utils.tasks import LABELS
 
 ERRORS = {
@@ -24,11 +26,14 @@ def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) 
         task: of the ensemble; says which records it takes.
     """
     pairs, ranking = _pairs(limits, thresholds, task), _ranking(limits, thresholds)
+    documents = _documents(limits, thresholds)
     inner = _object({"inputs": _ranking_alone(limits)}, {"parameters": _parameters(limits, thresholds)})
     health = {200: _content(_object({"status": {"type": "string"}}), "ready"), 503: _failure("it has stopped")}
     return {
         "predict": _post({"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(), _places()]}),
-        "rerank": _post(ranking, _places()),
+        "rerank": _post({"anyOf": [ranking, documents]}, {"anyOf": [_places(), _results()]}),
+        "v1/rerank": _post(documents, _results()),
+        "v2/rerank": _post(documents, _results()),
         "health": {"responses": health},
     }
 
@@ -95,7 +100,7 @@ def _ranking(limits: Limits, thresholds: dict) -> dict:
 
 
 def _ranking_alone(limits: Limits) -> dict:
-    asked = {"query": _text(limits), "texts": _list(_text(limits), limits.pairs)}
+    asked = {"query": _text(limits), "texts": _list(_text(limits), limits.documents)}
     return _object(asked, {"return_text": {"type": "boolean"}, **_options()})
 
 
@@ -108,3 +113,33 @@ def _labels() -> dict:
 def _places() -> dict:
     place = {"index": {"type": "integer", "minimum": 0}, "score": {"type": "number"}, "relevant": {"type": "boolean"}}
     return {"type": "array", "items": _object(place, {"text": {"type": "string"}})}
+
+
+def _documents(limits: Limits, thresholds: dict) -> dict:
+    text = _text(limits)
+    asked = {"query": text, "documents": _list(text, limits.documents)}
+    unread: dict[str, dict] = {name: {"description": "not read"} for name in UNREAD}
+    more = unread | {
+        "top_n": {"type": ["integer", "null"], "minimum": 1},
+        "return_documents": {"type": ["boolean", "null"]},
+        "parameters": _parameters(limits, thresholds),
+        "model": text | {"type": ["string", "null"]},
+    }
+    names = {"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1, "maxItems": limits.documents}
+    document = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    mixed = asked | {"documents": _list({"anyOf": [text, document]}, limits.documents)}
+    return {"anyOf": [_object(asked, more | {"rank_fields": names}), _object(mixed, more)]}
+
+
+def _results() -> dict:
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    result = {"index": {"type": "integer", "minimum": 0}, "relevance_score": share, "relevant": {"type": "boolean"}}
+    meta = {"type": "object"}
+    answer = {
+        "id": {"type": "string"},
+        "model": {"type": "string"},
+        "results": {"type": "array", "items": _object(result, {"document": {"type": "object"}})},
+        "meta": meta,
+        "usage": _object({"total_tokens": {"type": "integer", "minimum": 0}}),
+    }
+    return _object(answer)

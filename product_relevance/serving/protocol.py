@@ -1,14 +1,14 @@
 """Parse requests of clients (pairs, or a query with texts), check them against limits, and build the JSON answers."""
 
 import math
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from product_relevance.data.pairs import sides_of
 from product_relevance.evaluation.decision_rule import DecisionRule
+from product_relevance.serving.limits import Limits, kind_of, read_count, read_flag, read_list, read_text, require_keys
 from product_relevance.text.language_codes import code_pattern, normal_code
 from product_relevance.utils.tasks import LABELS
 
@@ -27,46 +27,8 @@ SHAPES = (
 )
 
 
+Answer = list | dict
 Row = tuple[str, str, dict[str, str]]  # query, target, and the pair's own language and translation
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may hold; the defaults for pairs, tokens and body are TEI's.
-
-    Attributes:
-        pairs: (query, target) pairs.
-        characters: of one text.
-        tokens: of all pairs together, as the model reads them.
-        body: bytes. `relevance serve` counts them as they arrive; the handler, which gets the body parsed, counts
-            those of the texts.
-    """
-
-    pairs: int = 32
-    characters: int = 4000
-    tokens: int = 16384
-    body: int = 2_000_000
-
-    def __post_init__(self):
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name}: found {getattr(self, field.name)}, expected at least 1")
-
-    @classmethod
-    def from_environment(cls) -> "Limits":
-        """Read RELEVANCE_MAX_PAIRS, _CHARACTERS, _TOKENS and _BODY; the default where one is not set.
-
-        Raises:
-            ValueError: a value that is no whole number from 1.
-        """
-        found = {}
-        for field in fields(cls):
-            name = f"RELEVANCE_MAX_{field.name.upper()}"
-            value = os.environ.get(name, str(field.default))
-            if not (value.isascii() and value.isdigit()):
-                raise ValueError(f"{name}: found {value!r}, expected a whole number from 1")
-            found[field.name] = int(value)
-        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -82,6 +44,7 @@ class Question:
         ranking: order the targets of one query.
         return_text: put the target into each place of a ranking.
         truncate: shorten long pairs as in training; they are an error if False.
+        wrap: from the places of a ranking and the tokens read to the answer of another API; the places alone if None.
     """
 
     pairs: list[tuple[str, str]]
@@ -92,6 +55,7 @@ class Question:
     ranking: bool
     return_text: bool
     truncate: bool
+    wrap: Callable[[list[dict], int], dict] | None = None
 
 
 def parse_request(data: object, ensemble, limits: Limits) -> Question:
@@ -106,26 +70,26 @@ def parse_request(data: object, ensemble, limits: Limits) -> Question:
         ValueError: another shape, an unknown key, a limit. The message never holds a text of the client.
     """
     if not isinstance(data, dict):
-        raise ValueError(f"body: found {_kind(data)}, expected {SHAPES}")
+        raise ValueError(f"body: found {kind_of(data)}, expected {SHAPES}")
     if "inputs" not in data:
         return parse_ranking(data, ensemble, limits)
     inputs = data["inputs"]
     if isinstance(inputs, dict) and "texts" in inputs:
-        _check_keys("body", data, ("inputs", "parameters"))
-        _check_keys("inputs", inputs, RANKING)
+        require_keys("body", data, ("inputs", "parameters"))
+        require_keys("inputs", inputs, RANKING)
         return parse_ranking({**inputs, "parameters": data.get("parameters", {})}, ensemble, limits)
-    _check_keys("body", data, ("inputs", "parameters", *OPTIONS))
-    return _question(_rows(inputs, ensemble.encoder.template.task, limits), data, ensemble, limits)
+    require_keys("body", data, ("inputs", "parameters", *OPTIONS))
+    return make_question(_rows(inputs, ensemble.encoder.template.task, limits), data, ensemble, limits)
 
 
 def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
     """Read {"query": ..., "texts": [...]}, the shape of TEI's /rerank; arguments and errors as in `parse_request`."""
     if not isinstance(data, dict):
-        raise ValueError(f'body: found {_kind(data)}, expected {{"query": query, "texts": [target, ...]}}')
-    _check_keys("body", data, (*RANKING, "parameters"), needed=("query", "texts"))
-    query, texts = _text(data["query"], "query", limits), _list(data["texts"], "texts", limits)
-    rows: list[Row] = [(query, _text(text, f"texts[{i}]", limits), {}) for i, text in enumerate(texts)]
-    return _question(rows, data, ensemble, limits, ranking=True)
+        raise ValueError(f'body: found {kind_of(data)}, expected {{"query": query, "texts": [target, ...]}}')
+    require_keys("body", data, (*RANKING, "parameters"), ("query", "texts"), SHAPES)
+    query, texts = read_text(data["query"], "query", limits), read_list(data["texts"], "texts", limits.documents)
+    rows: list[Row] = [(query, read_text(text, f"texts[{i}]", limits), {}) for i, text in enumerate(texts)]
+    return make_question(rows, data, ensemble, limits, ranking=True)
 
 
 def build_answer(question: Question, scores: Sequence[float]) -> list:
@@ -165,9 +129,21 @@ def _labels(score: float, threshold: float) -> list[dict]:
     return both[::-1] if score >= threshold else both
 
 
-def _question(rows: list[Row], data: dict, ensemble, limits: Limits, ranking: bool = False) -> Question:
+def make_question(rows: list[Row], data: dict, ensemble, limits: Limits, ranking: bool = False) -> Question:
+    """Make a question of texts that were checked.
+
+    Args:
+        rows: n pairs.
+        data: the request, for its `parameters` and options.
+        ensemble: as in `parse_request`.
+        limits: of one request.
+        ranking: all pairs have one query, and its targets are to be ordered.
+
+    Raises:
+        ValueError: parameters or options at fault; texts that are too long together.
+    """
     parameters = data.get("parameters", {})
-    _check_keys("parameters", parameters, PARAMETERS)
+    require_keys("parameters", parameters, PARAMETERS)
     common = _extras(parameters, "parameters", limits)
     extras = [common | own for _, _, own in rows]
     missing = [i for i, extra in enumerate(extras) if "language" not in extra]
@@ -175,11 +151,11 @@ def _question(rows: list[Row], data: dict, ensemble, limits: Limits, ranking: bo
         where = "parameters" if ranking else f"pair {missing[0]}"
         raise ValueError(f"{where}: found no language, expected its code: this model reads it")
     translations = [extra.get("translation") for extra in extras]
-    size = sum(len((text or "").encode()) for row in rows for text in row[:2])
-    size += sum(len((text or "").encode()) for text in translations)
+    texts = {text for row in rows for text in row[:2]} | set(filter(None, translations))  # a query to rank for once
+    size = sum(len(text.encode()) for text in texts)
     if size > limits.body:
         raise ValueError(f"body: found {size} bytes of text, expected at most {limits.body}: send fewer at once")
-    if _flag(data, "raw_scores", False):
+    if read_flag(data, "raw_scores", False):
         raise ValueError("raw_scores: found true, expected false: scores are means of probabilities, with no logits")
     languages = [extra.get("language") for extra in extras]
     return Question(
@@ -187,10 +163,10 @@ def _question(rows: list[Row], data: dict, ensemble, limits: Limits, ranking: bo
         languages=languages,
         translations=translations,
         thresholds=_thresholds(parameters, ensemble.rule, languages),
-        top_k=_top_k(parameters),
+        top_k=read_count(parameters["top_k"], "parameters.top_k") if "top_k" in parameters else None,
         ranking=ranking,
-        return_text=_flag(data, "return_text", False),
-        truncate=_flag(data, "truncate", True),
+        return_text=read_flag(data, "return_text", False),
+        truncate=read_flag(data, "truncate", True),
     )
 
 
@@ -199,25 +175,26 @@ def _rows(inputs: object, task: str, limits: Limits) -> list[Row]:
         raise ValueError(f"inputs: found a single string, expected a query and a target: {SHAPES}")
     if isinstance(inputs, dict) or _is_pair(inputs):
         return [_row(inputs, "inputs", task, limits)]
-    return [_row(pair, f"inputs[{i}]", task, limits) for i, pair in enumerate(_list(inputs, "inputs", limits))]
+    pairs = read_list(inputs, "inputs", limits.pairs, "pairs")
+    return [_row(pair, f"inputs[{i}]", task, limits) for i, pair in enumerate(pairs)]
 
 
 def _row(value: object, where: str, task: str, limits: Limits) -> Row:
     """Return query, target, and the pair's own language and translation."""
     if _is_pair(value):
-        return _text(value[0], f"{where}[0]", limits), _text(value[1], f"{where}[1]", limits), {}
+        return read_text(value[0], f"{where}[0]", limits), read_text(value[1], f"{where}[1]", limits), {}
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {_kind(value)}, expected a pair: {SHAPES}")
+        raise ValueError(f"{where}: found {kind_of(value)}, expected a pair: {SHAPES}")
     sides = sides_of(value, task) or SIDES
-    _check_keys(where, value, (*sides, *EXTRAS, *OF_RECORDS), needed=sides)
-    query, target = (_text(value[side], f"{where}.{side}", limits) for side in sides)
+    require_keys(where, value, (*sides, *EXTRAS, *OF_RECORDS), sides, SHAPES)
+    query, target = (read_text(value[side], f"{where}.{side}", limits) for side in sides)
     name = "translated_query"
-    translated = {"translation": _text(value[name], f"{where}.{name}", limits)} if name in value else {}
+    translated = {"translation": read_text(value[name], f"{where}.{name}", limits)} if name in value else {}
     return query, target, _extras(translated | value, where, limits)
 
 
 def _extras(values: dict, where: str, limits: Limits) -> dict:
-    extras = {name: _text(values[name], f"{where}.{name}", limits) for name in EXTRAS if name in values}
+    extras = {name: read_text(values[name], f"{where}.{name}", limits) for name in EXTRAS if name in values}
     if "language" in extras:
         if not LANGUAGE.search(extras["language"]):
             raise ValueError(f"{where}.language: found no code of ISO 639, expected one such as de, pt-BR or unk")
@@ -230,67 +207,11 @@ def _is_pair(value: object) -> TypeGuard[list]:
     return isinstance(value, list) and len(value) == 2 and not any(isinstance(side, list | dict) for side in value)
 
 
-def _text(value: object, where: str, limits: Limits) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: found {_kind(value)}, expected a string")
-    if not value.strip():
-        raise ValueError(f"{where}: found a blank text, expected a query or a target")
-    if len(value) > limits.characters:
-        raise ValueError(f"{where}: found {len(value)} characters, expected at most {limits.characters}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{where}: found half a surrogate pair, expected Unicode text")
-    return value
-
-
-def _list(value: object, where: str, limits: Limits) -> list:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: found {_kind(value)}, expected a list with at least one element")
-    if len(value) > limits.pairs:
-        raise ValueError(f"{where}: found {len(value)} pairs, expected at most {limits.pairs}: send fewer at once")
-    return value
-
-
 def _thresholds(parameters: dict, rule: DecisionRule, languages: list[str | None]) -> list[float]:
     value = parameters.get("threshold", "f1")
     if isinstance(value, str) and value in rule.thresholds:
         return rule.row_thresholds(languages, value).tolist()
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         expected = f"{', '.join(rule.thresholds)}, or a number from 0 to 1"
-        raise ValueError(f"parameters.threshold: found {_kind(value)}, expected {expected}")
+        raise ValueError(f"parameters.threshold: found {kind_of(value)}, expected {expected}")
     return [float(value)] * len(languages)
-
-
-def _top_k(parameters: dict) -> int | None:
-    if "top_k" not in parameters:
-        return None
-    value = parameters["top_k"]
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # 2.0 is an integer in JSON
-    if isinstance(value, bool) or not whole or value < 1:
-        raise ValueError(f"parameters.top_k: found {_kind(value)}, expected a whole number from 1")
-    return int(value)
-
-
-def _flag(data: dict, name: str, default: bool) -> bool:
-    value = data.get(name, default)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: found {_kind(value)}, expected true or false")
-    return value
-
-
-def _check_keys(where: str, value: object, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> None:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {_kind(value)}, expected an object with {', '.join(known)}")
-    missing = [key for key in needed if key not in value]
-    if missing:
-        raise ValueError(f"{where}: found no {' and no '.join(missing)}, expected {SHAPES}")
-    unknown = len(value.keys() - set(known))
-    if unknown:  # not named: a key may be a text of the client that went astray
-        raise ValueError(f"{where}: found unknown keys ({unknown}), expected only {', '.join(known)}")
-
-
-def _kind(value: object) -> str:
-    """Name a value of parsed JSON without its content."""
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return names.get(type(value), "an object")

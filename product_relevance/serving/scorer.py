@@ -8,12 +8,13 @@ from itertools import islice
 
 from product_relevance.data.pairs import Pairs
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.serving.protocol import Limits, Question, build_answer
+from product_relevance.serving.limits import Limits
+from product_relevance.serving.protocol import Answer, Question, build_answer
 
 logger = logging.getLogger(__name__)
 
 
-def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> list[list | ValueError]:
+def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> list[Answer | ValueError]:
     """Score the pairs of several questions in one pass.
 
     Args:
@@ -35,13 +36,18 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         rows = [row for ids in kept for row in ids]
         scores = iter(ensemble.predict_tokens(rows) if rows else ())
         return [
-            error or build_answer(question, list(islice(scores, len(question.pairs))))
-            for question, error in zip(questions, refused, strict=True)
+            error or _answer(question, list(islice(scores, len(ids))), sum(map(len, ids)))
+            for question, ids, error in zip(questions, tokens, refused, strict=True)
         ]
     except Exception as error:  # messages of libraries may quote the text they failed on
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error("scoring failed with %s\n%s", type(error).__name__, where)
         raise RuntimeError(f"scoring failed with {type(error).__name__}; the log of the server says where") from None
+
+
+def _answer(question: Question, scores: list[float], tokens: int) -> Answer:
+    answer = build_answer(question, scores)
+    return answer if question.wrap is None else question.wrap(answer, tokens)
 
 
 def _encoded(encoder: PairEncoder, question: Question) -> list[list[int]]:

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -20,9 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from product_relevance import __version__
-from product_relevance.serving import connections, openapi, protocol
+from product_relevance.serving import connections, openapi, protocol, rerank
 from product_relevance.serving.dynamic_batching import Batcher
-from product_relevance.serving.protocol import Limits
+from product_relevance.serving.limits import Limits
+from product_relevance.serving.protocol import Answer, Question
 from product_relevance.serving.scorer import answer_together
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,9 @@ class Service:
         )
         self.metrics.queue.set_function(lambda: self.batcher.waiting)
 
-    def _answer(self, questions: list) -> list:
+    def _answer(self, questions: list[Question]) -> Sequence[Answer | Exception]:
         results = answer_together(self.ensemble, questions, self.settings.limits)
-        scored = [q for q, result in zip(questions, results, strict=True) if isinstance(result, list)]
+        scored = [q for q, result in zip(questions, results, strict=True) if not isinstance(result, Exception)]
         size = sum(len(question.pairs) for question in scored)
         self.metrics.batch.observe(size)
         self.metrics.pairs.inc(size)
@@ -188,9 +189,15 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         return await service.respond(request, protocol.parse_request)
 
     @app.post("/rerank", **described["rerank"])
-    async def rerank(request: Request):
-        """Rank the texts for a query, in the shapes of text-embeddings-inference."""
-        return await service.respond(request, protocol.parse_ranking)
+    async def rerank_texts(request: Request):
+        """Rank texts for a query, in the shapes of text-embeddings-inference; documents as in /v1/rerank."""
+        return await service.respond(request, rerank.parse_either)
+
+    @app.post("/v1/rerank", **described["v1/rerank"])
+    @app.post("/v2/rerank", **described["v2/rerank"])
+    async def rerank_documents(request: Request):
+        """Rank documents for a query, in the shapes of Cohere and Jina."""
+        return await service.respond(request, rerank.parse_rerank)
 
     @app.get("/health", **described["health"])
     async def health():
@@ -221,7 +228,7 @@ class Watch:
     The server's own log would show the message, which may quote a client's text.
     """
 
-    PATHS = frozenset({"/", "/predict", "/rerank", "/health", "/metrics"})
+    PATHS = frozenset({"/", "/predict", "/rerank", "/v1/rerank", "/v2/rerank", "/health", "/metrics"})
 
     def __init__(self, app, metrics: Metrics):
         self.app, self.metrics = app, metrics

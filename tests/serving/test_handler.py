@@ -98,7 +98,7 @@ REFUSED = {
     "an unknown parameter": {"inputs": PAIR, "parameters": {SECRET: 1}},
     "no pairs": {"inputs": []},
     "33 pairs": {"inputs": [PAIR] * 33},
-    "33 texts": {"query": "a", "texts": ["b"] * 33},
+    "1,001 texts": {"query": "a", "texts": ["b"] * 1001},
     "a long text": {"inputs": ["a", SECRET * 400]},
     "a blank text": {"inputs": ["a", " \n\u2003"]},
     "half a surrogate pair": {"inputs": ["a", SECRET + "\ud800"]},

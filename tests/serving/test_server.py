@@ -250,7 +250,7 @@ def test_metrics_count_requests_pairs_batches_and_the_queue(url):
 def test_schemathesis_finds_nothing(ensemble, tmp_path):
     pytest.importorskip("schemathesis")
     # texts so short that no pair can be too long for the model, which a schema cannot say
-    limits = Limits(pairs=4, characters=20)
+    limits = Limits(pairs=4, documents=4, characters=20)
     flags = "--checks all --max-examples 25 --seed 1 --generation-database none --no-color --request-timeout 200"
     with live(make_app(ensemble, Settings(limits, window=0, timeout=200))) as url:
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", *flags.split()]
