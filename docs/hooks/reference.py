@@ -86,7 +86,20 @@ def commands() -> str:
     """Return a section for each subcommand of `relevance`."""
     from product_relevance.cli.main import make_parser
 
-    return "\n\n".join(section("relevance", parser) for parser in subparsers(make_parser()))
+    return "\n\n".join(section("relevance", parser) + _link_to_flags(parser) for parser in subparsers(make_parser()))
+
+
+def _link_to_flags(parser: argparse.ArgumentParser) -> str:
+    """Link a subcommand that is a script to the table of its flags; return nothing for the others."""
+    from product_relevance.cli.scripts import SCRIPTS
+
+    name = parser.prog.split()[-1]
+    if name not in SCRIPTS:
+        return ""
+    script = Path(SCRIPTS[name][0])
+    anchor = f"#{script.stem}py"  # what mkdocs makes of the heading `script.py`
+    page = {"train": "arguments.md", "push": anchor}.get(name, f"programs.md{anchor}")
+    return f"\n\nIts flags: [`{script.name}`]({page})."
 
 
 def subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

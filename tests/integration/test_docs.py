@@ -1,9 +1,11 @@
 """The documentation builds without a warning: its links, anchors and navigation lead somewhere."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from product_relevance.cli.scripts import SCRIPTS
 from product_relevance.training import arguments
 from product_relevance.utils.options import own_names
 from tests.conftest import ROOT
@@ -66,6 +68,15 @@ def test_the_reference_holds_every_flag_of_every_command(site):
     for name in scripts("dataset_scripts"):
         flags = flags_of(module_of("dataset_scripts", name).make_parser()) - {"--help"}
         assert all(f"<code>{flag}</code>" in pages for flag in flags), name
+
+
+def test_a_command_that_is_a_script_links_to_its_flags(site):
+    page = (site / "reference/cli.html").read_text(encoding="utf-8")
+    for name, (script, _) in SCRIPTS.items():
+        section = page.partition(f'<h2 id="relevance-{name}">')[2].partition("<h2")[0]
+        target, _, anchor = re.search(r'Its flags: <a href="([^"]+)">', section)[1].partition("#")
+        table = page if not target else (site / "reference" / target).read_text(encoding="utf-8")
+        assert Path(script).name in table and (not anchor or f'id="{anchor}"' in table), name
 
 
 def test_nothing_is_left_to_generate(site):
