@@ -14,7 +14,7 @@ USUAL = {
     "label": "label grade relevance relevance_label relevance_score rating esci_label judgement judgment score gain "
     "relevant is_relevant clicked click target_label",
     "language": "language locale lang query_language query_locale language_code query_lang sprache dil",
-    "id": "id row_id example_id pair_id uid uuid record_id",
+    "id": "id row_id example_id pair_id uid uuid record_id sku item_id product_id",
     "task": "task",
 }
 CLOSE = 0.8

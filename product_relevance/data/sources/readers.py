@@ -116,7 +116,7 @@ def read_json_lines(name: str, reading: ReadingOptions | None = None) -> RawTabl
     """
     encoding = reading.encoding if reading else None
     encoding = encoding or find_encoding(name, require_kind_of_name(name), windows=False)
-    table = RawTable(name, sha256=sha256_of(name))
+    table = RawTable(name, sha256=sha256_of(name), form=f"JSON lines, {encoding}")
     parse = _row_parser()
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
@@ -195,7 +195,10 @@ def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
 def _read_csv(name: str, reading: ReadingOptions) -> RawTable:
     encoding = reading.encoding or find_encoding(name, require_kind_of_name(name))
     default = "\t" if kind_of_name(name) == ".tsv" else ","
-    return read_delimited(name, find_dialect(name, default, encoding, reading.delimiter))
+    dialect = find_dialect(name, default, encoding, reading.delimiter)
+    table = read_delimited(name, dialect)
+    table.form = f"columns with a {dialect.name} between, {encoding}"
+    return table
 
 
 def _read_parquet(name: str, _: ReadingOptions) -> RawTable:
@@ -276,7 +279,7 @@ def _from_arrow(name: str, data: Any, sha256: str) -> RawTable:
     if bad := [column for column in names if not usable_name(column) or names.count(column) > 1]:
         raise RecordError(f"{name}: found the column {show(bad[0])}, expected distinct names; rename it")
     columns = {column: data.column(column).to_pylist() for column in names}
-    return RawTable(name, columns, list(range(1, data.num_rows + 1)), sha256=sha256)
+    return RawTable(name, columns, list(range(1, data.num_rows + 1)), sha256=sha256, form="Arrow or Parquet")
 
 
 def _unreadable(name: str, error: Exception, expected: str) -> RecordError:

@@ -41,9 +41,14 @@ def require_scale(table: RawTable) -> None:
     grades = table.scale.grades
     example = ",".join(quoted(f"{name}={value}") for name, value in suggest_map(counts, grades).items())
     found = ", ".join(f"{show(value)} ({n:,} rows)" for value, n in counts.most_common(MAX_GRADES))
+    more = (
+        f", or keep {len(counts)} grades: train_relevance.py --grades {len(counts)}"
+        if 2 == grades < len(counts)
+        else ""
+    )
     raise RecordError(
         f"{table.name}: field 'label': found {found}, expected {table.scale.expected}; say what each stands "
-        f"for, as in --label_map {example}",
+        f"for, as in --label_map {example}{more}",
         table.defects,
     )
 

@@ -60,4 +60,5 @@ def join_tables(name: str, tables: list[RawTable]) -> RawTable:
         joined.defects += [replace(defect, file=table.name) for defect in table.defects]
     digests = "".join(table.sha256 for table in tables)
     joined.sha256 = hashlib.sha256(digests.encode()).hexdigest()
+    joined.form = f"{len(tables)} files; " + " and ".join(dict.fromkeys(table.form for table in tables))
     return joined

@@ -60,6 +60,7 @@ class RawTable:
         sha256: Fingerprint of the content.
         given: The columns under the file's own names, where `columns` has other ones.
         scale: How its labels are read.
+        form: What kind of file it is, for people.
         parts: Of several files, the position of each one's first row and its name.
     """
 
@@ -70,6 +71,7 @@ class RawTable:
     sha256: str = ""
     given: dict[str, list[Any]] | None = None
     scale: LabelScale = field(default_factory=LabelScale)
+    form: str = ""
     parts: list[tuple[int, str]] = field(default_factory=list)
 
     @cached_property
