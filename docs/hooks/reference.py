@@ -150,6 +150,8 @@ def http_api() -> str:
     named = {"f1": 0.5, "macro_f1": 0.5}
     text = []
     for name, endpoint in describe_endpoints(Limits(), named, "QC").items():
+        if name == "metrics":
+            continue
         responses = endpoint["responses"]
         text.append(f"### {'GET' if name == 'health' else 'POST'} /{name}")
         if "openapi_extra" in endpoint:

@@ -44,6 +44,11 @@ def _add_serve(commands: Commands) -> None:
         default=5,
         help="milliseconds to wait for requests that can be scored together (default 5)",
     )
+    parser.add_argument(
+        "--key_everywhere",
+        action="store_true",
+        help="ask for the key in RELEVANCE_API_KEY on /health, /metrics and the page, too",
+    )
     add_device(parser)
 
 
@@ -65,6 +70,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Answer requests over HTTP."""
     try:
         from product_relevance.serving import server
+        from product_relevance.serving.access import Access
     except ModuleNotFoundError as error:
         raise ValueError(f"serve needs {error.name}: {how_to_install('serve')}") from None
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
@@ -77,6 +83,7 @@ def serve(arguments: argparse.Namespace) -> None:
         max_connections=arguments.max_connections,
         header_timeout=arguments.header_timeout,
         keep_alive=arguments.keep_alive,
+        access=Access.from_environment(arguments.key_everywhere),
     )
     options = {"revision": arguments.revision, "device": arguments.device, "dtype": arguments.dtype}
     ensemble = RelevanceEnsemble.from_pretrained(arguments.model, **options).of_task(None)

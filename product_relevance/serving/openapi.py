@@ -1,5 +1,8 @@
 """Describe the service for its OpenAPI page: the requests that `protocol` accepts and the answers it gives."""
 
+from fastapi import Security
+from fastapi.security import HTTPBearer
+
 from product_relevance.data.pairs import forms
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS
@@ -8,9 +11,10 @@ from product_relevance.utils.tasks import LABELS
 
 ERRORS = {
     400: "the request is at fault; the error says what was found and expected",
+    401: "the server has an API key, and the request does not",
     408: "the body did not arrive in time",
-    413: "the body is too large",
-    415: "the body is not application/json",
+    413: "the body is too large, as it came or unpacked",
+    415: "the body is not application/json, or encoded by anything but gzip",
     429: "the queue is full; try again after Retry-After seconds",
     500: "scoring failed",
     504: "no answer in time",
@@ -35,6 +39,22 @@ def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) 
         "v1/rerank": _post(documents, _results()),
         "v2/rerank": _post(documents, _results()),
         "health": {"responses": health},
+        "metrics": {},
+    }
+
+
+def with_key(described: dict[str, dict], everywhere: bool) -> dict[str, dict]:
+    """Say of each endpoint of `describe_endpoints` that it asks for an API key, of those to GET if `everywhere`.
+
+    The middleware `access.RequireKey` asks for the key; this only describes it.
+    """
+    asks = {"dependencies": [Security(HTTPBearer(auto_error=False, description="the key of this server"))]}
+    failure = _failure(ERRORS[401])
+    return {
+        name: endpoint | asks | {"responses": endpoint.get("responses", {}) | {401: failure}}
+        if everywhere or name not in ("health", "metrics")
+        else endpoint
+        for name, endpoint in described.items()
     }
 
 

@@ -1,7 +1,6 @@
 """HTTP service of an ensemble: /predict, /rerank, /health, /metrics; `relevance serve MODEL`."""
 
 import asyncio
-import json
 import logging
 import queue
 import signal
@@ -17,19 +16,21 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from product_relevance import __version__
 from product_relevance.serving import connections, openapi, protocol, rerank
+from product_relevance.serving.access import VARIABLE, Access, RequireKey
+from product_relevance.serving.body import read_json
 from product_relevance.serving.dynamic_batching import Batcher
+from product_relevance.serving.errors import error_response, http_error
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import Answer, Question
 from product_relevance.serving.scorer import answer_together
 
 logger = logging.getLogger(__name__)
 
-# error_type as TEI names it, by status
-ERROR_TYPES = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Timeout"}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -47,6 +48,7 @@ class Settings:
         max_connections: open at once; further ones are answered 429 and closed.
         header_timeout: seconds until a request's headers are whole, and until a client has read its answer.
         keep_alive: seconds that a connection without a request stays open.
+        access: who may ask.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -57,6 +59,7 @@ class Settings:
     max_connections: int = 512
     header_timeout: float = 10.0
     keep_alive: float = 5.0
+    access: Access = field(default_factory=Access)
 
     def __post_init__(self):
         for name in ("max_queue", "max_batch", "timeout", "max_connections", "header_timeout", "keep_alive"):
@@ -100,56 +103,28 @@ class Service:
     async def respond(self, request: Request, parse: Callable) -> Response:
         """Answer one POST."""
         if self.batcher.full:  # before the body is read
-            raise _error(429)
+            raise http_error(429)
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
         try:
             async with asyncio.timeout_at(deadline):
-                data = await self._read(request)
+                data = await read_json(request, self.settings.limits.body)
         except TimeoutError:
-            raise _error(408, f"the body did not arrive within {self.settings.timeout:g} s") from None
+            raise http_error(408, f"the body did not arrive within {self.settings.timeout:g} s") from None
         except ClientDisconnect:
-            raise _error(400, "the client left before the end of the body") from None
+            raise http_error(400, "the client left before the end of the body") from None
         try:
             question = parse(data, self.ensemble, self.settings.limits)
             future = self.batcher.submit(question)
             async with asyncio.timeout_at(deadline):
                 return JSONResponse(await asyncio.wrap_future(future))
         except ValueError as error:
-            raise _error(400, str(error)) from None
+            raise http_error(400, str(error)) from None
         except RuntimeError as error:
-            raise _error(500, str(error)) from None
+            raise http_error(500, str(error)) from None
         except queue.Full:
-            raise _error(429) from None
+            raise http_error(429) from None
         except TimeoutError:
-            raise _error(504, f"no answer within {self.settings.timeout:g} s; the service is busy") from None
-
-    async def _read(self, request: Request) -> object:
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind != "application/json":
-            raise _error(415, "expected content-type application/json")
-        limit, size, parts = self.settings.limits.body, 0, []
-        if int(request.headers.get("content-length") or 0) > limit:
-            raise _error(413, f"the body has more than {limit} bytes")
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise _error(413, f"the body has more than {limit} bytes")
-            parts.append(part)
-        try:
-            return json.loads(b"".join(parts).decode("utf-8"), parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise _error(400, "the body is not JSON") from None
-
-
-def _refuse(constant: str):
-    raise ValueError(constant)  # NaN and Infinity are no JSON
-
-
-def _error(status: int, text: str = "the queue is full; try again") -> HTTPException:
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    if status in (408, 413):  # what is left of the body is not read
-        headers["Connection"] = "close"
-    return HTTPException(status, text, headers)
+            raise http_error(504, f"no answer within {self.settings.timeout:g} s; the service is busy") from None
 
 
 def make_app(ensemble, settings: Settings) -> FastAPI:
@@ -172,6 +147,9 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
     app = FastAPI(title="product-relevance", version=__version__, lifespan=lifespan)
     _add_endpoints(app, service)
     app.add_exception_handler(HTTPException, _on_error)
+    # the last one added sees a request first
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(RequireKey, access=settings.access)
     app.add_middleware(Watch, metrics=service.metrics)
     return app
 
@@ -180,6 +158,8 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     described = openapi.describe_endpoints(
         service.settings.limits, service.ensemble.thresholds, service.ensemble.encoder.template.task
     )
+    if service.settings.access.key is not None:
+        described = openapi.with_key(described, service.settings.access.everywhere)
 
     # `/` is where Inference Endpoints and InferenceClient post
     @app.post("/", include_in_schema=False)
@@ -203,10 +183,10 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     async def health():
         """Return whether requests are answered."""
         if not service.batcher.alive:
-            raise _error(503, "the scoring thread has stopped")
+            raise http_error(503, "the scoring thread has stopped")
         return JSONResponse({"status": "ok"})
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, **described["metrics"])
     async def metrics():
         """Show figures for Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -214,12 +194,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # registered for no other
-    return _as_json(error)
-
-
-def _as_json(error: HTTPException) -> JSONResponse:
-    kind = ERROR_TYPES.get(error.status_code, "Validation")
-    return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, error.headers)
+    return error_response(error)
 
 
 class Watch:
@@ -251,7 +226,7 @@ class Watch:
             logger.error("request failed with %s\n%s", type(error).__name__, where)
             if not status:
                 text = f"failed with {type(error).__name__}; the log of the server says where"
-                await _as_json(_error(500, text))(scope, receive, watched)
+                await error_response(http_error(500, text))(scope, receive, watched)
         path = scope["path"] if scope["path"] in self.PATHS else "other"
         self.metrics.requests.labels(path, status).inc()
         self.metrics.seconds.labels(path).observe(time.perf_counter() - start)
@@ -276,6 +251,8 @@ def serve_ensemble(ensemble, settings: Settings, host: str, port: int) -> None:
         ValueError: the address cannot be taken, or the system allows fewer connections.
     """
     connections.require_descriptors(settings.max_connections)
+    if settings.access.key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        logger.warning("whoever reaches %s:%d may ask: set %s to ask for a key", host, port, VARIABLE)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)

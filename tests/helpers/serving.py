@@ -45,6 +45,16 @@ def post(url: str, body: object, path: str = "/predict", **headers) -> tuple[int
     return response.status, json.loads(text), dict(response.getheaders())
 
 
+def request(url: str, method: str, path: str, headers: dict | None = None) -> tuple[int, bytes, dict]:
+    """Send a request without a body; return status, body, headers."""
+    connection = http.client.HTTPConnection(*url.removeprefix("http://").split(":"), timeout=200)
+    connection.request(method, path, headers=headers or {})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, content, dict(response.getheaders())
+
+
 def get(url: str, path: str) -> str:
     """GET a text; an error where the status is not 200."""
     from urllib.request import urlopen

@@ -1,6 +1,8 @@
 """`relevance serve`: shapes, load, queue, timeouts, limits, metrics, shutdown, and no text in its logs."""
 
+import gzip
 import http.client
+import json
 import logging
 import os
 import re
@@ -24,7 +26,8 @@ pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 import product_relevance.serving
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
-from product_relevance.serving.protocol import Limits
+from product_relevance.serving.access import Access
+from product_relevance.serving.limits import Limits
 from product_relevance.serving.server import Settings, make_app
 
 RELEVANCE = [sys.executable, "-m", "product_relevance.cli.main"]
@@ -206,6 +209,24 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(url):
     assert connection.getresponse().status == 413
 
 
+def test_a_large_answer_is_packed_for_who_takes_it(url):
+    body = {"query": "a", "texts": [f"text {i}" for i in range(40)]}
+    connection = http.client.HTTPConnection(*url.removeprefix("http://").split(":"), timeout=200)
+    headers = {"content-type": "application/json", "accept-encoding": "gzip", "content-encoding": "gzip"}
+    connection.request("POST", "/rerank", gzip.compress(json.dumps(body).encode()), headers)
+    response = connection.getresponse()
+    assert response.getheader("content-encoding") == "gzip"
+    assert len(json.loads(gzip.decompress(response.read()))) == 40
+    assert "content-encoding" not in post(url, body, "/rerank")[2]
+
+
+def test_a_service_with_a_key_scores_for_who_has_it(ensemble):
+    with live(make_app(ensemble, Settings(access=Access("k")))) as url:
+        assert post(url, {"inputs": ["a", "b"]})[0] == 401
+        assert post(url, {"inputs": ["a", "b"]}, authorization="Bearer k")[0] == 200
+        assert 'relevance_requests_total{path="/predict",status="401"} 1.0' in get(url, "/metrics")
+
+
 def test_unknown_paths_and_methods_have_errors_of_the_same_shape(url):
     for method, path, expected_status in (("GET", "/nothing", 404), ("GET", "/predict", 405), ("PUT", "/health", 405)):
         connection = http.client.HTTPConnection(*url.removeprefix("http://").split(":"), timeout=30)
@@ -252,8 +273,9 @@ def test_schemathesis_finds_nothing(ensemble, tmp_path):
     # texts so short that no pair can be too long for the model, which a schema cannot say
     limits = Limits(pairs=4, documents=4, characters=20)
     flags = "--checks all --max-examples 25 --seed 1 --generation-database none --no-color --request-timeout 200"
-    with live(make_app(ensemble, Settings(limits, window=0, timeout=200))) as url:
+    with live(make_app(ensemble, Settings(limits, window=0, timeout=200, access=Access("k")))) as url:
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", *flags.split()]
+        command += ["--header", "Authorization: Bearer k"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     tested = re.search(r"(\d+) generated", done.stdout)
@@ -293,6 +315,7 @@ def test_a_taken_port_and_bad_flags_are_told(run):
         (["--header_timeout", "0"], "header_timeout: found 0"),
         (["--keep_alive", "-1"], "keep_alive: found -1"),
         (["--batch_window_ms", "-1"], "batch window"),
+        (["--key_everywhere"], "--key_everywhere: found no variable RELEVANCE_API_KEY"),
     ):
         with pytest.raises(SystemExit, match=said):
             relevance(["serve", str(run), *flags])
