@@ -19,17 +19,18 @@ NO_MESSAGES = {
     ("benchmarks.speed.bench_shards", "make_run"),
 }
 
-TRAIN, PREDICT, EVALUATE, DECIDE, STACK = (
+TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE = (
     "train_relevance.py",
     "relevance predict",
     "relevance evaluate",
     "relevance decide",
     "relevance stack",
+    "relevance compare",
 )
 # They have the class of an ensemble, and read no records to score with it.
 WITHOUT_RECORDS = {"relevance serve", "relevance export", "relevance info", "relevance take", "push_to_hub.py"}
 # They read files of this package alone: submissions, and records that were prepared.
-WITHOUT_COLUMNS = {"relevance compare", "relevance zip", "augment.py", "mine_negatives.py"} | WITHOUT_RECORDS
+WITHOUT_COLUMNS = {"relevance zip", "augment.py", "mine_negatives.py"} | WITHOUT_RECORDS
 COLUMNS = {
     *("data.sources.column_map", "data.sources.labels", "data.sources.scales", "data.sources.record_fields"),
     *("data.sources.encodings", "data.sources.dialects", "data.reading_arguments"),
@@ -47,17 +48,17 @@ ONLY = {
     # The others read with "skip".
     ("data.records", "_settle", "--on_bad_rows"): {
         TRAIN,
-        *(PREDICT, EVALUATE, DECIDE, STACK, "relevance review"),
+        *(PREDICT, EVALUATE, DECIDE, STACK, COMPARE, "relevance review"),
         *("prepare.py", "filter.py", "augment.py", "mine_negatives.py"),
     },
     # The others read no translations.
-    ("data.loading", "add_run_columns", "--translation"): {TRAIN, PREDICT, EVALUATE, DECIDE, STACK},
+    ("data.loading", "add_run_columns", "--translation"): {TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE},
     ("data.translations", "_require_most", "--max_missing_translations"): {
-        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
+        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE, "prepare.py"),
     },
     # The others give those fields no flag, so that each keeps its default, which is in range.
     ("data.arguments", "ColumnArguments", "--max_missing_translations"): {
-        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, "prepare.py"),
+        *(TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE, "prepare.py"),
     },
     ("data.arguments", "FoldArguments", "--num_folds"): {TRAIN, "prepare.py"},
     ("data.arguments", "FoldArguments", "--prefix_levels"): {TRAIN, "prepare.py", "mine_negatives.py"},
@@ -65,8 +66,11 @@ ONLY = {
     # The others ask for no reasoning, and for no vote.
     ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
     ("ensemble.scoring_arguments", "ScoringArguments", "--reasoning_tokens"): {PREDICT},
+    # `compare` compiles nothing.
+    ("ensemble.scoring_arguments", "ScoringArguments", "--compile"): {PREDICT, EVALUATE},
+    ("ensemble.scoring_arguments", "_compile", "--compile"): {PREDICT, EVALUATE},
     # The others decide at the thresholds of a run, by their names.
-    ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE},
+    ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE, COMPARE},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
     ("utils.run_folder", "check_shared", "--output_dir"): {
         TRAIN

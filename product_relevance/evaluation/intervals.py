@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 DRAWS = 1000
 FEWEST = 200  # draws, where rows are so many that 1,000 would take minutes
 ROWS = 20_000_000  # rows of all draws together
+BLOCK = 2_000_000  # rows of the draws that are in memory at a time
 FEW_ROWS = 30  # figures of fewer rows are marked: there an interval, too, says little
 
 
@@ -32,7 +33,7 @@ def bootstrap_intervals(
     _, place = np.unique(np.asarray(queries)[order], return_inverse=True)
     # of each query: rows, relevant ones, called ones, both; so that a draw costs queries and not rows
     counts = np.stack([np.bincount(place, each) for each in (None, positive, called, positive * called)], axis=1)
-    count = int(np.clip(ROWS // len(labels), FEWEST, DRAWS))
+    count = draw_count(len(labels))
     drawn = {"f1": np.empty(count), "macro_f1": np.empty(count), "auc": np.empty(count)}
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold one class only
         for i, times in enumerate(_draws(len(counts), 0, count)):
@@ -45,6 +46,11 @@ def bootstrap_intervals(
     areas = areas[np.isfinite(areas)]
     result = {f"{name}_interval": list(interval(np.nan_to_num(values))) for name, values in drawn.items()}
     return result | {"auc_interval": list(interval(areas)) if len(areas) else None}
+
+
+def draw_count(rows: int) -> int:
+    """Return how many draws an interval of so many rows is made of: 1,000, or fewer where they would take minutes."""
+    return int(np.clip(ROWS // rows, FEWEST, DRAWS))
 
 
 def wilson(part: ArrayLike, whole: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +81,20 @@ def draw_queries(groups: np.ndarray, seed: int = 0, count: int = DRAWS) -> np.nd
     Returns:
         How often each row counts, int array of shape (count, n).
     """
+    return np.concatenate([*query_draws(groups, seed, count)])
+
+
+def query_draws(groups: np.ndarray, seed: int = 0, count: int = DRAWS) -> Iterator[np.ndarray]:
+    """Yield the draws of `draw_queries` in blocks that fit in memory, int arrays of shape (some draws, n)."""
     _, place = np.unique(groups, return_inverse=True)
-    return np.stack([times[place] for times in _draws(place.max() + 1, seed, count)])
+    size, block = max(1, BLOCK // len(place)), []
+    for times in _draws(place.max() + 1, seed, count):
+        block.append(times[place])
+        if len(block) == size:
+            yield np.stack(block)
+            block = []
+    if block:
+        yield np.stack(block)
 
 
 def _draws(size: int, seed: int, count: int) -> Iterator[np.ndarray]:

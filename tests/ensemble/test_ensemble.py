@@ -470,3 +470,59 @@ def test_on_bad_rows_skip_is_a_way_out_that_the_command_has(run, tmp_path, monke
     with pytest.raises(SystemExit, match=r"(?s)rows.txt:1: field 'language'.*--on_bad_rows skip"):
         relevance(words)
     relevance([*words, "--on_bad_rows", "skip"])
+
+
+@pytest.fixture(scope="module")
+def one_fold(run, tmp_path_factory):
+    """The first fold of the run, as a run of its own."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "fold-1")
+    shutil.rmtree(folder / "fold-2")
+    keep_in_run_json(folder, "fold-0")
+    return folder
+
+
+def compared(capsys, *words) -> tuple[str, int]:
+    """What `relevance compare` prints, and its exit code."""
+    try:
+        relevance(["compare", *map(str, words), "--device", "cpu"])
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    return capsys.readouterr().out, code
+
+
+def test_compare_measures_both_runs_as_evaluate_does(run, one_fold, tmp_path, capsys):
+    labelled = write_rows(tmp_path / "dev.txt", QC[240:320])
+    printed, code = compared(capsys, one_fold, run, labelled, "--json")
+    found = json.loads(printed)
+    expected = [
+        evaluate_file.evaluate_file(RelevanceEnsemble.from_pretrained(folder, device="cpu"), str(labelled))["ensemble"]
+        for folder in (one_fold, run)
+    ]
+    assert code == 0
+    for name in ("auc", "f1", "macro_f1"):
+        figures = found["measures"][name]
+        assert (figures["a"], figures["b"]) == pytest.approx(tuple(part[name] for part in expected))
+
+
+def test_the_exit_code_of_compare_says_whether_b_may_follow_a(run, tmp_path, capsys):
+    labelled = write_rows(tmp_path / "dev.txt", QC[240:320])
+    assert compared(capsys, run, run, labelled, "--no_worse_by", "0.01")[1] == 0
+    printed, code = compared(capsys, run, run, labelled, "--better_by", "0")
+    assert code == 3 and "B is not surely better by more than 0" in printed
+
+
+def test_compare_writes_the_rows_that_changed_with_their_texts(run, one_fold, tmp_path, capsys):
+    labelled = write_rows(tmp_path / "dev.txt", QC[240:320])
+    printed, _ = compared(capsys, one_fold, run, labelled, "--threshold", "0.5", "--changed", tmp_path / "changed.csv")
+    rows = pd.read_csv(tmp_path / "changed.csv")
+    assert f"{len(rows)} of 80 rows changed" in printed and len(rows)
+    assert (rows["prediction_a"] != rows["prediction_b"]).all()
+    assert set(rows["origin_query"]) <= {row["origin_query"] for row in QC[240:320]}
+
+
+def test_two_submissions_have_no_labels_to_be_better_on(file, capsys):
+    _, code = compared(capsys, file, file, "--better_by", "0")
+    assert "name a labelled file too" in code
