@@ -27,6 +27,7 @@ ELSEWHERE = {
     "cp -r": "copies the sample, which is there",
     "python train_relevance.py --help": "prints and ends: tests/ensemble/test_ensemble.py",
     "curl": "needs the server of the line before: tests/serving/test_server.py asks the same",
+    "relevance train shop.yaml": "needs the recipe of the line before: tests/integration/test_tutorials.py trains it",
     "hf download": "needs the Hub: tests/hub/loopback/test_loopback_hub.py downloads from a server on loopback",
     "hf-serve": "needs the Hub: tests/serving/test_hf_serve.py starts it on a folder",
 }
@@ -68,7 +69,7 @@ def of(kind) -> list:
 
 def trains(words: list[str]) -> bool:
     named = "train_relevance.py" in words or words[:2] == ["relevance", "train"]
-    return named and "--help" not in words
+    return named and "--help" not in words and not elsewhere(words)
 
 
 def is_ours(words: list[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import estimate_winner
 import pandas as pd
 import pytest
+import yaml
 
 import push_to_hub
 import train_relevance
@@ -16,7 +17,8 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import ROOT, rows_of, write_rows
 from tests.helpers.programs import module_of
-from tests.helpers.serving import live, post, tiny_run
+from tests.helpers.serving import get, live, post, tiny_run
+from tests.helpers.shop_export import ESCI, write_export
 from tests.helpers.staged import BASE, base_files, base_pin
 from tests.helpers.tiny_translators import save_translator
 from tests.integration.test_documented_trainings import save_tiny
@@ -97,19 +99,40 @@ def test_the_reference_names_every_file_and_key_of_a_run(base_of):
         assert f"`{column}`" in (ROOT / "docs/reference/file-formats.md").read_text(encoding="utf-8"), column
 
 
-def test_a_csv_of_other_columns_is_renamed_and_trained_on(clone, base_of, monkeypatch):
-    (shown,) = blocks("own-csv", "csv")
-    Path("my.csv").write_text(shown)
-    more = pd.DataFrame(rows_of("train_QC.txt")[:120])[["origin_query", "category_path", "label"]]
-    more.to_csv("my.csv", mode="a", header=False, index=False)
-    (code,) = blocks("own-csv", "python")
-    exec(code, {})
+def test_a_shop_goes_from_its_export_to_a_served_model_in_six_commands(clone, base_of, monkeypatch, capsys):
+    pytest.importorskip("fastapi", reason="extra [serve] is not installed")
+    from product_relevance.serving.server import Settings, make_app
+
     monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")
-    for command in commands("own-csv"):
+    write_export(clone / "export.csv")
+    write_export(clone / "new.csv", rows=200, seed=1)
+    inspect, train, evaluate, predict, serve, curl = commands("own-csv")
+    for command in (inspect, train, evaluate, predict):
         run(command, base_of("qwen3"))
-    table, scores = pd.read_csv("train.csv"), pd.read_csv("runs/mine.csv")
-    assert set(table) == set(re.findall(r"\| `(\w+)`(?: or `\w+`)? \|", page("own-csv")))
-    assert len(table) == len(scores) and scores["score"].between(0, 1).all()
+    shown = capsys.readouterr().out
+    for part in ("export.csv: 3,000 rows, columns with a semicolon between", "labels      false", "languages   "):
+        assert part in shown, part
+    head, graded = blocks("own-csv", "yaml")
+    recipe = yaml.safe_load(Path("shop.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(head).items() <= recipe.items()
+    found, scores = load_run(Path("runs/export")), pd.read_csv("scores.csv")
+    assert found["data"]["rows"] == 3000 and found["data"]["languages"] == ["de", "en", "tr"]
+    assert scores["id"].tolist() == pd.read_csv("new.csv", sep=";")["sku"].tolist()
+    assert serve == ["relevance", "serve", "runs/export", "--port", "8000"]
+    with live(make_app(RelevanceEnsemble.from_pretrained("runs/export", device="cpu"), Settings(timeout=200))) as url:
+        assert post(url, curl[curl.index("-d") + 1].encode())[0] == 200
+        assert "/metrics" in page("own-csv") and get(url, "/metrics")
+    write_export(clone / "graded.csv", labels=ESCI)
+    relevance(["inspect", "graded.csv", "--output", "graded.yaml"])
+    assert yaml.safe_load(graded).items() <= yaml.safe_load(Path("graded.yaml").read_text(encoding="utf-8")).items()
+
+
+def test_the_table_of_the_page_is_read_as_the_page_says(clone, capsys):
+    (shown,) = blocks("own-csv", "csv")
+    Path("export.csv").write_text(shown, encoding="utf-8")
+    run(commands("own-csv")[0], clone)
+    recipe = yaml.safe_load(Path("shop.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(blocks("own-csv", "yaml")[0]).items() <= recipe.items()
 
 
 @pytest.fixture(scope="module")
