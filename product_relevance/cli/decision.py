@@ -33,6 +33,9 @@ def _add_decide(commands: Commands) -> None:
         help="how scores become probabilities",
     )
     _add_thresholds(parser)
+    goal = "also choose the threshold that reaches this {}, with the most {}; its name is {}"
+    parser.add_argument("--precision", type=float, help=goal.format("precision", "recall", "precision_0.9 for 0.9"))
+    parser.add_argument("--recall", type=float, help=goal.format("recall", "precision", "recall_0.95 for 0.95"))
     _add_match(parser)
     parser.add_argument("--dry_run", action="store_true", help="compare and write nothing")
 
@@ -85,7 +88,8 @@ def decide(arguments: argparse.Namespace) -> None:
     from product_relevance.evaluation.thresholds import DecisionOptions
 
     run, scored = arguments.run_folder, None
-    options = DecisionOptions(arguments.calibration, arguments.threshold_by, arguments.shrinkage)
+    goals = {"precision": arguments.precision, "recall": arguments.recall}
+    options = DecisionOptions(arguments.calibration, arguments.threshold_by, arguments.shrinkage, **goals)
     if arguments.unlabelled:
         require_files(arguments.unlabelled)
         from product_relevance.ensemble.predict_file import score_unlabelled

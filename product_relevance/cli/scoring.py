@@ -63,7 +63,9 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     add_limit(parser)
     parser.add_argument("--vote", choices=["mean", "majority", "weighted"], help="how the folds' scores are combined")
-    parser.add_argument("--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, or a number up to 1")
+    parser.add_argument(
+        "--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, precision_0.9, or a number"
+    )
     add_device(parser)
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)

@@ -73,7 +73,8 @@ def measure_decision(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> lis
 
     Returns:
         Two rows with `names`, fitted on, f1 and expected_f1 (F1 at the thresholds of these kinds), macro_f1, auc, ece,
-        log_loss. The first is honest; the second shows how optimistic the usual way is.
+        log_loss; for a goal such as precision_0.9 the precision and the recall at its threshold. The first row is
+        honest; the second shows how optimistic the usual way is.
 
     Raises:
         ValueError: As `judge_rows`.
@@ -87,7 +88,10 @@ def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarr
     found: dict[str, float | None] = {}
     for kind, values in called.items():
         outcome = rates(labels, np.asarray(values, dtype=np.float64), [0.5])
-        found[kind] = float(outcome["macro_f1" if kind == "macro_f1" else "f1"][0])
+        if kind in KINDS:
+            found[kind] = float(outcome["macro_f1" if kind == "macro_f1" else "f1"][0])
+        else:  # a goal
+            found |= {f"{name} at {kind}": float(outcome[name][0]) for name in ("precision", "recall")}
     both = 0 < labels.sum() < len(labels)
     found |= {"auc": float(roc_auc_score(labels, scores)) if both else None}
     return found | {
@@ -106,7 +110,7 @@ def make_decider(options: DecisionOptions) -> tuple[Fit, Use]:
     def use(decision: dict[str, Any], rows: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         scores, codes = rows["score"].to_numpy(float), rows["given_language"].tolist()
         rule = DecisionRule.from_json(decision)
-        called = {kind: scores >= rule.row_thresholds(codes, kind) for kind in KINDS}
+        called = {kind: scores >= rule.row_thresholds(codes, kind) for kind in rule.thresholds}
         return rule.calibrate(scores), called
 
     return fit, use

@@ -1,5 +1,6 @@
 """The decision of a run: calibration, thresholds and the map of logits, applied in this one place."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from product_relevance.evaluation import calibration
 from product_relevance.text.language_codes import normal_code, normal_codes
 
 KINDS = ("f1", "macro_f1", "expected_f1")
+GOAL = re.compile(r"(precision|recall)_0\.\d+")  # kinds of thresholds that reach a goal, beside these
 KEYS = ("calibration", "thresholds", "languages", "shrinkage", "spread", "from", "figures")
 SPREAD_KEYS = ("slope", "offset", "match", "rows", "source")
 
@@ -21,7 +23,8 @@ class DecisionRule:
     """How scores of a run become calibrated probabilities and decisions.
 
     Attributes:
-        thresholds: on the scores, by kind: f1, macro_f1, after `relevance decide` also expected_f1.
+        thresholds: on the scores, by kind: f1, macro_f1, after `relevance decide` also expected_f1 and goals such as
+            precision_0.9.
         languages: thresholds of the languages that have their own, by code and kind.
         calibration: as `calibration.fit_calibration` gives it.
         spread: slope and offset that turn the logit of a mean score into that of a single model, see `fit_spread`; the
@@ -107,6 +110,11 @@ def narrow_threshold(spread: Mapping[str, Any], threshold: float) -> float:
     return float(expit((calibration.to_logit(threshold) - spread["offset"]) / spread["slope"]))
 
 
+def goal_kind(measure: str, value: float) -> str:
+    """Name the kind of threshold that reaches a precision or recall, as precision_0.9."""
+    return f"{measure}_{value:g}"
+
+
 def check_decision(decision: Any) -> None:
     """Refuse a decision with a defect, such as one from a file that was edited.
 
@@ -132,7 +140,8 @@ def check_decision(decision: Any) -> None:
 
 
 def _check_thresholds(found: Any, where: str) -> None:
-    good = isinstance(found, dict) and found.keys() == set(KINDS)
+    good = isinstance(found, dict) and found.keys() >= set(KINDS)
+    good = good and all(kind in KINDS or GOAL.fullmatch(kind) for kind in found)
     if not good or not all(is_threshold(kind, value) for kind, value in found.items()):
         raise ValueError(f"decision.{where}: found {str(found)[:120]!r}, expected {', '.join(KINDS)} between 0 and 1")
 

@@ -40,6 +40,7 @@ DECISION_COLUMNS = {
     "calibration": "calibration", "cuts": "thresholds", "fitted on": "fitted on", "f1": "F1",
     "expected_f1": "F1 at F*/2", "macro_f1": "macro-F1", "ece": "ECE", "log_loss": "log loss",
 }  # fmt: skip
+THRESHOLD_COLUMNS = {"for": "threshold for", "f1": "F1", "macro_f1": "macro-F1", "expected_f1": "F1 at F*/2"}
 DECISION_NOTE = (
     "Lines fitted on the other folds are honest: no row is judged by a calibration or threshold that saw its label. "
     "The others show what fitting and judging on the same rows would claim. All figures are of single fold models."
@@ -235,12 +236,10 @@ def decision_table(decision: Mapping[str, Any]) -> str:
     temperature = f" {fitted['temperature']:.3f}" if fitted["method"] == "temperature" else ""
     chosen = f"Chosen: calibration {fitted['method']}{temperature}, thresholds from {decision['from']}"
     chosen += f", languages pulled to all with {decision['shrinkage']:g} rows." if decision["languages"] else "."
-    parts = [metrics_table(decision["figures"], DECISION_COLUMNS), DECISION_NOTE, chosen]
-    parts.append(
-        metrics_table(
-            thresholds, {"for": "threshold for", "f1": "F1", "macro_f1": "macro-F1", "expected_f1": "F1 at F*/2"}
-        )
-    )
+    goals = [kind for kind in decision["thresholds"] if kind not in THRESHOLD_COLUMNS]
+    reached = {f"{name} at {kind}": f"{name} at {kind}" for kind in goals for name in ("precision", "recall")}
+    parts = [metrics_table(decision["figures"], DECISION_COLUMNS | reached), DECISION_NOTE, chosen]
+    parts.append(metrics_table(thresholds, THRESHOLD_COLUMNS | {kind: kind for kind in goals}))
     if decision["spread"]:
         spread = decision["spread"]
         parts.append(

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from product_relevance.evaluation import calibration
-from product_relevance.evaluation.confusion import checked
-from product_relevance.evaluation.decision_rule import KINDS, narrow_threshold
+from product_relevance.evaluation.confusion import checked, possible_thresholds, rates
+from product_relevance.evaluation.decision_rule import goal_kind, narrow_threshold
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
 from product_relevance.text.language_codes import normal_codes
 
@@ -26,16 +26,29 @@ class DecisionOptions:
         calibration: none, temperature or isotonic, see `calibration.fit_calibration`.
         by: global, or language for a threshold of each language as well.
         shrinkage: Rows at which a language's own threshold and the global one count the same; 0 keeps its own.
+        precision: Also choose the lowest threshold whose precision is at least this; None chooses none.
+        recall: Also choose the highest threshold whose recall is at least this; None chooses none.
 
     Raises:
-        ValueError: Unknown `calibration` or `by`, or a negative shrinkage.
+        ValueError: Unknown `calibration` or `by`, a negative shrinkage, or a goal outside 0 to 1.
     """
 
     calibration: str = "isotonic"
     by: str = "global"
     shrinkage: float = 1000
+    precision: float | None = None
+    recall: float | None = None
+
+    @property
+    def goals(self) -> dict[str, tuple[str, float]]:
+        """Kind of threshold to the measure and the value that it must reach, as precision_0.9."""
+        asked = {"precision": self.precision, "recall": self.recall}
+        return {goal_kind(name, value): (name, value) for name, value in asked.items() if value is not None}
 
     def __post_init__(self) -> None:
+        for name, (measure, value) in self.goals.items():
+            if not 0 < value < 1:
+                raise ValueError(f"{measure}: found {value}, expected a share between 0 and 1, as in {name}")
         if self.calibration not in calibration.METHODS:
             expected = ", ".join(calibration.METHODS)
             raise ValueError(f"calibration: found {self.calibration!r}, expected one of {expected}")
@@ -60,15 +73,16 @@ def fit_decision(
         options: Calibration and kind of thresholds.
 
     Returns:
-        calibration; thresholds {f1, macro_f1, expected_f1}; languages {code: the same}, empty when `by` is global;
-        shrinkage, None when `by` is global.
+        calibration; thresholds {f1, macro_f1, expected_f1, and the goals of the options}; languages {code: the same},
+        empty when `by` is global; shrinkage, None when `by` is global.
 
     Raises:
-        ValueError: Bad labels or scores.
+        ValueError: Bad labels or scores, or a goal that no threshold reaches.
     """
     labels, scores = checked(labels, scores, probability=True)
     fitted = calibration.fit_calibration(options.calibration, labels, scores)
-    found = {"calibration": fitted, "thresholds": _searched(labels, scores, fitted)}
+    whole = _searched(labels, scores, fitted) | _reach_goals(labels, scores, options)
+    found = {"calibration": fitted, "thresholds": whole}
     if options.by == "global":
         return found | {"languages": {}, "shrinkage": None}
     codes = np.asarray(normal_codes(languages), dtype=object)
@@ -78,10 +92,10 @@ def fit_decision(
     for code in sorted(set(codes)):
         rows = codes == code
         if labels[rows].min() < labels[rows].max():  # of one class no threshold is better than another
-            searched, n = _searched(labels[rows], scores[rows], fitted), int(rows.sum())
-            own[str(code)] = {
-                k: shrink_threshold(searched[k], found["thresholds"][k], n, options.shrinkage) for k in KINDS
-            }
+            searched, n = whole | _searched(labels[rows], scores[rows], fitted), int(rows.sum())
+            for kind, goal in options.goals.items():  # which a language may not reach at all
+                searched[kind] = _reach(labels[rows], scores[rows], *goal) or whole[kind]
+            own[str(code)] = {k: shrink_threshold(searched[k], whole[k], n, options.shrinkage) for k in whole}
     return found | {"languages": own, "shrinkage": float(options.shrinkage)}
 
 
@@ -169,3 +183,23 @@ def _searched(labels: np.ndarray, scores: np.ndarray, fitted: dict[str, Any]) ->
     expected = calibration.invert_calibration(fitted, expected_f1_threshold(highest))
     macro = best_threshold(labels, scores, "macro_f1")[0]
     return {"f1": searched, "macro_f1": macro, "expected_f1": expected}
+
+
+def _reach_goals(labels: np.ndarray, scores: np.ndarray, options: DecisionOptions) -> dict[str, float]:
+    found = {}
+    for kind, (measure, value) in options.goals.items():
+        threshold = _reach(labels, scores, measure, value)
+        if threshold is None:
+            best = rates(labels, scores, possible_thresholds(scores))[measure].max()
+            raise ValueError(f"--{measure} {value:g}: no threshold reaches it, the highest {measure} is {best:.4f}")
+        found[kind] = threshold
+    return found
+
+
+def _reach(labels: np.ndarray, scores: np.ndarray, measure: str, value: float) -> float | None:
+    """Return the threshold that reaches a precision with the most recall, or a recall with the most precision."""
+    candidates = possible_thresholds(scores)
+    reached = np.flatnonzero(rates(labels, scores, candidates)[measure] >= value)
+    if not reached.size:
+        return None
+    return float(candidates[reached[0] if measure == "precision" else reached[-1]])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from product_relevance.cli.main import main as relevance
+from product_relevance.evaluation import confusion, decision_rule, thresholds
 from product_relevance.evaluation import decision as nested
-from product_relevance.evaluation import decision_rule, thresholds
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.evaluation.reliability import reliability
@@ -166,3 +166,45 @@ def test_a_rule_is_read_alike_wherever_it_is_applied():
     assert rule.calibrate([0.2, 0.7]).tolist() == decision_rule.stretch_scores(spread, [0.2, 0.7]).tolist()
     with pytest.raises(ValueError, match="--threshold f2: expected f1, macro_f1, expected_f1, or a number"):
         rule.threshold("f2")
+
+
+@pytest.mark.parametrize(("measure", "value"), [("precision", 0.8), ("recall", 0.9)])
+def test_a_goal_is_reached_by_the_threshold_that_costs_least(measure, value):
+    oof = made(500)
+    chosen = oof["label"], oof["score"], oof["given_language"].tolist()
+    kind = f"{measure}_{value}"
+    cut = thresholds.fit_decision(*chosen, DecisionOptions("none", **{measure: value}))["thresholds"][kind]
+    other = {"precision": "recall", "recall": "precision"}[measure]
+    found = confusion.rates(*(oof[name].to_numpy() for name in ("label", "score")), [cut, *oof["score"]])
+    assert found[measure][0] >= value
+    assert found[other][0] == pytest.approx(found[other][found[measure] >= value].max())
+
+
+def test_a_goal_that_no_threshold_reaches_is_an_error_with_the_highest_value():
+    labels, scores = [0, 1, 0, 1], [0.9, 0.8, 0.7, 0.2]
+    with pytest.raises(ValueError, match=r"--precision 0.9: no threshold reaches it, the highest precision is 0.5000"):
+        thresholds.fit_decision(labels, scores, ["en"] * 4, DecisionOptions("none", precision=0.9))
+
+
+def test_a_share_outside_0_to_1_is_no_goal():
+    with pytest.raises(ValueError, match="recall: found 95.0, expected a share between 0 and 1"):
+        DecisionOptions(recall=95.0)
+
+
+def test_a_goal_is_written_into_the_run_and_decides(run, capsys):
+    relevance(["decide", str(run), "--precision", "0.8", "--threshold_by", "language"])
+    printed, decision = capsys.readouterr().out, json.loads((run / "run.json").read_text())["decision"]
+    decision_rule.check_decision(decision)
+    assert "precision at precision_0.8" in printed and "recall at precision_0.8" in printed
+    rule = DecisionRule.from_json(decision)
+    assert rule.threshold("precision_0.8") == decision["thresholds"]["precision_0.8"] > rule.threshold("f1")
+    assert all("precision_0.8" in own for own in decision["languages"].values())
+
+
+def test_a_threshold_of_an_unknown_kind_is_a_defect_of_the_decision():
+    decision = {"calibration": {"method": "none"}, "thresholds": {"f1": 0.5, "macro_f1": 0.5, "expected_f1": 0.5}}
+    rest = {"languages": {}, "shrinkage": None, "spread": None, "from": "", "figures": []}
+    decision_rule.check_decision(decision | rest)
+    decision["thresholds"]["best"] = 0.5
+    with pytest.raises(ValueError, match="decision.thresholds: found"):
+        decision_rule.check_decision(decision | rest)
