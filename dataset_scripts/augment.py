@@ -25,8 +25,9 @@ def make_parser() -> Parser:
     methods = parser.add_subparsers(dest="method", required=True)
     hidden = fields_except(StepArguments, "task", "output", "split", "data_revision", "on_bad_rows", "lowercase")
     for name, kind in _kinds().items():
-        about = {"help": kind.__doc__, "description": kind.__doc__}
-        one = methods.add_parser(name, kinds=(kind, StepArguments), without=hidden, **about)
+        one = methods.add_parser(
+            name, kinds=(kind, StepArguments), without=hidden, help=kind.__doc__, description=kind.__doc__
+        )
         one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
     return parser

@@ -11,6 +11,8 @@ from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import Parser, fields_except
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from product_relevance.data.arguments import FoldArguments
 
 
@@ -55,7 +57,8 @@ def explore_files(arguments: argparse.Namespace, paths: "FoldArguments") -> None
     from product_relevance.preparation.exploration import report, statistics
     from product_relevance.text.path_format import use_form
 
-    folder, tasks = Path(arguments.output), {}
+    folder = Path(arguments.output)
+    tasks: dict[str, dict[str, pd.DataFrame]] = {}
     folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(arguments.files):
         rejects = folder / f"{Path(file).stem}.rejects.jsonl"
@@ -63,7 +66,7 @@ def explore_files(arguments: argparse.Namespace, paths: "FoldArguments") -> None
         frame = read_records(source, role="any", on_bad_rows="skip", rejects_path=rejects)
         print(f"{file}: {len(frame):,} rows, {frame.attrs['rejected']:,} left out")
         use_form(frame, paths.path_separator, paths.level_names)
-        frame = statistics.measure(loading.add_all_columns(frame, False, arguments.language_fix, "none"))
+        frame = statistics.add_measures(loading.add_all_columns(frame, False, arguments.language_fix, "none"))
         files = tasks.setdefault(frame.attrs["task"], {})
         name = Path(file).name
         files[name if name not in files else f"{name} ({number + 1})"] = frame

@@ -149,7 +149,7 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 def count_table(files: dict[str, list[dict]]) -> str:
     """Render rows per language and the totals of each file as a Markdown table."""
     columns = [name for name in files if not name.startswith("answers")]
-    lines = [["language", *columns], ["---", *["---:"] * len(columns)]]
+    lines: list[list[object]] = [["language", *columns], ["---", *["---:"] * len(columns)]]
     for code in LANGUAGES:
         lines += [[code, *(sum(row["language"] == code for row in files[name]) for name in columns)]]
     lines += [["rows", *(len(files[name]) for name in columns)]]
@@ -168,8 +168,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
         write_rows(options.out / f"{name}.txt", rows)
-    for name, rows in make_tables(table).items():
-        write_table(options.out / f"{name}.csv", rows)
+    for name, translations in make_tables(table).items():
+        write_table(options.out / f"{name}.csv", translations)
     print(f"wrote {len(files)} files and 2 tables to {options.out}\n\n{count_table(files)}")
 
 

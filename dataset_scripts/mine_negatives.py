@@ -27,8 +27,9 @@ def make_parser() -> Parser:
     kinds = parser.add_subparsers(dest="kind", required=True)
     hidden = fields_except(StepArguments, *FLAGS, *FOLD_FLAGS)
     for name, kind in _kinds().items():
-        about = {"help": kind.__doc__, "description": kind.__doc__}
-        one = kinds.add_parser(name, kinds=(kind, StepArguments), without=hidden, **about)
+        one = kinds.add_parser(
+            name, kinds=(kind, StepArguments), without=hidden, help=kind.__doc__, description=kind.__doc__
+        )
         one.set_defaults(parser=one)
         one.add_argument("file", help="records that prepare.py wrote")
     return parser
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     found: argparse.Namespace = make_parser().parse_args(argv)
     console.quiet_libraries()
     with errors_in_one_line():
-        mine_negatives(*found.parser.parse_dict(vars(found)), found.kind)
+        step, arguments = found.parser.parse_dict(vars(found))
+        mine_negatives(step, arguments, found.kind)
 
 
 def mine_negatives(step: "Step", arguments: "StepArguments", kind: str) -> None:

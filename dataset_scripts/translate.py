@@ -114,10 +114,10 @@ def _report(table: "pd.DataFrame", arguments: argparse.Namespace, reverse: "Tran
         from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
 
         encode = load_encoder()
-    report = quality.measure(table, encode, reverse if encode else None, arguments.samples)
+    report = quality.measure_quality(table, encode, reverse if encode else None, arguments.samples)
     if arguments.report:
         write_json(arguments.report, report)
-    print(quality.to_text(report))
+    print(quality.render_quality(report))
 
 
 if __name__ == "__main__":

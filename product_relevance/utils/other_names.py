@@ -48,6 +48,8 @@ _NAMES = {
     "save_steps": "save_interval checkpointing_steps",
     "logging_steps": "log_interval log_every_n_steps",
     "train_sampling_strategy": "group_by_length",
+    "threshold": "cut",
+    "threshold_of": "cut_of",
     "early_stopping_patience": "early_stopping patience",
     "report_to": "logger use_wandb",
     "resume_from_checkpoint": "resume",

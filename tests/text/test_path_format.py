@@ -174,8 +174,8 @@ def test_easy_negatives_take_the_first_level_of_the_form():
 
 def test_the_taxonomy_report_counts_levels_by_the_form():
     frame = records(["A > b > c", "A > b > d", "E > f"])
-    assert statistics.taxonomy(frame)["paths that end here"].tolist() == [0, 1, 2]
-    assert set(statistics.branches(frame)["first level"]) == {"A", "E"}
+    assert statistics.describe_taxonomy(frame)["paths that end here"].tolist() == [0, 1, 2]
+    assert set(statistics.list_branches(frame)["first level"]) == {"A", "E"}
 
 
 def test_short_paths_are_cut_at_the_levels_of_the_form():

@@ -93,7 +93,8 @@ def cached(encode: Encoder, folder: str | os.PathLike) -> Encoder:
 def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.ndarray:
     """Gather the vectors of distinct texts from the files, and of the others from the encoder."""
     keys = [_key(text, side) for text in texts]
-    place, vectors = {key: i for i, key in enumerate(keys)}, None
+    place = {key: i for i, key in enumerate(keys)}
+    vectors: np.ndarray | None = None
     for known, found in _shards(folder):
         vectors = np.empty((len(texts), found.shape[1]), np.float32) if vectors is None else vectors
         pairs = [(place.pop(key), row) for row, key in enumerate(known) if key in place]
@@ -108,7 +109,7 @@ def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.
         _write(folder, [keys[i] for i in part], found)
         vectors = np.empty((len(texts), found.shape[1]), np.float32) if vectors is None else vectors
         vectors[part] = found
-    return vectors
+    return np.zeros((0, 1), np.float32) if vectors is None else vectors
 
 
 def _key(text: str, side: str) -> bytes:
@@ -159,20 +160,23 @@ def _mean(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.nn.functional.normalize(masked_mean(states, batch["attention_mask"]), dim=-1)
 
 
-def _load_sentence_transformer(name, revision, prefixes, device) -> tuple[Encoder, str]:
+def _load_sentence_transformer(
+    name: str, revision: str | None, prefixes: dict[str, str] | None, device: str
+) -> tuple[Encoder, str]:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise ValueError(
             f"encoder {name!r} needs sentence-transformers: pip install sentence-transformers, or use {E5}"
         ) from None
-    options = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
-    model = SentenceTransformer(name, revision=revision, device=device, **options)
+    model = SentenceTransformer(
+        name, revision=revision, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+    )
 
     def encode(texts: Sequence[str], side: str) -> np.ndarray:
         kind = model.encode_query if side == "query" else model.encode_document
-        own = {} if prefixes is None else {"prompt": prefixes[side]}
-        vectors = kind(list(texts), normalize_embeddings=True, show_progress_bar=False, **own)
+        prompt = None if prefixes is None else prefixes[side]  # None: the model's own
+        vectors = kind(list(texts), prompt=prompt, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
     # Its text names the pooling, which shapes the vectors as the weights do.

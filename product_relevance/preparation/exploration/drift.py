@@ -8,7 +8,7 @@ from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import Taxonomy
 
 
-def unseen_paths(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def find_unseen_paths(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Look the paths of one file up in the tree of another.
 
     Args:
@@ -26,8 +26,8 @@ def unseen_paths(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFram
     return counts, report[report["match"] != "complete"].head(EXAMPLES)
 
 
-def drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Measure how far the second file is from the first, both as `explore.measure` returns them.
+def measure_drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Measure how far the second file is from the first, both as `statistics.add_measures` returns them.
 
     Returns:
         what, first, second, distance. The first rows say what the files share (no distance: a full overlap is the
@@ -53,7 +53,7 @@ def drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "first", "second", "distance"])
 
 
-def overlap(first: pd.DataFrame, second: pd.DataFrame) -> str:
+def describe_shared_queries(first: pd.DataFrame, second: pd.DataFrame) -> str:
     """Say how many rows of the second file have a query of the first: of a dev or test file there should be none."""
     known = second["query_key"].isin(first["query_key"].unique())
     queries = second.loc[known, "query_key"].nunique()
@@ -64,7 +64,7 @@ def _known(one: pd.DataFrame, other: pd.DataFrame, text: str) -> float:
     return float(one[f"{text}_key"].isin(other[f"{text}_key"].unique()).mean())
 
 
-def language_drift(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def compare_languages(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Set the languages of two files side by side: share of rows, and share of relevant ones among them."""
     columns = {}
     for name, frame in (("first", first), ("second", second)):

@@ -30,7 +30,7 @@ Z = 1.96  # a 95% interval of a normal distribution
 Tables = Mapping[str, pd.DataFrame]  # name of a file to its table
 
 
-def languages(tables: Tables, path: str | os.PathLike) -> None:
+def draw_languages(tables: Tables, path: str | os.PathLike) -> None:
     """Draw rows by language, as given and as corrected, with the change written on top; one panel a file."""
     figure, panels = _panels(len(tables), width=max(map(len, tables.values())))
     for axes, (name, table) in zip(panels, tables.items(), strict=True):
@@ -51,7 +51,7 @@ def languages(tables: Tables, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def relevant(tables: Tables, path: str | os.PathLike) -> None:
+def draw_relevant_shares(tables: Tables, path: str | os.PathLike) -> None:
     """Draw the share of relevant rows by language with its 95% interval (Wilson), one colour a file."""
     codes = _codes(tables)
     figure, (axes,) = _panels(1, width=len(codes))
@@ -62,8 +62,8 @@ def relevant(tables: Tables, path: str | os.PathLike) -> None:
         x = np.array([codes.index(code) for code in table.index]) + (index - (len(tables) - 1) / 2) * step
         low, high = _wilson(table["relevant"].to_numpy(), table["corrected"].to_numpy())
         middle = table["relevant"].to_numpy()
-        bars = {"fmt": "o", "ms": 7, "color": COLOURS[index % len(COLOURS)], "label": _name(name)}
-        axes.errorbar(x, middle, yerr=[middle - low, high - middle], lw=2, **bars)
+        colour, around = COLOURS[index % len(COLOURS)], np.array([middle - low, high - middle])
+        axes.errorbar(x, middle, yerr=around, fmt="o", ms=7, lw=2, color=colour, label=_name(name))
     axes.set_xticks(range(len(codes)), map(_name, codes))
     axes.set(ylim=(-0.02, 1.02), ylabel="share of relevant rows")
     axes.set_title("Relevant rows by language; the lines are 95% intervals", loc="left")
@@ -71,7 +71,7 @@ def relevant(tables: Tables, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def lengths(tables: Tables, path: str | os.PathLike) -> None:
+def draw_lengths(tables: Tables, path: str | os.PathLike) -> None:
     """Draw the share of queries and of targets by length, one colour a file."""
     figure, panels = _panels(2, width=14)
     for axes, text in zip(panels, ("query", "target"), strict=True):
@@ -81,7 +81,7 @@ def lengths(tables: Tables, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def lengths_by_language(table: pd.DataFrame, path: str | os.PathLike) -> None:
+def draw_lengths_by_language(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Draw median, middle half and 5 to 95% of the lengths by language."""
     codes = list(table["language"].drop_duplicates().head(MOST))
     figure = Figure(figsize=(11, 1.6 + 0.34 * len(codes)), dpi=DPI, layout="constrained")
@@ -98,7 +98,7 @@ def lengths_by_language(table: pd.DataFrame, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.PathLike) -> None:
+def draw_overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.PathLike) -> None:
     """Draw by label which overlap the pairs have that share a word, and by language how many share one."""
     figure, panels = _panels(2, width=12)
     names = list(LABELS.values())[::-1]
@@ -113,7 +113,7 @@ def overlaps(shares: pd.DataFrame, by_language: pd.DataFrame, path: str | os.Pat
     save_figure(figure, path)
 
 
-def rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
+def draw_rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
     """Draw the share of queries that have 1, 2, 3, ... rows, one colour a file."""
     figure, (axes,) = _panels(1, width=8)
     shares = {name: table.set_index("rows per query")["queries"] for name, table in tables.items()}
@@ -123,7 +123,7 @@ def rows_per_query(tables: Tables, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def taxonomy(table: pd.DataFrame, path: str | os.PathLike) -> None:
+def draw_taxonomy(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Draw the tree of paths level by level: how wide it is, and where the rows' paths end."""
     figure = Figure(figsize=(11, 4), dpi=DPI, layout="constrained")
     for axes, columns in zip(figure.subplots(1, 2), (["nodes", "paths that end here"], ["rows"]), strict=True):
@@ -134,7 +134,7 @@ def taxonomy(table: pd.DataFrame, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def unseen(tables: Tables, path: str | os.PathLike) -> None:
+def draw_unseen_paths(tables: Tables, path: str | os.PathLike) -> None:
     """Draw for each file the shares of rows whose path the first file has whole, in part, or not at all."""
     figure = Figure(figsize=(9, 1.6 + 0.6 * len(tables)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -154,7 +154,7 @@ def unseen(tables: Tables, path: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def drift(table: pd.DataFrame, names: tuple[str, str], path: str | os.PathLike) -> None:
+def draw_drift(table: pd.DataFrame, names: tuple[str, str], path: str | os.PathLike) -> None:
     """Draw how two files differ in their languages: share of rows, and share of relevant ones."""
     table = table.head(MOST)[::-1]
     figure = Figure(figsize=(11, 1.6 + 0.34 * len(table)), dpi=DPI, layout="constrained")
@@ -172,7 +172,7 @@ def drift(table: pd.DataFrame, names: tuple[str, str], path: str | os.PathLike) 
     save_figure(figure, path)
 
 
-def noise(table: pd.DataFrame, path: str | os.PathLike) -> None:
+def draw_noise(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Draw the share of rows with each kind of noise as a heat map of languages and kinds."""
     kinds, table = list(table.columns[2:]), table.head(MOST + 1)
     shares = table[kinds].to_numpy(dtype=float)

@@ -15,7 +15,7 @@ from product_relevance.utils import console
 from product_relevance.utils.files import atomic_write
 from product_relevance.utils.tasks import LABELS
 
-Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `explore.measure` returns them
+Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `statistics.add_measures` returns them
 LONGEST = 300  # characters of a text that a table shows
 # No script and nothing from elsewhere, whatever stands in the data.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -45,7 +45,7 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
 
     Args:
         folder: Made if need be.
-        tasks: Task to its files, the first of which the others are compared with; from `explore.measure`.
+        tasks: Task to its files, the first of which the others are compared with; from `statistics.add_measures`.
 
     Returns:
         The page's path.
@@ -56,7 +56,7 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
     for number, (task, frames, make) in enumerate(console.progress_bar(makers, desc="tables and pictures")):
         section = make(frames)
         picture = folder / "figures" / f"{task}_{make.__name__.strip('_')}.png" if section.draw else None
-        if picture:
+        if section.draw and picture:
             section.draw(picture)
         parts.append(_section(f"s{number}", f"{task}: {section.title}", section, picture))
         links.append(f'<a href="#s{number}">{html.escape(f"{task}: {section.title}")}</a>')
@@ -67,7 +67,7 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
 
 def _makers(task: str, frames: Frames) -> list[Callable[[Frames], Section]]:
     labelled = any(statistics.labels_of(frame).notna().any() for frame in frames.values())
-    makers = [_overview, _languages]
+    makers: list[Callable[[Frames], Section]] = [_overview, _languages]
     makers += [_labels] if labelled else []
     makers += [_lengths, _lengths_by_language, _words]
     makers += [_overlap] if statistics.labels_of(_first(frames)).notna().any() else []
@@ -78,71 +78,71 @@ def _makers(task: str, frames: Frames) -> list[Callable[[Frames], Section]]:
 
 
 def _overview(frames: Frames) -> Section:
-    table = _stacked(frames, statistics.overview)
+    table = _stacked(frames, statistics.summarise_rows)
     rows = int(table["rows"].sum())
     return Section("files", f"{rows:,} rows in {len(frames)} files; texts count as one when normalised.", {"": table})
 
 
 def _languages(frames: Frames) -> Section:
-    tables = {name: statistics.languages(frame) for name, frame in frames.items()}
-    moved = {f"corrections in {name}": statistics.moves(frame) for name, frame in frames.items()}
+    tables = {name: statistics.count_languages(frame) for name, frame in frames.items()}
+    moved = {f"corrections in {name}": statistics.count_language_moves(frame) for name, frame in frames.items()}
     count = sum(int(table["rows"].sum()) for table in moved.values())
     text = f"{count:,} rows are given as one language and are another by identification."
-    return Section("languages", text, {**tables, **_some(moved)}, lambda path: figures.languages(tables, path))
+    return Section("languages", text, {**tables, **_some(moved)}, lambda path: figures.draw_languages(tables, path))
 
 
 def _labels(frames: Frames) -> Section:
-    tables = {name: statistics.languages(frame) for name, frame in frames.items()}
+    tables = {name: statistics.count_languages(frame) for name, frame in frames.items()}
     tables = {name: table for name, table in tables.items() if table["relevant"].notna().any()}
     shares = ", ".join(f"{statistics.labels_of(frames[name]).mean():.1%} in {name}" for name in tables)
-    return Section("labels", f"Relevant: {shares}.", {}, lambda path: figures.relevant(tables, path))
+    return Section("labels", f"Relevant: {shares}.", {}, lambda path: figures.draw_relevant_shares(tables, path))
 
 
 def _lengths(frames: Frames) -> Section:
-    tables = {name: statistics.length_shares(frame) for name, frame in frames.items()}
+    tables = {name: statistics.bin_lengths(frame) for name, frame in frames.items()}
     first = _first(frames)
     text = f"Half of the queries have up to {first['query_characters'].median():.0f} characters, half of the targets "
     text += f"up to {first['target_characters'].median():.0f} (first file)."
-    return Section("lengths", text, {}, lambda path: figures.lengths(tables, path))
+    return Section("lengths", text, {}, lambda path: figures.draw_lengths(tables, path))
 
 
 def _lengths_by_language(frames: Frames) -> Section:
-    table = statistics.lengths(_first(frames))
+    table = statistics.measure_lengths(_first(frames))
     text = "Characters of queries and targets in the first file, cleaned."
-    draw = lambda path: figures.lengths_by_language(table, path)  # noqa: E731
+    draw = lambda path: figures.draw_lengths_by_language(table, path)  # noqa: E731
     return Section("lengths by language", text, {"quantiles": table}, draw)
 
 
 def _words(frames: Frames) -> Section:
     text = "The words in most distinct queries and targets. Words end at blanks and punctuation: Thai and Japanese "
     text += "texts without blanks count as one word."
-    return Section("top words", text, {name: statistics.top_words(frame) for name, frame in frames.items()})
+    return Section("top words", text, {name: statistics.list_top_words(frame) for name, frame in frames.items()})
 
 
 def _overlap(frames: Frames) -> Section:
     frame = _first(frames)
-    shares, table = statistics.overlap_shares(frame), statistics.overlaps(frame)
+    shares, table = statistics.bin_overlaps(frame), statistics.compare_overlaps(frame)
     means = frame["overlap"].groupby(statistics.labels_of(frame)).mean()
     text = "Mean Jaccard overlap of the words of query and target (first file): "
-    text += ", ".join(f"{mean:.3f} where {LABELS[int(label)]}" for label, mean in means.items()) + "."
-    return Section("overlap of words", text, {"": table}, lambda path: figures.overlaps(shares, table, path))
+    text += ", ".join(f"{means[label]:.3f} where {name}" for label, name in LABELS.items() if label in means) + "."
+    return Section("overlap of words", text, {"": table}, lambda path: figures.draw_overlaps(shares, table, path))
 
 
 def _rows_per_query(frames: Frames) -> Section:
-    tables = {name: statistics.rows_per_query(frame) for name, frame in frames.items()}
+    tables = {name: statistics.count_rows_per_query(frame) for name, frame in frames.items()}
     means = ", ".join(f"{table['rows'].sum() / table['queries'].sum():.2f} in {n}" for n, table in tables.items())
     text = f"Rows per query: {means}. A query with both labels teaches what a target changes."
-    return Section("rows per query", text, tables, lambda path: figures.rows_per_query(tables, path))
+    return Section("rows per query", text, tables, lambda path: figures.draw_rows_per_query(tables, path))
 
 
 def _contradictions(frames: Frames) -> Section:
-    tables = _some({name: statistics.contradictions(frame) for name, frame in frames.items()})
+    tables = _some({name: statistics.list_contradictions(frame) for name, frame in frames.items()})
     text = f"Pairs with both labels, at most {statistics.EXAMPLES} per file." if tables else "No pair has both labels."
     return Section("contradictory labels", text, tables)
 
 
 def _repeats(frames: Frames) -> Section:
-    tables = _some({name: statistics.repeats(frame) for name, frame in frames.items()})
+    tables = _some({name: statistics.list_repeats(frame) for name, frame in frames.items()})
     text = (
         f"Pairs that occur more than once, at most {statistics.EXAMPLES} per file."
         if tables
@@ -152,39 +152,40 @@ def _repeats(frames: Frames) -> Section:
 
 
 def _noise(frames: Frames) -> Section:
-    tables = {name: statistics.noise(frame) for name, frame in frames.items()}
+    tables = {name: statistics.measure_noise(frame) for name, frame in frames.items()}
     first = next(iter(tables.values()))
     text = f"Cleaning changes {first['query changed by cleaning'].iloc[0]:.1%} of the queries of the first file. "
     others = dict(list(tables.items())[1:])
-    return Section("noise", text, others, lambda path: figures.noise(first, path))
+    return Section("noise", text, others, lambda path: figures.draw_noise(first, path))
 
 
 def _taxonomy(frames: Frames) -> Section:
-    table, branches = statistics.taxonomy(_first(frames)), statistics.branches(_first(frames))
+    table, branches = statistics.describe_taxonomy(_first(frames)), statistics.list_branches(_first(frames))
     text = f"{table['paths that end here'].sum():,} paths on {len(table)} levels in the first file."
     tables = {"levels": table, f"first levels (at most {statistics.EXAMPLES})": branches}
-    return Section("taxonomy", text, tables, lambda path: figures.taxonomy(table, path))
+    return Section("taxonomy", text, tables, lambda path: figures.draw_taxonomy(table, path))
 
 
 def _unseen(frames: Frames) -> Section:
     first, *others = frames
-    found = {name: drift.unseen_paths(frames[first], frames[name]) for name in others}
+    found = {name: drift.find_unseen_paths(frames[first], frames[name]) for name in others}
     counts = {name: table for name, (table, _) in found.items()}
     examples = _some({f"paths of {name} that {first} has not": paths for name, (_, paths) in found.items()})
     text = "complete: the path is known as a whole; partial: only its first levels are; none: not even the first."
-    return Section("unseen paths", text, {**counts, **examples}, lambda path: figures.unseen(counts, path))
+    return Section("unseen paths", text, {**counts, **examples}, lambda path: figures.draw_unseen_paths(counts, path))
 
 
 def _drift(frames: Frames) -> Section:
     first, second, *_ = frames
-    shared = "; ".join(f"{name}: {drift.overlap(frames[first], frames[name])}" for name in list(frames)[1:])
+    others = list(frames)[1:]
+    shared = "; ".join(f"{name}: {drift.describe_shared_queries(frames[first], frames[name])}" for name in others)
     text = f"Queries of {first} in the other files: {shared}. A model trained on {first} is not tested by these rows. "
     text += f"How far each file is from {first}: languages by total variation, lengths and overlap by the "
     text += "Kolmogorov-Smirnov statistic, the rest by the difference."
-    languages = {name: drift.language_drift(frames[first], frames[name]) for name in list(frames)[1:]}
-    tables = {f"{first} and {name}": drift.drift(frames[first], frames[name]) for name in languages}
+    languages = {name: drift.compare_languages(frames[first], frames[name]) for name in others}
+    tables = {f"{first} and {name}": drift.measure_drift(frames[first], frames[name]) for name in languages}
     tables |= {f"languages of {first} and {name}": table for name, table in languages.items()}
-    draw = lambda path: figures.drift(languages[second], (first, second), path)  # noqa: E731
+    draw = lambda path: figures.draw_drift(languages[second], (first, second), path)  # noqa: E731
     return Section("drift", text, tables, draw)
 
 

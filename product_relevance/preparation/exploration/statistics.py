@@ -37,11 +37,11 @@ _PATTERNS = {
 }
 
 
-def measure(frame: pd.DataFrame) -> pd.DataFrame:
+def add_measures(frame: pd.DataFrame) -> pd.DataFrame:
     """Add what several tables need, each distinct text looked at once.
 
     Args:
-        frame: Records with the columns of `data.add_all`.
+        frame: Records with the columns of `loading.add_all_columns`.
 
     Returns:
         A copy with `query_key`, `target_key`, `pair_key` (uint64, hashes of the normalised texts: equal where these
@@ -49,8 +49,8 @@ def measure(frame: pd.DataFrame) -> pd.DataFrame:
         query and target).
     """
     frame = frame.copy()
-    frame["query_key"], frame["target_key"] = _keys(frame["query"]), _keys(frame["clean_target"])
-    frame["pair_key"] = frame["query_key"] * ODD + frame["target_key"]
+    queries, targets = _keys(frame["query"]), _keys(frame["clean_target"])
+    frame["query_key"], frame["target_key"], frame["pair_key"] = queries, targets, queries * ODD + targets
     frame["query_characters"] = frame["query"].str.len().astype("int64")
     frame["target_characters"] = frame["clean_target"].str.len().astype("int64")
     frame["overlap"] = _overlaps(frame["query"], frame["clean_target"])
@@ -64,7 +64,7 @@ def labels_of(frame: pd.DataFrame) -> pd.Series:
     return frame["label"].astype("Float64").astype("float64")
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Split a text into case-folded words at blanks and punctuation; Thai and Japanese stay in longer parts."""
     return [word for word in _BETWEEN_WORDS.split(text.casefold()) if word]
 
@@ -75,7 +75,7 @@ def jaccard(left: set, right: set) -> float:
     return shared / (len(left) + len(right) - shared) if shared else 0.0
 
 
-def overview(frame: pd.DataFrame) -> pd.DataFrame:
+def summarise_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Count rows, languages, distinct texts, and rows that repeat or contradict another one: one row."""
     size = frame.groupby("pair_key", sort=False)["id"].transform("size")
     exact = frame.duplicated(["origin_query", "target"], keep=False)
@@ -94,7 +94,7 @@ def overview(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def languages(frame: pd.DataFrame) -> pd.DataFrame:
+def count_languages(frame: pd.DataFrame) -> pd.DataFrame:
     """Count rows by language as given and as corrected, with the share of relevant rows, the largest first."""
     fixed = frame.groupby("language")
     table = pd.DataFrame({"given": frame["given_language"].value_counts(), "corrected": fixed.size()}).fillna(0)
@@ -103,18 +103,18 @@ def languages(frame: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["corrected", "given"], ascending=False, kind="stable").reset_index()
 
 
-def moves(frame: pd.DataFrame) -> pd.DataFrame:
+def count_language_moves(frame: pd.DataFrame) -> pd.DataFrame:
     """Count the rows whose language was corrected, by what they were given as and what they are."""
     moved = frame[frame["language"] != frame["given_language"]]
     counts = moved.groupby(["given_language", "language"]).size().sort_values(ascending=False, kind="stable")
     return counts.rename("rows").reset_index().rename(columns={"given_language": "given", "language": "corrected"})
 
 
-def lengths(frame: pd.DataFrame) -> pd.DataFrame:
+def measure_lengths(frame: pd.DataFrame) -> pd.DataFrame:
     """Return rows and quantiles of the characters of queries and targets by language, the largest first."""
     rows, parts = frame["language"].value_counts(), []
     for text in ("query", "target"):
-        part = frame.groupby("language")[f"{text}_characters"].quantile(list(QUANTILES)).unstack()
+        part = frame.groupby("language")[f"{text}_characters"].quantile(np.array(QUANTILES)).unstack()
         parts.append(part.set_axis([_quantile_name(q) for q in QUANTILES], axis=1).assign(text=text).reset_index())
     table = pd.concat(parts, ignore_index=True)
     table = table.assign(rows=table["language"].map(rows).astype("int64"))
@@ -122,7 +122,7 @@ def lengths(frame: pd.DataFrame) -> pd.DataFrame:
     return table[["text", "language", "rows", *map(_quantile_name, QUANTILES)]]
 
 
-def length_shares(frame: pd.DataFrame) -> pd.DataFrame:
+def bin_lengths(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the share of rows in each bin of `LENGTH_BINS`, for queries and targets."""
     edges = zip(LENGTH_BINS[:-1], LENGTH_BINS[1:], strict=True)
     names = [f"{low:.0f}-{high - 1:.0f}" if np.isfinite(high) else f"{low:.0f}+" for low, high in edges]
@@ -132,7 +132,7 @@ def length_shares(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def top_words(frame: pd.DataFrame) -> pd.DataFrame:
+def list_top_words(frame: pd.DataFrame) -> pd.DataFrame:
     """List the words in most distinct queries of each language, and in most distinct targets."""
     rows = []
     queries = frame.drop_duplicates(["language", "query_key"])
@@ -143,7 +143,7 @@ def top_words(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["of", "language", "distinct texts", "words (in how many texts)"])
 
 
-def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
+def compare_overlaps(frame: pd.DataFrame) -> pd.DataFrame:
     """Compare the overlap of words between the labels, by language: mean, and share of rows without any."""
     labels = labels_of(frame).map(LABELS)
     groups = frame["overlap"].groupby([frame["language"], labels])
@@ -151,7 +151,7 @@ def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(["language", "label"]).reset_index()
 
 
-def overlap_shares(frame: pd.DataFrame) -> pd.DataFrame:
+def bin_overlaps(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the share of rows in each bin of `OVERLAP_BINS` by label."""
     labels, table = labels_of(frame), pd.DataFrame({"overlap": list(OVERLAP_BINS)})
     for label, name in LABELS.items():
@@ -161,7 +161,7 @@ def overlap_shares(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def rows_per_query(frame: pd.DataFrame) -> pd.DataFrame:
+def count_rows_per_query(frame: pd.DataFrame) -> pd.DataFrame:
     """Count queries by how many rows they have, and how many of them have both labels."""
     grouped = labels_of(frame).groupby(frame["query_key"])
     size, both = grouped.size(), grouped.nunique() > 1
@@ -172,7 +172,7 @@ def rows_per_query(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rows per query", "queries", "rows", "queries with both labels"])
 
 
-def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
+def list_contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     """List pairs that carry both labels, those of most rows first, at most `EXAMPLES`."""
     rows = frame[_contradictory(frame)]
     labels = labels_of(rows).rename("relevant")
@@ -185,7 +185,7 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     return pairs.head(EXAMPLES).astype({"relevant": "int64"})
 
 
-def repeats(frame: pd.DataFrame) -> pd.DataFrame:
+def list_repeats(frame: pd.DataFrame) -> pd.DataFrame:
     """List the pairs that occur most often, at most `EXAMPLES`."""
     size = frame.groupby("pair_key", sort=False)["id"].transform("size").rename("rows")
     repeated = pd.concat([frame[["pair_key", "language", "query", "clean_target"]], size], axis=1)[size > 1]
@@ -193,7 +193,7 @@ def repeats(frame: pd.DataFrame) -> pd.DataFrame:
     return first.drop(columns="pair_key").rename(columns={"clean_target": "target"}).head(EXAMPLES)
 
 
-def noise(frame: pd.DataFrame) -> pd.DataFrame:
+def measure_noise(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the share of rows with each kind of noise by language, and over all rows.
 
     Returns:
@@ -218,7 +218,7 @@ def noise(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([whole, by_language], ignore_index=True)[["language", "rows", *kinds]]
 
 
-def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
+def describe_taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
     """Describe the tree of category paths level by level.
 
     Returns:
@@ -243,7 +243,7 @@ def taxonomy(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def branches(frame: pd.DataFrame) -> pd.DataFrame:
+def list_branches(frame: pd.DataFrame) -> pd.DataFrame:
     """List the largest first levels: paths, rows and share of relevant ones, at most `EXAMPLES`."""
     form = form_of(frame)
     first = frame["target"].map({path: form.split(path)[0] for path in frame["target"].unique()})
@@ -261,7 +261,7 @@ def _keys(texts: pd.Series) -> np.ndarray:
 
 def _overlaps(queries: pd.Series, targets: pd.Series) -> np.ndarray:
     (left, texts), (right, others) = pd.factorize(queries), pd.factorize(targets)
-    sets = [set(words(text)) for text in texts], [set(words(text)) for text in others]
+    sets = [set(split_words(text)) for text in texts], [set(split_words(text)) for text in others]
     return np.fromiter((jaccard(sets[0][a], sets[1][b]) for a, b in zip(left, right, strict=True)), float, len(left))
 
 
@@ -270,7 +270,7 @@ def _contradictory(frame: pd.DataFrame) -> pd.Series:
 
 
 def _most_common(texts: pd.Series) -> str:
-    counts = Counter(word for text in texts for word in set(words(text)))
+    counts = Counter(word for text in texts for word in set(split_words(text)))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:TOP_WORDS]
     return ", ".join(f"{word} ({count:,})" for word, count in ranked)
 

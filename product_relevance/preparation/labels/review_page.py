@@ -84,7 +84,9 @@ def load_table(path: str | Path) -> pd.DataFrame:
     if absent:
         raise ValueError(f"{path}: found no column {', '.join(absent)}; write it with dataset_scripts/filter.py")
     if table.empty:
-        raise ValueError(f"{path}: found no row to review; a lower --cut of dataset_scripts/filter.py lists more")
+        raise ValueError(
+            f"{path}: found no row to review; a lower --threshold of dataset_scripts/filter.py lists more"
+        )
     return table.assign(id=table["id"].astype(str))
 
 

@@ -13,6 +13,7 @@ from product_relevance.utils.files import write_table
 from product_relevance.utils.options import option
 
 ACTIONS = ("drop", "flip", "down_weight")
+NO_RUN = "filter: found no run, expected a run folder whose scores show which rows to list"
 
 
 @dataclass(kw_only=True)
@@ -21,10 +22,10 @@ class Filter(Step):
 
     run: str | None = option(None, "run folder with trained folds; not needed to apply a decisions file")
     method: str = option("self", "find rows by the scores themselves, or by cleanlab", ["self", "cleanlab"])
-    cut: float = option(
-        label_errors.THRESHOLD, "self: threshold; list a row if the other label has this probability or more"
+    threshold: float = option(
+        label_errors.THRESHOLD, "self: list a row if the other label has this probability or more"
     )
-    cut_of: list[str] = option(
+    threshold_of: list[str] = option(
         [], "self: KEY=THRESHOLD, another threshold for a label, a language or both (1, de, de/1)"
     )
     filter_by: str = option(label_errors.FILTERS[0], "cleanlab: its rule to find rows", list(label_errors.FILTERS))
@@ -42,7 +43,7 @@ class Filter(Step):
         if self.apply and not self.by_action and not os.path.isfile(self.apply):
             raise ValueError(f"apply: found {self.apply!r}, expected {', '.join(ACTIONS)}, or a decisions file")
         if not self.run and (self.by_action or not self.apply or self.output):
-            raise ValueError("filter: found no run, expected a run folder whose scores show which rows to list")
+            raise ValueError(NO_RUN)
 
     @property
     def by_action(self) -> bool:
@@ -63,15 +64,21 @@ class Filter(Step):
             ValueError: Records that the run or the decisions do not know.
         """
         table = self.listed(self.scored(frame)) if self.run else None
-        if self.output:
+        if self.output and table is not None:
             write_table(table, self.output)
         changed, counts = corrections.apply_decisions(frame, self.decided(table))
-        listed = {"listed": len(table)} if self.run else {}
+        listed = {} if table is None else {"listed": len(table)}
         changed.attrs = frame.attrs | {"made": {"filter": listed | counts}}
         return changed
 
     def scored(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the records that have an out-of-fold score, with it."""
+        """Return the records that have an out-of-fold score, with it.
+
+        Raises:
+            ValueError: No run was given.
+        """
+        if not self.run:
+            raise ValueError(NO_RUN)
         return label_errors.join_scores(frame, label_errors.read_scores(self.run))
 
     def listed(self, scored: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +89,9 @@ class Filter(Step):
 
     def decided(self, table: pd.DataFrame | None) -> Mapping[str, Decision]:
         """Return the decisions to apply: those of the file, or the action for every row of the review table."""
-        if not self.by_action:
+        if not self.apply or (self.by_action and table is None):
+            return {}
+        if table is None or not self.by_action:
             return corrections.read_decisions(self.apply)
         weight = self.weight if self.apply == "down_weight" else None
         by = table["reason"].iloc[0].partition(":")[0] if len(table) else self.method
@@ -90,11 +99,11 @@ class Filter(Step):
         return {str(i): corrections.make_decision(i, self.apply, label, by, weight) for i, label in rows}
 
     def _thresholds(self) -> dict[str, float]:
-        thresholds = {"*": self.cut}
-        for item in self.cut_of:
+        thresholds = {"*": self.threshold}
+        for item in self.threshold_of:
             key, _, threshold = item.partition("=")
             try:
                 thresholds[key] = float(threshold)
             except ValueError:
-                raise ValueError(f"cut_of: found {item!r}, expected KEY=THRESHOLD such as de/1=0.95") from None
+                raise ValueError(f"threshold_of: found {item!r}, expected KEY=THRESHOLD such as de/1=0.95") from None
         return thresholds

@@ -26,7 +26,7 @@ NOTE = (
 )
 
 
-def measure(
+def measure_quality(
     table: pd.DataFrame,
     encode: Callable[[list[str], str], np.ndarray] | None = None,
     reverse: Translator | None = None,
@@ -59,7 +59,7 @@ def measure(
     return {"languages": languages, "all": _figures(table, vectors, 0)}
 
 
-def to_text(report: dict) -> str:
+def render_quality(report: dict) -> str:
     """Render a report as a table for the terminal, with its legend."""
     rows = {**report["languages"], "all": report["all"]}
     used = [key for key in COLUMNS if any(figures[key] is not None for figures in rows.values())]

@@ -23,7 +23,7 @@ SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/explore.py")]
 
 
 def measured(path) -> pd.DataFrame:
-    return statistics.measure(loading.add_all_columns(read_records(path, role="any"), False, "identify", "none"))
+    return statistics.add_measures(loading.add_all_columns(read_records(path, role="any"), False, "identify", "none"))
 
 
 @pytest.fixture(scope="module")
@@ -50,46 +50,46 @@ def hostile_file(tmp_path):
 
 def test_counts_agree_with_the_rows(train):
     rows = rows_of("train_QC.txt")
-    table = statistics.overview(train).iloc[0]
+    table = statistics.summarise_rows(train).iloc[0]
     assert table["rows"] == len(rows)
     assert table["relevant"] == pytest.approx(np.mean([row["label"] for row in rows]))
-    codes = statistics.languages(train).set_index("language")
+    codes = statistics.count_languages(train).set_index("language")
     given_codes = Counter(row["language"] for row in rows)
     assert codes["given"].to_dict() == {code: given_codes[code] for code in codes.index}
     assert codes["corrected"].sum() == len(rows)
 
 
 def test_the_queries_that_the_sample_labels_en_by_mistake_are_moved(train):
-    moves = statistics.moves(train)
+    moves = statistics.count_language_moves(train)
     assert set(moves["given"]) == {"en"} and {"es", "fr", "it", "de"} & set(moves["corrected"])
-    counts = statistics.languages(train).set_index("language")
+    counts = statistics.count_languages(train).set_index("language")
     assert moves["rows"].sum() == counts["given"]["en"] - counts["corrected"]["en"]
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_the_overlap_is_symmetric_and_one_only_for_equal_sets_of_words(left, right):
-    a, b = set(statistics.words(left)), set(statistics.words(right))
+    a, b = set(statistics.split_words(left)), set(statistics.split_words(right))
     assert statistics.jaccard(a, b) == statistics.jaccard(b, a) <= 1
     assert (statistics.jaccard(a, b) == 1) == (a == b and bool(a))
 
 
 def test_words_are_the_same_whatever_case_and_punctuation():
-    assert statistics.words("Women's T-Shirt, (XL)") == ["women", "s", "t", "shirt", "xl"]
-    assert statistics.words("รองเท้าวิ่ง ワイヤレス、イヤホン") == ["รองเท้าวิ่ง", "ワイヤレス", "イヤホン"]
-    assert statistics.words(" ,- ") == []
+    assert statistics.split_words("Women's T-Shirt, (XL)") == ["women", "s", "t", "shirt", "xl"]
+    assert statistics.split_words("รองเท้าวิ่ง ワイヤレス、イヤホン") == ["รองเท้าวิ่ง", "ワイヤレス", "イヤホン"]
+    assert statistics.split_words(" ,- ") == []
 
 
 def test_lengths_and_overlaps_by_bin_add_up_to_all_rows(train):
-    assert statistics.length_shares(train)[["query", "target"]].sum().tolist() == pytest.approx([1, 1])
-    assert statistics.overlap_shares(train)[list(LABELS.values())].sum().tolist() == pytest.approx([1, 1])
-    lengths = statistics.lengths(train).set_index(["text", "language"])
+    assert statistics.bin_lengths(train)[["query", "target"]].sum().tolist() == pytest.approx([1, 1])
+    assert statistics.bin_overlaps(train)[list(LABELS.values())].sum().tolist() == pytest.approx([1, 1])
+    lengths = statistics.measure_lengths(train).set_index(["text", "language"])
     english = train[train["language"] == "en"]["query_characters"]
     assert lengths.loc[("query", "en"), "longest"] == english.max()
     assert lengths.loc[("query", "en"), "median"] == english.median()
 
 
 def test_queries_are_counted_by_their_rows(train):
-    table = statistics.rows_per_query(train)
+    table = statistics.count_rows_per_query(train)
     sizes = Counter(train["query_key"])
     assert table["queries"].sum() == len(sizes) and table["rows"].sum() == len(train)
     assert table.set_index("rows per query").loc["3", "queries"] == sum(size == 3 for size in sizes.values())
@@ -97,23 +97,23 @@ def test_queries_are_counted_by_their_rows(train):
 
 def test_repeated_and_contradictory_pairs_are_found_whatever_their_spelling(hostile_file):
     frame = measured(hostile_file)
-    table = statistics.overview(frame).iloc[0]
+    table = statistics.summarise_rows(frame).iloc[0]
     assert table["rows of a repeated pair"] == 3 and table["letter for letter"] == 0
     assert table["rows of a contradictory pair"] == 3
-    found = statistics.contradictions(frame)
+    found = statistics.list_contradictions(frame)
     assert found[["rows", "relevant"]].to_numpy().tolist() == [[3, 2]]
-    assert statistics.repeats(frame)["rows"].tolist() == [3]
+    assert statistics.list_repeats(frame)["rows"].tolist() == [3]
 
 
 def test_the_tree_and_its_rows_add_up(train):
-    table, tree = statistics.taxonomy(train), set(train["target"])
+    table, tree = statistics.describe_taxonomy(train), set(train["target"])
     assert table["paths that end here"].sum() == len(tree) and table["rows"].sum() == len(train)
     assert (table["nodes"] >= table["names"]).all() and table["level"].tolist() == list(range(1, len(table) + 1))
-    assert statistics.branches(train)["rows"].is_monotonic_decreasing
+    assert statistics.list_branches(train)["rows"].is_monotonic_decreasing
 
 
 def test_noise_is_told_by_kind(hostile_file):
-    table = statistics.noise(measured(hostile_file)).set_index("language")
+    table = statistics.measure_noise(measured(hostile_file)).set_index("language")
     whole = table.loc["all"]
     assert whole["rows"] == 8 and whole["no letter"] == pytest.approx(1 / 8)
     assert whole["non-Latin letters"] == pytest.approx(2 / 8) and whole["two scripts"] == 0
@@ -121,25 +121,25 @@ def test_noise_is_told_by_kind(hostile_file):
 
 
 def test_paths_of_another_file_are_looked_up(train, dev):
-    counts, unknown = drift.unseen_paths(train, dev)
+    counts, unknown = drift.find_unseen_paths(train, dev)
     assert counts["known"].tolist() == ["complete", "partial", "none"] and counts["rows"].sum() == len(dev)
     assert not set(unknown["path"]) & set(train["target"])
-    assert drift.unseen_paths(train, train)[0]["rows"].tolist() == [len(train), 0, 0]
+    assert drift.find_unseen_paths(train, train)[0]["rows"].tolist() == [len(train), 0, 0]
 
 
 def test_a_file_is_at_no_distance_from_itself_and_at_some_from_another(train, dev):
-    distances = drift.drift(train, train)["distance"].dropna()
+    distances = drift.measure_drift(train, train)["distance"].dropna()
     assert distances.tolist() == pytest.approx([0] * len(distances))
-    far = drift.drift(train, dev).set_index("what")
+    far = drift.measure_drift(train, dev).set_index("what")
     assert far.loc["rows in a language that the first has not", "second"] > 0.3
     assert far["distance"].dropna().between(0, 1).all()
 
 
 def test_drift_leads_with_the_overlap_of_queries(train, dev):
-    same, other = drift.drift(train, train).iloc[0], drift.drift(train, dev).iloc[0]
+    same, other = drift.measure_drift(train, train).iloc[0], drift.measure_drift(train, dev).iloc[0]
     assert same["what"] == "rows whose query is in the other file, too"
     assert (same["first"], same["second"]) == (1.0, 1.0) and (other["first"], other["second"]) == (0.0, 0.0)
-    assert f"{len(train):,} of {len(train):,} rows (100.0%)" in drift.overlap(train, train)
+    assert f"{len(train):,} of {len(train):,} rows (100.0%)" in drift.describe_shared_queries(train, train)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

