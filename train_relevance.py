@@ -38,7 +38,7 @@ def run_training(argv: list[str]) -> None:
     run = train(config)
     if first:
         print(run.summary)
-    distributed.stop()
+    distributed.end_processes()
 
 
 if __name__ == "__main__":

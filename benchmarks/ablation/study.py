@@ -146,7 +146,7 @@ def read_study(path: str, data: str) -> Study:
 def _first_queries(source: Path, limit: int, output: Path) -> Path:
     """Write the rows of the queries with the least hashes, in their order, until `limit` rows are reached."""
     from product_relevance.text.cleaning import normalise
-    from product_relevance.training.trainer import evaluation_rows
+    from product_relevance.training.trainer import sample_evaluation_rows
     from product_relevance.utils.files import atomic_write
 
     if source.suffix not in (".txt", ".jsonl"):
@@ -155,7 +155,7 @@ def _first_queries(source: Path, limit: int, output: Path) -> Path:
     queries = [normalise(json.loads(line)["origin_query"]) for line in lines]
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output, "wb") as file:
-        file.writelines(lines[i] for i in evaluation_rows(queries, np.arange(len(lines)), limit))
+        file.writelines(lines[i] for i in sample_evaluation_rows(queries, np.arange(len(lines)), limit))
     return output
 
 

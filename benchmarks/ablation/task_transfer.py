@@ -22,7 +22,7 @@ from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.predict_file import score_records
 from product_relevance.evaluation.metrics import best_threshold, scores_report
 from product_relevance.evaluation.report import metrics_table
-from product_relevance.training.trainer import evaluation_rows
+from product_relevance.training.trainer import sample_evaluation_rows
 from product_relevance.utils.options import Parser
 from product_relevance.utils.tasks import task_names
 
@@ -49,7 +49,7 @@ def read(file: str, rows: int):
     frame = read_records(file, role="any")
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{file}: found rows without a label, expected one in each")
-    chosen = evaluation_rows(query_groups(frame), np.arange(len(frame)), rows)
+    chosen = sample_evaluation_rows(query_groups(frame), np.arange(len(frame)), rows)
     part = frame.iloc[chosen].reset_index(drop=True)
     part.attrs = frame.attrs
     return part

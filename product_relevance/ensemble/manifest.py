@@ -141,7 +141,7 @@ def check_files(folder: str | Path, files: Mapping[str, str]) -> None:
 
 
 def check_no_pickle(folder: Path) -> None:
-    """Refuse a folder that holds a pickle.
+    """Raise ValueError if a folder holds a pickle.
 
     Raises:
         ValueError: with its name.

@@ -37,7 +37,7 @@ _FILE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+
 
 
 def check_manifest(manifest, pinned: bool) -> None:
-    """Refuse a manifest with a defect.
+    """Raise ValueError if a manifest has a defect.
 
     Args:
         manifest: what ensemble.json held.
@@ -104,7 +104,7 @@ def _check_parent(parent, where: str) -> None:
 
 
 def check_run_file(run: dict) -> None:
-    """Refuse a run.json whose parts that loading reads have a defect; those of older versions pass.
+    """Raise ValueError if run.json has a defect in what loading reads; those of older versions pass.
 
     Args:
         run: content of run.json.
@@ -252,7 +252,7 @@ def is_public_base(name) -> bool:
 
 
 def check_name(name) -> None:
-    """Refuse a file name that is no plain relative path, or that is a pickle's."""
+    """Raise ValueError if a file name is no plain relative path, or is a pickle's."""
     good = _matches(_FILE, name) and len(name) < 300
     _need(good, "file name", name, "a plain relative path: no .., no backslash, no wildcard")
     _need(not is_pickle(name), "file name", name, "safetensors, not a pickle")

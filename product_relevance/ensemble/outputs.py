@@ -24,7 +24,7 @@ def scores_path(target: Path) -> Path:
 
 
 def require_format(output: str | Path, formats: tuple[str, ...] = FORMATS) -> None:
-    """Refuse an output whose name asks for a format that is not written.
+    """Raise ValueError if the name of an output asks for a format that is not written.
 
     Raises:
         ValueError: Another ending, or none.

@@ -116,7 +116,7 @@ def goal_kind(measure: str, value: float) -> str:
 
 
 def check_decision(decision: Any) -> None:
-    """Refuse a decision with a defect, such as one from a file that was edited.
+    """Raise ValueError if a decision has a defect, such as one from a file that was edited.
 
     Raises:
         ValueError: What was found and what was expected.

@@ -158,7 +158,7 @@ def move_thresholds(
 
 
 def check_match(match: str, unlabelled: Any) -> None:
-    """Refuse an unknown match, or one without rows to match on.
+    """Raise ValueError if a match is unknown, or has no rows to match on.
 
     Raises:
         ValueError: What was found and what was expected.

@@ -13,7 +13,7 @@ _ADDED_BY_PEFT = {"classifier", "score"}
 
 
 def check_fit(model, folder) -> None:
-    """Refuse an adapter whose tensors are not exactly those of its config on this base.
+    """Raise ValueError if an adapter's tensors are not exactly those of its config on this base.
 
     Args:
         model: base with its head, bare or with other adapters.

@@ -85,7 +85,7 @@ def read_config(folder) -> dict[str, Any]:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Refuse an adapter's config with a key or a value that our training does not write.
+    """Raise ValueError if an adapter's config has a key or a value that our training does not write.
 
     Raises:
         ValueError: the key, what was found, what was expected.

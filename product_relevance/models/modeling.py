@@ -226,7 +226,7 @@ def fingerprint(model) -> str:
 
 
 def require_positions(model, max_length: int) -> None:
-    """Refuse pairs longer than a base's table of positions, which would fail at the first such pair.
+    """Raise ValueError if pairs are longer than a base's table of positions; the first such pair would fail.
 
     Raises:
         ValueError: more tokens than positions; bases with rotary positions have no table.

@@ -140,7 +140,7 @@ def _make_arguments(given: dict[str, Any]) -> "Arguments":
     if "deepspeed" in given:
         from product_relevance.training import build_locks
 
-        build_locks.watch()  # before its first extension is built, as soon as there are TrainingArguments
+        build_locks.watch_build_locks()  # before its first extension is built, as soon as there are TrainingArguments
     model_args, data_args, objective, training = _parser().parse_dict(TRAINING_DEFAULTS | given)
     if training.hub_token:
         raise ValueError("hub_token: a token never goes into arguments; set HF_TOKEN or run `hf auth login`")

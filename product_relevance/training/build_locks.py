@@ -48,7 +48,7 @@ class LockWatch(threading.Thread):
                 )
 
 
-def watch() -> LockWatch | None:
+def watch_build_locks() -> LockWatch | None:
     """Watch the locks where this user's extensions are built, on the first process."""
     if os.environ.get("RANK", "0") != "0":
         return None

@@ -11,7 +11,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-def start(training) -> None:
+def prepare_processes(training) -> None:
     """Make one process train on one device, and DeepSpeed know the process group before the base is loaded.
 
     With several GPUs and no launcher the Trainer would take DataParallel, whose loss is theirs times ours.
@@ -32,7 +32,7 @@ def split_batch(training, pairs: int | None) -> str:
     """Derive the gradient accumulation from `--global_batch_size`, on the processes that there are.
 
     Args:
-        training: TrainingArguments, after `start`; its accumulation is set.
+        training: TrainingArguments, after `prepare_processes`; its accumulation is set.
         pairs: of a step; None leaves the accumulation as it was given.
 
     Returns:
@@ -43,13 +43,13 @@ def split_batch(training, pairs: int | None) -> str:
     """
     per_device, processes = training.train_batch_size, training.world_size
     if pairs is not None:
-        training.gradient_accumulation_steps = accumulation(pairs, per_device, processes)
+        training.gradient_accumulation_steps = count_accumulation(pairs, per_device, processes)
     times = training.gradient_accumulation_steps
     count = f"{processes} process{'es' * (processes > 1)}"
     return f"{step_pairs(training)} pairs per step: {count} x {per_device} pairs at a time x {times} accumulated"
 
 
-def accumulation(pairs: int, per_device: int, processes: int) -> int:
+def count_accumulation(pairs: int, per_device: int, processes: int) -> int:
     """Return how many batches of a device make its share of a step of `--global_batch_size` pairs.
 
     Args:
@@ -99,13 +99,13 @@ def whole_weights(training):
         deepspeed.set_hf_deepspeed_config(training.hf_deepspeed_config)
 
 
-def engine(model) -> str:
+def name_engine(model) -> str:
     """Name what really trained the model: `DeepSpeedEngine zero3`, `DistributedDataParallel` or a model class."""
     name = type(model).__name__
     return f"{name} zero{model.zero_optimization_stage()}" if hasattr(model, "zero_optimization_stage") else name
 
 
-def first_decides(decide: Callable):
+def decide_on_first(decide: Callable):
     """Let the first process decide and say the others what: what they see of a file system may differ.
 
     Args:
@@ -133,7 +133,7 @@ def first_decides(decide: Callable):
     return found[0]
 
 
-def gather(value) -> list:
+def gather_values(value) -> list:
     """Return what each process gives, in their order, on every process."""
     if not _several():
         return [value]
@@ -142,7 +142,7 @@ def gather(value) -> list:
     return found
 
 
-def share_out(keys: Sequence, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def share_computation(keys: Sequence, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Let each process compute its share of some rows, and give the whole to all of them.
 
     Args:
@@ -157,7 +157,7 @@ def share_out(keys: Sequence, compute: Callable[[np.ndarray], np.ndarray]) -> np
     count = torch.distributed.get_world_size()
     owners = np.array([zlib.crc32(str(key).encode()) % count for key in keys])
     mine = np.flatnonzero(owners == torch.distributed.get_rank())
-    parts = [part for part in gather((mine, compute(mine)) if len(mine) else None) if part is not None]
+    parts = [part for part in gather_values((mine, compute(mine)) if len(mine) else None) if part is not None]
     whole = np.concatenate([values for _, values in parts])
     return whole[np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")]
 
@@ -171,13 +171,13 @@ def _several() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Let every process reach this point."""
     if _several():
         torch.distributed.barrier()
 
 
-def stop() -> None:
+def end_processes() -> None:
     """Take the process group down, so that launchers end without a warning."""
     if _several():
         torch.distributed.destroy_process_group()

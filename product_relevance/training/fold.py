@@ -82,7 +82,7 @@ def train_fold(config: DescribedConfig, data: FoldData, encoder: PairEncoder, po
     args = fold_arguments(config.training, run_folder.work_folder(config.folder, name), data.split.valid)
     model = pool.with_adapter(name)
     start = adapters.adapter_start(model)
-    trainer.require_rows(len(data.split.train))
+    trainer.require_training_rows(len(data.split.train))
     fitter = trainer.make_trainer(model, encoder.tokenizer, data.train, data.watched, replace(config, training=args))
     if not config.training.deepspeed:  # whose stages spread what is counted here
         logger.info(fitter.memory_line())
@@ -113,7 +113,7 @@ def publish_fold(config: DescribedConfig, record: FoldRecord, save) -> None:
         if not config.data.keep_checkpoints:
             shutil.rmtree(run_folder.work_folder(config.folder, record.name), ignore_errors=True)
         logger.info("%s: saved after %d steps, %.1f seconds", record.name, record.steps, record.seconds)
-    distributed.wait()
+    distributed.wait_for_all()
 
 
 def _fold_record(config: DescribedConfig, data: FoldData, fitter, pool: BaseModelPool, facts: dict) -> FoldRecord:
@@ -126,7 +126,7 @@ def _fold_record(config: DescribedConfig, data: FoldData, fitter, pool: BaseMode
         base={**config.record.base, "fingerprint": pool.fingerprint},
         steps=fitter.state.global_step,
         best_step=fitter.state.best_global_step,
-        engine=distributed.engine(fitter.model_wrapped),
+        engine=distributed.name_engine(fitter.model_wrapped),
         history=_finite(fitter.state.log_history),
         attn_implementation=pool.attention,
         starts_from=pool.parent_of(name),
@@ -217,7 +217,7 @@ def score_rows(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, pro
     if distributed.zero_stage(fitter.args) == 3:
         return probabilities(_in_step(fitter, ids, pad_id))
     shown = progress if fitter.args.process_index == 0 else None
-    logits = distributed.share_out(
+    logits = distributed.share_computation(
         queries,
         lambda rows: predictor.predict_logits(fitter.model, [ids[i] for i in rows], pad_id, progress=shown),
     )
@@ -228,7 +228,7 @@ def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
     """Return logits of shape (n, 2) where the weights are spread (ZeRO-3): all processes forward equally often."""
     (once, inverse), device = distinct_rows(ids), fitter.args.device
     tokens, at_most = batch_limits(device.type)
-    tokens = distributed.first_decides(lambda: predictor.token_budget(fitter.model, device)) or tokens
+    tokens = distributed.decide_on_first(lambda: predictor.token_budget(fitter.model, device)) or tokens
     batches = list(budget_batches([len(row) for row in once], tokens, at_most))
     found = np.full((len(once), 2), np.nan, np.float32)
     with evaluating(fitter.model), torch.no_grad():
@@ -237,7 +237,7 @@ def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
             rows = batches[min(start + fitter.args.process_index, len(batches) - 1)]
             logits = fitter.model_wrapped(**pad_on(device, [once[i] for i in rows], pad_id)).logits
             found[rows] = logits.float().cpu().numpy()
-    for part in distributed.gather(found):
+    for part in distributed.gather_values(found):
         found = np.where(np.isnan(found), part, found)
     require_finite(found, "logits")
     return found[inverse]

@@ -44,7 +44,7 @@ def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0
     return (both[0] + both[1]) / 2 + strength * apart.sum(-1) / 2
 
 
-def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0) -> Tensor:
+def distillation_loss(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy against a mixture of the label and a teacher's probability (Hinton et al., arXiv 1503.02531).
 
     Args:
@@ -64,7 +64,7 @@ def distill(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoot
     return torch.where(known, (1 - weight) * hard + weight * soft, hard)
 
 
-def dpo(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:
+def preference_loss(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:
     """Direct preference optimisation of the right answer over the wrong one (Rafailov et al., arXiv 2305.18290).
 
     Equation 7. With answers of one token, log pi(yes) - log pi(no) is the difference of the two logits: what does not

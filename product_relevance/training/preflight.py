@@ -31,7 +31,7 @@ def check_rows(frame: pd.DataFrame, splits: list[Split], config: RunConfig) -> N
         _require_two_labels(split.name, frame.iloc[split.train], objective)
         if training.eval_strategy != "no" and len(split.valid):
             queries = frame["query_group"].to_numpy()
-            rows = trainer.evaluation_rows(queries, split.valid, config.data.eval_rows)
+            rows = trainer.sample_evaluation_rows(queries, split.valid, config.data.eval_rows)
             check_metric(split.name, frame.iloc[rows].groupby("task")["label"], training.metric_for_best_model)
     validated = [label for split in splits for label in frame["label"].iloc[split.valid].unique()]
     if len(set(validated)) == 1:

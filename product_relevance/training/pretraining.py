@@ -62,7 +62,7 @@ def train_language_model(config: RunConfig) -> tuple[FinishedRunRecord, str]:
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
         _train_fold(described, split, rows, encoder, pool)
-    return distributed.first_decides(lambda: _finish_run(described))
+    return distributed.decide_on_first(lambda: _finish_run(described))
 
 
 def distinct_texts(sides: tuple[list[str], list[str]], rows) -> list[str]:

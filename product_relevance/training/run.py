@@ -119,7 +119,7 @@ def claim_folder(
             resume.check_checkpoints(config, todo)
         return todo
 
-    todo = distributed.first_decides(decide)
+    todo = distributed.decide_on_first(decide)
     if kept := [name for name in names if name not in todo]:
         logger.info("%s: finished before, kept", ", ".join(kept))
     return [split for split in splits if split.name in todo]
@@ -154,4 +154,4 @@ def clear_folds(config: DescribedConfig, splits: list[Split]) -> None:
         for split in splits:
             shutil.rmtree(run_folder.fold_folder(config.folder, split.name), ignore_errors=True)
             shutil.rmtree(run_folder.work_folder(config.folder, split.name), ignore_errors=True)
-    distributed.wait()
+    distributed.wait_for_all()

@@ -71,7 +71,7 @@ class RunData:
     def _watched(self, split: Split) -> PairDataset | None:
         if not len(split.valid):
             return None
-        rows = trainer.evaluation_rows(self.frame["query_group"].to_numpy(), split.valid, self.eval_rows)
+        rows = trainer.sample_evaluation_rows(self.frame["query_group"].to_numpy(), split.valid, self.eval_rows)
         return self._rows(rows[np.argsort([-len(self.tokens[i]) for i in rows], kind="stable")])
 
     def _rows(self, rows: np.ndarray, trained_by: str | None = None) -> PairDataset:
@@ -106,7 +106,7 @@ def prepare_run_data(
     if config.data.random_levels:
         # without the tree: the name of a last level may read like the other rendering of some path
         encode = replace(encoder, taxonomy=None).encode_frame
-        short = path_truncation.short_paths(frame, config.data.random_levels, config.training, encode)
+        short = path_truncation.shorten_paths(frame, config.data.random_levels, config.training, encode)
     if config.objective.unlabelled_file and teacher is not None:  # the options ask for both
         extra = unlabelled.load_unlabelled(config, frame, splits, teacher, encoder.encode_frame)
     frame = distillation.add_scores(frame, teacher, splits, config.training)

@@ -56,7 +56,7 @@ def train(config: RunConfig) -> TrainedRun:
     """
     config = replace(config, training=copy.copy(config.training))
     check_reports(config.training)
-    distributed.start(config.training)
+    distributed.prepare_processes(config.training)
     config.training.disable_tqdm = config.training.disable_tqdm or not console.on_terminal()
     logger.info(distributed.split_batch(config.training, config.data.global_batch_size))
     train_stage = train_language_model if config.objective.stage == "language_model" else _train_relevance
@@ -106,5 +106,5 @@ def _train_relevance(config: RunConfig) -> tuple[FinishedRunRecord, str]:
         train_fold(described, data.fold(split), encoder, pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
-    finished, summary = distributed.first_decides(lambda: finish_run(config.folder, record))
+    finished, summary = distributed.decide_on_first(lambda: finish_run(config.folder, record))
     return finished, f"{summary}\n\nreport with pictures: {config.folder}/report.md"

@@ -89,9 +89,9 @@ class RelevanceTrainer(ResumableTrainer):
             case "r_drop":
                 return losses.r_drop(logits, labels, chosen.r_drop_strength, smoothing)
             case "distill":
-                return losses.distill(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
+                return losses.distillation_loss(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
             case "dpo":
-                return losses.dpo(logits, labels, row_inputs["reference"], chosen.dpo_beta)
+                return losses.preference_loss(logits, labels, row_inputs["reference"], chosen.dpo_beta)
         return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -209,7 +209,7 @@ def _check_objective(model, training, objective: ObjectiveArguments) -> None:
             raise ValueError("--label_smoothing_factor: dpo has no labels to smooth; set it to 0")
 
 
-def evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
+def sample_evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
     """Choose a fixed subset of validation rows, whole query groups at a time, by a hash of the query.
 
     Args:
@@ -243,8 +243,8 @@ def describe_speed(totals: dict[str, float]) -> dict:
     }
 
 
-def require_rows(rows: int) -> None:
-    """Refuse a fold whose training side is empty, as a purge can leave it.
+def require_training_rows(rows: int) -> None:
+    """Raise ValueError if a fold has no row to train on, as a purge can leave it.
 
     Raises:
         ValueError: no row is left.

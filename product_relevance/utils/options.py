@@ -226,7 +226,7 @@ def required(help: str, choices: list[str] | None = None) -> Any:
 
 
 def _require_no_truth_value(field: Field[Any], value: object, where: str) -> None:
-    """Refuse a truth value where a field has none: YAML reads no, off, yes and on, unless quoted, as False and True.
+    """Raise ValueError at a truth value where a field has none: YAML reads no, off, yes, on without quotes as one.
 
     Raises:
         ValueError: There is one, such as the language `no`.

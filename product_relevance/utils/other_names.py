@@ -100,7 +100,7 @@ def explained(name: str, known: Collection[str], dash: str = "") -> str:
 def require_known(
     name: object, known: Iterable[str], where: str, what: str = "name", first: Collection[str] = ()
 ) -> None:
-    """Refuse an unknown name and name the nearest known one, of those in `first` rather than of the others.
+    """Raise ValueError if a name is unknown, with the nearest known one (of `first` before the others).
 
     Raises:
         ValueError: It is unknown.

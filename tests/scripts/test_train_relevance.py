@@ -20,7 +20,7 @@ from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.batches.dataset import PairCollator, PairDataset
 from product_relevance.training.checkpointing.safe_trainer import MARKER, STATE, last_whole_checkpoint
-from product_relevance.training.trainer import RelevanceTrainer, evaluation_rows
+from product_relevance.training.trainer import RelevanceTrainer, sample_evaluation_rows
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import ROOT, rows_of, write_rows
 
@@ -271,11 +271,11 @@ def test_bad_rows_stop_training_or_are_put_aside(base_of, tmp_path):
 def test_evaluation_rows_are_fixed_and_keep_query_groups_whole():
     queries = np.array([f"query {i // 3}" for i in range(300)])
     rows = np.arange(300)
-    chosen = evaluation_rows(queries, rows, 100)
+    chosen = sample_evaluation_rows(queries, rows, 100)
     assert 100 <= len(chosen) <= 102
     assert set(queries[chosen]).isdisjoint(set(queries) - set(queries[chosen]))
     assert all((queries[chosen] == q).sum() == 3 for q in set(queries[chosen]))
-    assert (evaluation_rows(queries, rows, 100) == chosen).all()
+    assert (sample_evaluation_rows(queries, rows, 100) == chosen).all()
 
 
 def test_flags_win_over_the_recipe_and_unknown_keys_are_refused(tmp_path):

@@ -184,7 +184,7 @@ def test_short_paths_are_cut_at_the_levels_of_the_form():
     seen = []
     training = type("T", (), {"train_sampling_strategy": "group_by_length", "seed": 1, "data_seed": None})
     encode = lambda part: [seen.append(path) or [1] for path in part["target"]]  # noqa: E731
-    path_truncation.short_paths(frame, 0.5, training, encode)
+    path_truncation.shorten_paths(frame, 0.5, training, encode)
     assert seen == ["woks", f"{NAME},woks"]
 
 

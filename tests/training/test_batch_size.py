@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from product_relevance.training import distributed
 from product_relevance.training.arguments import parse_arguments
-from product_relevance.training.distributed import accumulation
+from product_relevance.training.distributed import count_accumulation
 from tests.conftest import ROOT
 from tests.helpers.pages import pages
 
@@ -44,7 +44,7 @@ def test_a_recipe_trains_with_the_batch_it_promises_on_the_processes_of_its_comm
     found = settings(recipe)
     per_device, pairs = found["per_device_train_batch_size"], PAIRS.get(recipe, 32)
     assert found["global_batch_size"] == pairs and "gradient_accumulation_steps" not in found
-    assert accumulation(pairs, per_device, processes) * per_device * processes == pairs
+    assert count_accumulation(pairs, per_device, processes) * per_device * processes == pairs
 
 
 def test_every_recipe_names_its_command():
@@ -64,7 +64,7 @@ def test_every_launcher_command_names_its_processes():
 ])  # fmt: skip
 def test_a_batch_that_does_not_divide_is_refused_with_both_numbers(pairs, per_device, processes, way_out):
     with pytest.raises(ValueError, match=f"size {pairs}.*batch_size {per_device} on {processes} .* give {way_out},"):
-        accumulation(pairs, per_device, processes)
+        count_accumulation(pairs, per_device, processes)
 
 
 @pytest.mark.parametrize("flag", ["--gradient_accumulation_steps", "--gradient-accumulation-steps"])

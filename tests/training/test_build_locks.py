@@ -67,4 +67,4 @@ def test_a_run_under_deepspeed_names_the_lock_while_it_waits(impatient, caplog):
 
 def test_only_the_first_process_watches(impatient, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert build_locks.watch() is None
+    assert build_locks.watch_build_locks() is None

@@ -52,14 +52,14 @@ def in_two(tmp_path):
 
 
 def test_the_first_process_decides_for_both(in_two):
-    assert in_two(lambda rank: distributed.first_decides(lambda: f"decided by {rank}")) == ["decided by 0"] * 2
+    assert in_two(lambda rank: distributed.decide_on_first(lambda: f"decided by {rank}")) == ["decided by 0"] * 2
 
 
 def test_what_the_first_process_refuses_is_said_once(in_two):
     def refuse(rank: int):
         raise ValueError(f"refused by {rank}")
 
-    first, second = in_two(lambda rank: distributed.first_decides(lambda: refuse(rank)))
+    first, second = in_two(lambda rank: distributed.decide_on_first(lambda: refuse(rank)))
     assert isinstance(first, ValueError) and str(first) == "refused by 0"
     assert isinstance(second, SystemExit) and second.code == 1
 
@@ -67,7 +67,7 @@ def test_what_the_first_process_refuses_is_said_once(in_two):
 def test_rows_are_shared_out_by_query_and_come_back_in_their_order(in_two):
     def share(rank: int):
         mine = []
-        whole = distributed.share_out(QUERIES, lambda rows: mine.extend(rows.tolist()) or rows * 10)
+        whole = distributed.share_computation(QUERIES, lambda rows: mine.extend(rows.tolist()) or rows * 10)
         return mine, whole.tolist()
 
     (one, whole), (two, again) = in_two(share)
@@ -77,7 +77,7 @@ def test_rows_are_shared_out_by_query_and_come_back_in_their_order(in_two):
 
 
 def test_a_process_without_rows_gets_the_scores_too(in_two):
-    found = in_two(lambda rank: distributed.share_out(["usb"] * 3, lambda rows: np.ones((len(rows), 2))).shape)
+    found = in_two(lambda rank: distributed.share_computation(["usb"] * 3, lambda rows: np.ones((len(rows), 2))).shape)
     assert found == [(3, 2)] * 2
 
 

@@ -63,14 +63,14 @@ def test_r_drop_never_rewards_disagreement(one, two):
 @given(pairs)
 def test_a_teacher_that_gives_the_labels_teaches_the_labels(rows):
     logits, labels = tensors(rows)
-    found = objectives.distill(logits, labels, labels.float(), share=0.7)
+    found = objectives.distillation_loss(logits, labels, labels.float(), share=0.7)
     torch.testing.assert_close(found, objectives.cross_entropy(logits, labels))
 
 
 def test_rows_without_a_teacher_learn_from_their_label_alone():
     logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([1, 0])
     teacher = torch.tensor([math.nan, 0.25])
-    found = objectives.distill(logits, labels, teacher, share=1.0)
+    found = objectives.distillation_loss(logits, labels, teacher, share=1.0)
     assert found[0] == pytest.approx(objectives.cross_entropy(logits, labels)[0].item())
     logs = logits[1].log_softmax(-1)
     assert found[1].item() == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[1]).item(), abs=1e-6)
@@ -79,10 +79,10 @@ def test_rows_without_a_teacher_learn_from_their_label_alone():
 
 def test_dpo_starts_at_log_two_and_falls_as_the_right_answer_gains():
     reference, labels = torch.tensor([[0.5, 1.5], [2.0, -1.0]]), torch.tensor([1, 0])
-    start = objectives.dpo(reference, labels, reference, beta=0.5)
+    start = objectives.preference_loss(reference, labels, reference, beta=0.5)
     torch.testing.assert_close(start, torch.full((2,), math.log(2)))
     gained = reference + torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    found = objectives.dpo(gained, labels, reference, beta=0.5)
+    found = objectives.preference_loss(gained, labels, reference, beta=0.5)
     torch.testing.assert_close(found, torch.full((2,), math.log(1 + math.exp(-0.5))))
 
 
@@ -284,10 +284,10 @@ def test_a_row_without_a_label_learns_from_the_teacher_alone():
     logits, labels = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.tensor([objectives.UNLABELLED, 1])
     teacher = torch.tensor([0.25, 0.25])
     usual = (teacher, 0.5, 0.1)
-    found = objectives.distill(logits, labels, *usual)
+    found = objectives.distillation_loss(logits, labels, *usual)
     logs = logits[0].log_softmax(-1)
     assert found[0].item() == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[1]).item(), abs=1e-6)
-    torch.testing.assert_close(found[1:], objectives.distill(logits, labels.clamp(min=1), *usual)[1:])
+    torch.testing.assert_close(found[1:], objectives.distillation_loss(logits, labels.clamp(min=1), *usual)[1:])
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_one_process_trains_on_one_of_several_gpus(caplog):
     from product_relevance.training import distributed
 
     training = SimpleNamespace(n_gpu=4, deepspeed=None)
-    distributed.start(training)
+    distributed.prepare_processes(training)
     assert training._n_gpu == 1 and "torchrun --nproc_per_node 4" in caplog.text
 
 

@@ -14,7 +14,7 @@ from product_relevance.models.pair_encoder import PairEncoder, encode_pairs
 from product_relevance.text.taxonomy import Taxonomy, split_path
 from product_relevance.text.templates import Template
 from product_relevance.training.batches.dataset import LengthGroupedSampler, PairDataset, PrefixGroupedSampler
-from product_relevance.training.batches.path_truncation import ShortPaths, short_paths
+from product_relevance.training.batches.path_truncation import ShortPaths, shorten_paths
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.run_data import RunData, prepare_run_data
 
@@ -29,7 +29,7 @@ def encode(frame) -> list[list[int]]:
 
 def rows_of(count=100, task="QC", share=0.5, seed=3):
     frame = pd.DataFrame({"id": range(count), "task": task, "target": PATHS[:count]})
-    short = short_paths(frame, share, SimpleNamespace(**vars(ARGUMENTS) | {"seed": seed}), encode)
+    short = shorten_paths(frame, share, SimpleNamespace(**vars(ARGUMENTS) | {"seed": seed}), encode)
     whole = PairDataset(encode(frame), [0] * count)
     return short.add_to(whole, Split("fold-0", np.arange(count), np.arange(0)))
 
@@ -86,7 +86,7 @@ def test_batches_are_grouped_by_the_lengths_that_an_epoch_shows():
 
 def test_rows_of_a_split_keep_their_own_forms():
     frame = pd.DataFrame({"id": range(8), "task": "QC", "target": PATHS[:8]})
-    short, split = short_paths(frame, 1.0, ARGUMENTS, encode), Split("fold-1", np.array([1, 5, 0]), np.arange(0))
+    short, split = shorten_paths(frame, 1.0, ARGUMENTS, encode), Split("fold-1", np.array([1, 5, 0]), np.arange(0))
     rows = short.add_to(PairDataset([encode(frame)[i] for i in split.train], [0] * 3), split)
     assert epoch_of(rows, 0)[0] == epoch_of(rows, 0)[1] == "lamps" and len(rows.short.forms[2]) == 3
     assert rows.short.shown(3, 0) is None  # an unlabelled row behind them
@@ -103,7 +103,7 @@ def test_an_order_that_does_not_tell_its_epoch_is_refused():
     other = SimpleNamespace(**vars(ARGUMENTS) | {"train_sampling_strategy": "random"})
     frame = pd.DataFrame({"id": [1], "task": "QC", "target": "a,b"})
     with pytest.raises(ValueError, match="--random_levels needs group_by_length"):
-        short_paths(frame, 0.5, other, encode)
+        shorten_paths(frame, 0.5, other, encode)
 
 
 def test_short_forms_are_rendered_and_tokenised_as_whole_paths_are(base_of):

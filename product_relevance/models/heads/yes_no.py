@@ -98,7 +98,7 @@ class YesNoModel(Wrapped):
 
 
 def require_causal(name: str, config, flag: str = "--head yes_no") -> None:
-    """Refuse a base that is no language model, or one whose logits are made in a way not known here.
+    """Raise ValueError if a base is no language model, or makes its logits in a way not known here.
 
     Raises:
         ValueError: with the reason.

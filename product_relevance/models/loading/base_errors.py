@@ -61,7 +61,7 @@ def _check_whole(name: str, folder: Path) -> None:
 
 
 def check_model(name: str, model) -> None:
-    """Refuse a model that transformers has put an adapter on, as it does for repositories that hold one.
+    """Raise UnusableBaseError if transformers has put an adapter on a model, as it does where a repository holds one.
 
     Raises:
         UnusableBaseError: it carries one.
@@ -176,7 +176,7 @@ NATIVE = {
 
 
 def refuse_code(name: str, config) -> None:
-    """Refuse a config that asks for code from its repository.
+    """Raise UnusableBaseError if a config asks for code from its repository.
 
     Raises:
         UnusableBaseError: It has `auto_map`.

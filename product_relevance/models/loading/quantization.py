@@ -7,7 +7,7 @@ from product_relevance.utils.extras import how_to_install
 
 
 def require_bitsandbytes() -> None:
-    """Refuse to go on without the package that quantises.
+    """Raise ValueError if the package that quantises is not installed.
 
     Raises:
         ValueError: it is not installed.

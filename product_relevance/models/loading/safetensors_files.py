@@ -47,7 +47,7 @@ def load_weights(path) -> dict:
 
 
 def check_finite(path) -> None:
-    """Refuse a file with a value that is not finite; one tensor at a time is in memory.
+    """Raise ValueError if a file has a value that is not finite; one tensor at a time is in memory.
 
     Raises:
         ValueError: as `load_weights`.

@@ -31,7 +31,7 @@ def split_by_length(batch: dict[str, torch.Tensor], max_tokens: int | None) -> l
 
 
 def require_splittable(training, asked: str) -> None:
-    """Refuse to split batches where every process must run equally many backward passes.
+    """Raise ValueError if every process must run equally many backward passes, so that batches cannot be split.
 
     Args:
         training: arguments of the Trainer.

@@ -51,7 +51,7 @@ class ShortPaths:
         return np.array([n if form is None else len(form) for n, form in zip(whole, shown, strict=True)])
 
 
-def short_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPaths:
+def shorten_paths(frame: pd.DataFrame, share: float, training, encode) -> ShortPaths:
     """Tokenise the short forms of all pairs once.
 
     Args:

@@ -81,7 +81,7 @@ class Shared:
 
 
 def require_shareable(model_args, objective: str, training) -> None:
-    """Refuse what would make shared prefixes inexact, or cannot keep them, before anything is replaced.
+    """Raise ValueError if shared prefixes would be inexact or cannot be kept, before anything is replaced.
 
     Args:
         model_args: ModelArguments; the config of its base is read.

@@ -55,7 +55,7 @@ def prepare_resume(
         ValueError: the checkpoint was trained otherwise.
     """
     folder, record = Path(str(fitter.args.output_dir)), CheckpointRecord(settings, fitter)
-    checkpoint = distributed.first_decides(lambda: find_checkpoint(config.training, folder))
+    checkpoint = distributed.decide_on_first(lambda: find_checkpoint(config.training, folder))
     if checkpoint:
         record.go_on(checkpoint, config.data.resume_allow)
         safe_trainer.warn_of_other_processes(Path(checkpoint), config.training.world_size)

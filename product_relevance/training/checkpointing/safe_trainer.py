@@ -28,9 +28,9 @@ class SafeTrainer(Trainer):
         marker = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / MARKER
         if self.args.should_save:
             marker.unlink(missing_ok=True)  # of a start before this one; it is written anew from here
-        distributed.wait()
+        distributed.wait_for_all()
         super()._save_checkpoint(*args, **options)
-        distributed.wait()
+        distributed.wait_for_all()
         if self.args.should_save:
             write_json(marker, {"processes": self.args.world_size, "files": _sizes(marker.parent)})
 
@@ -64,7 +64,7 @@ class FiniteGradients(TrainerCallback):
 
 
 def require_finite_weights(model, step: int) -> None:
-    """Refuse to write weights that are not finite, as a step too large leaves them.
+    """Raise FloatingPointError if weights are not finite, as a step too large leaves them.
 
     Raises:
         FloatingPointError: names the step and a weight.

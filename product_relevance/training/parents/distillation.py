@@ -109,7 +109,7 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
         return frame
     files = {split.name: Path(training.output_dir) / f"{name}-{split.name}.parquet" for split in splits}
     keys = _keys(frame, teacher, splits)
-    missing = distributed.first_decides(lambda: [name for name in files if not _holds(files[name], keys[name])])
+    missing = distributed.decide_on_first(lambda: [name for name in files if not _holds(files[name], keys[name])])
     if missing:
         wanted = [split for split in splits if split.name in missing]
         with distributed.whole_weights(training):
@@ -118,7 +118,7 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
             table = pd.DataFrame({"id": frame["id"].astype(str).to_numpy(), teacher_column(split): scores})
             table.attrs = keys[split]
             write_table(table, files[split])
-        distributed.wait()
+        distributed.wait_for_all()
     columns = {teacher_column(split): file for split, file in files.items()}
     return frame.assign(**{name: pd.read_parquet(file)[name].to_numpy() for name, file in columns.items()})
 
@@ -146,7 +146,7 @@ def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -
 
 def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarray:
     first = distributed.is_first()
-    return distributed.share_out(
+    return distributed.share_computation(
         rows["query"].tolist(), lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[0]
     )
 
