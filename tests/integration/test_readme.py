@@ -76,9 +76,18 @@ def test_the_commands_on_a_run_work_in_the_order_of_the_readme(place):
 
 
 def test_the_python_example_works(place):
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     scores, ranked, threshold = run_warm(place, [sys.executable, "-c", code]).strip().splitlines()[-3:]
     assert scores.startswith("[") and "score" in ranked and 0 < float(threshold) < 1
+
+
+def test_the_training_in_python_works(place, base_of):
+    _, code = blocks("python")
+    tiny = {"model_name_or_path": str(base_of("qwen3")), "pooling": "auto", "max_steps": 1, "lora_r": 2, "fold": "0"}
+    watched = dict(zip((flag.lstrip("-") for flag in UNWATCHED[::2]), UNWATCHED[1::2], strict=True))
+    code = code.replace("num_train_epochs=2", f"num_train_epochs=2, **{tiny | watched!r}")
+    assert "out of fold" in run_warm(place, [sys.executable, "-c", code]).lower()
+    assert (place / "runs/mine/run.json").is_file()
 
 
 def test_the_preparation_works(place):
