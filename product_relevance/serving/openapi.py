@@ -19,6 +19,11 @@ ERRORS = {
     500: "scoring failed",
     504: "no answer in time",
 }
+EXAMPLES: dict[str, dict] = {
+    "predict": {"inputs": ["usb kabel", "shoes"]},
+    "rerank": {"query": "usb kabel", "texts": ["cables", "shoes"]},
+    "documents": {"query": "usb kabel", "documents": ["cables", "shoes"], "top_n": 1},
+}
 
 
 def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
@@ -34,10 +39,10 @@ def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) 
     inner = _object({"inputs": _ranking_alone(limits)}, {"parameters": _parameters(limits, thresholds)})
     health = {200: _content(_object({"status": {"type": "string"}}), "ready"), 503: _failure("it has stopped")}
     return {
-        "predict": _post({"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(), _places()]}),
-        "rerank": _post({"anyOf": [ranking, documents]}, {"anyOf": [_places(), _results()]}),
-        "v1/rerank": _post(documents, _results()),
-        "v2/rerank": _post(documents, _results()),
+        "predict": _post("predict", {"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(), _places()]}),
+        "rerank": _post("rerank", {"anyOf": [ranking, documents]}, {"anyOf": [_places(), _results()]}),
+        "v1/rerank": _post("documents", documents, _results()),
+        "v2/rerank": _post("documents", documents, _results()),
         "health": {"responses": health},
         "metrics": {},
     }
@@ -58,9 +63,9 @@ def with_key(described: dict[str, dict], everywhere: bool) -> dict[str, dict]:
     }
 
 
-def _post(body: dict, result: dict) -> dict:
+def _post(example: str, body: dict, result: dict) -> dict:
     responses = {200: _content(result, "the answer")} | {code: _failure(text) for code, text in ERRORS.items()}
-    request = {"required": True, "content": {"application/json": {"schema": body}}}
+    request = {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLES[example]}}}
     return {"responses": responses, "openapi_extra": {"requestBody": request}}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -26,6 +26,7 @@ from product_relevance.serving.body import read_json
 from product_relevance.serving.dynamic_batching import Batcher
 from product_relevance.serving.errors import error_response, http_error
 from product_relevance.serving.limits import Limits
+from product_relevance.serving.page import PageFacts, render_page
 from product_relevance.serving.protocol import Answer, Question
 from product_relevance.serving.scorer import answer_together
 
@@ -144,8 +145,10 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
         yield
         await asyncio.to_thread(service.batcher.close)
 
-    app = FastAPI(title="product-relevance", version=__version__, lifespan=lifespan)
+    # FastAPI's own pages load scripts from a public CDN; `page` has one that does not
+    app = FastAPI(title="product-relevance", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_endpoints(app, service)
+    _add_page(app, service)
     app.add_exception_handler(HTTPException, _on_error)
     # the last one added sees a request first
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
@@ -190,6 +193,17 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     async def metrics():
         """Show figures for Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: FastAPI, service: Service) -> None:
+    template, settings = service.ensemble.encoder.template, service.settings
+    key = settings.access.key is not None
+    facts = PageFacts(template.task, service.ensemble.threshold, template.language_tag, key, settings.limits)
+    html, headers = render_page(app.openapi(), facts)
+
+    @app.get("/", include_in_schema=False)
+    async def show_page():
+        return HTMLResponse(html, headers=headers)
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
