@@ -39,8 +39,8 @@ READING = {"data.sources.readers", "data.records", "data.translations", "data.lo
 # Where more is reached than runs, by (module, unit, flag): the programs that can print it, and why the others cannot.
 ONLY = {
     # A run that exists passed these when it was trained; loading it asks the same again.
-    ("models.modeling", "load_classifier", "--head"): {TRAIN},
-    ("models.modeling", "load_classifier", "--stage"): {TRAIN},
+    ("models.modeling", "_read_weights", "--head"): {TRAIN},
+    ("models.modeling", "_read_weights", "--stage"): {TRAIN},
     ("models.heads.yes_no", "require_causal", "--head"): {TRAIN},
     ("models.heads.pooling", "PooledClassifier", "--pooling"): {TRAIN},
     ("models.heads.prompt_tokens", "_texts", "--chat_template"): {TRAIN},

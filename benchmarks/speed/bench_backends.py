@@ -23,6 +23,7 @@ from product_relevance.models.batching import batch_limits, budget_batches, pad_
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
 from product_relevance.serving.export import export_classifier
+from product_relevance.serving.export_options import ExportOptions
 from product_relevance.serving.onnx_export import NAMES
 from product_relevance.text.templates import PairFacts
 from product_relevance.utils.options import Parser
@@ -77,7 +78,7 @@ def of_openvino(path: Path, dtype: str) -> Callable:
 def ways(run: str, folder: Path) -> dict[str, Callable]:
     """Export the run with both graphs, and load each way."""
     for kind in NAMES:
-        export_classifier(run, str(folder / kind), onnx=kind, max_disagreement=1.0)
+        export_classifier(run, str(folder / kind), ExportOptions(onnx=kind, max_disagreement=1.0))
     plain, quantised = folder / "float32/onnx" / NAMES["float32"], folder / "int8/onnx" / NAMES["int8"]
     made = {f"torch {dtype}": of_torch(folder / "float32", dtype) for dtype in ("float32", "bfloat16")}
     made |= {"onnx float32": of_onnxruntime(plain), "onnx int8": of_onnxruntime(quantised)}

@@ -53,6 +53,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
     from product_relevance.ensemble.loading_arguments import LoadingArguments
     from product_relevance.ensemble.locate import read_run
     from product_relevance.serving.export import export_classifier, save_tokenizer
+    from product_relevance.serving.export_options import ExportOptions
 
     if not (Path(name) / "run.json").is_file():
         torch.manual_seed(0)
@@ -67,7 +68,7 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
         name, device=device, dtype=dtype, loading=LoadingArguments(merge="weights", max_disagreement=1.0)
     )  # a mean that scores otherwise is as fast
     if run["pooling"] == "auto":
-        export_classifier(name, str(folder), max_disagreement=1.0, overwrite=True)
+        export_classifier(name, str(folder), ExportOptions(max_disagreement=1.0, overwrite=True))
         return plain(folder, device, dtype, run["max_length"]), ensemble
     model = ensemble.model if run["adapter"] is None else ensemble.model.merge_and_unload(safe_merge=True)
     return implementations.Scorer(model.eval(), ensemble.encoder.tokenizer, run["max_length"]), ensemble

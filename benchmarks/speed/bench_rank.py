@@ -21,6 +21,7 @@ from product_relevance.ensemble import canaries
 from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models import modeling
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
@@ -113,7 +114,7 @@ def load(arguments, device: str, dtype: str) -> Loaded:
         return Loaded(model, 0, lambda queries, targets: random_ids(queries, targets, vocabulary))
     torch.manual_seed(0)
     tokenizer = modeling.load_tokenizer(arguments.model)
-    model = modeling.load_classifier(arguments.model, tokenizer, dtype=dtype).to(device).eval()
+    model = modeling.load_classifier(arguments.model, tokenizer, ClassifierOptions(dtype=dtype)).to(device).eval()
 
     def rows_of(queries: int, targets: int) -> list[list[int]]:
         return encode_pairs(tokenizer, *texts_of(arguments.rows, queries, targets), MAX_LENGTH)

@@ -19,6 +19,7 @@ from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 
 from product_relevance.models import adapters, modeling, prefix_cache
 from product_relevance.models.arguments import ModelArguments
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
@@ -95,7 +96,7 @@ def load(arguments, pairs: int, device: str, dtype: str):
     else:
         torch.manual_seed(0)
         tokenizer = modeling.load_tokenizer(arguments.model)
-        model = modeling.load_classifier(arguments.model, tokenizer, dtype=dtype, dropout=0.0)
+        model = modeling.load_classifier(arguments.model, tokenizer, ClassifierOptions(dtype=dtype, dropout=0.0))
         ids = encode_pairs(tokenizer, *distinct_pairs(arguments.rows, pairs), 192)
         pad_id = tokenizer.pad_token_id
     model = adapters.add_adapter(model, ModelArguments("base", lora_dropout=0.0))

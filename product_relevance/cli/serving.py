@@ -1,6 +1,7 @@
 """`relevance serve` and `relevance export`: a run for other programs."""
 
 import argparse
+from dataclasses import fields
 
 from product_relevance.cli.flags import Commands, add_command, add_device, add_limit, add_model
 from product_relevance.utils.extras import how_to_install
@@ -92,8 +93,8 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write one plain classifier."""
-    from product_relevance.serving import export as exporting
+    from product_relevance.serving.export import export_classifier
+    from product_relevance.serving.export_options import ExportOptions
 
-    names = ("fold", "revision", "dtype", "overwrite", "max_disagreement", "onnx")
-    options = {name: getattr(arguments, name) for name in names}
-    print(exporting.export_classifier(arguments.model, arguments.output, **options))
+    options = ExportOptions(**{each.name: getattr(arguments, each.name) for each in fields(ExportOptions)})
+    print(export_classifier(arguments.model, arguments.output, options))

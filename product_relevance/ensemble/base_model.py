@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.manifest import config_sha256
 from product_relevance.models import modeling
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints, quantization
 from product_relevance.models.loading.base_errors import UnusableBaseError
 from product_relevance.models.pair_encoder import PairEncoder
@@ -57,10 +59,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
         encoder = PairEncoder.from_tokenizer(tokenizer, template, run["max_length"], taxonomy)
-        kind = {"pooling": run["pooling"], "answers": encoder.answers, "writes": writes}
-        model = modeling.load_classifier(
-            name, tokenizer, revision, dtype=dtype, attn_implementation=attention_of_run(found, device, dtype), **kind
-        )
+        options = _options_of_run(found, encoder, device, dtype)
+        model = modeling.load_classifier(name, tokenizer, replace(options, writes=writes))
     except UnusableBaseError as error:
         message = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
         raise ValueError(message) from None
@@ -76,6 +76,16 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             *(found.folder, dtype),
         )
     return encoder, model.to(device).eval()
+
+
+def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: str) -> ClassifierOptions:
+    return ClassifierOptions(
+        revision=found.run["base"]["revision"],
+        pooling=found.run["pooling"],
+        answers=encoder.answers,
+        dtype=dtype,
+        attn_implementation=attention_of_run(found, device, dtype),
+    )
 
 
 def _require_adapters(found: Located) -> None:

@@ -58,7 +58,7 @@ class RelevanceEnsemble:
     @classmethod
     def from_pretrained(
         cls,
-        name: str,
+        name: str | Path,
         *,
         revision: str | None = None,
         device: str | None = None,

@@ -37,7 +37,7 @@ class Located:
     taxonomy: Path | None = None
 
 
-def locate_run(name: str, revision: str | None = None) -> Located:
+def locate_run(name: str | Path, revision: str | None = None) -> Located:
     """Find an ensemble, download what its manifest names and nothing else, and check every file.
 
     Once downloaded it is found without a connection (HF_HUB_OFFLINE=1).
@@ -55,7 +55,7 @@ def locate_run(name: str, revision: str | None = None) -> Located:
     inside = [fold for fold in found.folds if fold.repo_id is None]
     if not Path(name).is_dir():  # the manifest came from the Hub: its commit is the folder's name in the cache
         files = [*found.files, manifest.NAME, *(file for fold in inside for file in fold.paths)]
-        _download(name, folder.name, files)
+        _download(str(name), folder.name, files)
     manifest.check_files(folder, found.files)
     folds = {fold.name: _fold_folder(folder, fold) for fold in found.folds}
     return Located(folder, found.run, folds, found, folder / TAXONOMY if TAXONOMY in found.files else None)
@@ -95,7 +95,7 @@ def _taxonomy_of(folder: Path, run: Mapping[str, Any]) -> Path | None:
     return path if found else None
 
 
-def find_manifest(name: str, revision: str | None = None) -> tuple[Path, Manifest | None]:
+def find_manifest(name: str | Path, revision: str | None = None) -> tuple[Path, Manifest | None]:
     """Find the folder of an ensemble and read its manifest, without its folds.
 
     Args:
@@ -121,7 +121,7 @@ def find_manifest(name: str, revision: str | None = None) -> tuple[Path, Manifes
     return folder, manifest.read_manifest(folder)
 
 
-def read_run(name: str, revision: str | None = None) -> dict[str, Any]:
+def read_run(name: str | Path, revision: str | None = None) -> dict[str, Any]:
     """Return what is known of an ensemble's run, without its folds; arguments as in `locate_run`."""
     folder, found = find_manifest(name, revision)
     return load_run(folder) if found is None else {**found.run}

@@ -17,7 +17,7 @@ from product_relevance.utils import run_folder as run
 NAME, KIND = "stack.json", "relevance-stack"
 
 
-def is_stack(name: str) -> bool:
+def is_stack(name: str | Path) -> bool:
     """Return whether this is the folder of a stack."""
     return (Path(name) / NAME).is_file()
 

@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.classifier import (
     HEAD,
     LAST,
@@ -26,7 +27,6 @@ from product_relevance.models.heads.classifier import (
 )
 from product_relevance.models.heads.language_model import LanguageModel
 from product_relevance.models.heads.pooling import PooledClassifier
-from product_relevance.models.heads.prompt_tokens import Answers
 from product_relevance.models.heads.yes_no import YesNoModel, require_causal
 from product_relevance.models.loading import packaged_bases
 from product_relevance.models.loading.base_errors import (
@@ -100,34 +100,13 @@ def load_config(name: str, revision: str | None = None):
     return text if text is not None else config
 
 
-def load_classifier(
-    name: str,
-    tokenizer,
-    revision=None,
-    *,
-    pooling="auto",
-    answers: Answers | None = None,
-    dtype="float32",
-    attn_implementation=None,
-    dropout=None,
-    writes=False,
-    language=False,
-    device=None,
-):
+def load_classifier(name: str, tokenizer, options: ClassifierOptions | None = None):
     """Load a base with a new two-label head, or with two answers; the class comes from the config's `model_type`.
 
     Args:
         name: Hub id, folder, or embedded base.
         tokenizer: from `load_tokenizer`; its pad token shows decoder heads where a text ends.
-        revision: commit, tag or branch on the Hub.
-        pooling: `auto`, `mean` or `pair` (see ModelArguments).
-        answers: from `use_prompt`: the base stays a language model and its logits are those of no and yes.
-        dtype: of the base weights, the name of a torch dtype.
-        attn_implementation: as in transformers.
-        dropout: inside the base while training; None keeps its config's own.
-        writes: with answers, let it write down its steps before them.
-        language: no head at all: a `LanguageModel`.
-        device: that the base's weights are read to at once, without a copy in main memory; the CPU if None.
+        options: head, precision and place; a float32 classifier on the CPU if None.
 
     Returns:
         A model whose forward gives logits of shape (batch, 2), or, of a language model, its loss.
@@ -135,47 +114,53 @@ def load_classifier(
     Raises:
         ValueError: weights that the architecture needs are missing, or weights are left that it does not know.
     """
-    config = load_config(name, revision)
+    options = options or ClassifierOptions()
+    config = load_config(name, options.revision)
     config.pad_token_id = tokenizer.pad_token_id
-    if dropout is not None:
+    if options.dropout is not None:
         for key in DROPOUTS & config.to_dict().keys():
-            setattr(config, key, dropout)
-    options = _loading_options(config, dtype, revision, attn_implementation, device)
-    if answers is not None or language:
-        require_causal(name, config, "--stage language_model" if language else "--head yes_no")
+            setattr(config, key, options.dropout)
+    model, new = _read_weights(name, config, options)
+    if options.language:
+        return LanguageModel(model)
+    if options.answers is not None:
+        return YesNoModel(model, options.answers, options.writes)
+    if options.pooling == "auto":
+        adopt_head(name, model, new)
+    else:
+        model = PooledClassifier(model, options.pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
+    return compute_in_float32(model)
+
+
+def _read_weights(name: str, config, options: ClassifierOptions) -> tuple[Any, set[str]]:
+    """Return the base in the class that its head needs, and the names of the tensors that it had no weights for."""
+    if options.answers is not None or options.language:
+        require_causal(name, config, "--stage language_model" if options.language else "--head yes_no")
         kind: Any = AutoModelForCausalLM
     else:
-        kind = classifier_class(name, config) if pooling == "auto" else AutoModel
+        kind = classifier_class(name, config) if options.pooling == "auto" else AutoModel
     if kind in (AutoModel, AutoModelForCausalLM):  # a classifier gets its labels when its own head is known
         set_labels(config)
     # transformers warns of new or dropped tensors; the check is stricter
     with _quiet(), explain_errors(name, "weights"):
-        model, info = kind.from_pretrained(packaged_bases.resolve_base(name), **options)
+        model, info = kind.from_pretrained(packaged_bases.resolve_base(name), **_loading_options(config, options))
     vars(model).pop("hf_device_map", None)  # where it is set, the Trainer leaves what is added to the base on the CPU
     check_model(name, model)
     _check_keys(name, model, info)
-    if language:
-        return LanguageModel(model)
-    if answers is not None:
-        return YesNoModel(model, answers, writes)
-    if pooling == "auto":
-        adopt_head(name, model, set(info["missing_keys"]))
-    else:
-        model = PooledClassifier(model, pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
-    return compute_in_float32(model)
+    return model, set(info["missing_keys"])
 
 
-def _loading_options(config, dtype: str, revision, attn_implementation, device) -> dict:
-    options = {"config": config, "dtype": getattr(torch, dtype), "revision": revision, "output_loading_info": True}
-    options |= {"trust_remote_code": False, "use_safetensors": True}
-    options["ignore_mismatched_sizes"] = True  # `_check_keys` looks at them
-    if device is not None:
-        options["device_map"] = {"": device}
-    if attn_implementation:
-        options["attn_implementation"] = attn_implementation
+def _loading_options(config, options: ClassifierOptions) -> dict[str, Any]:
+    found = {"config": config, "dtype": getattr(torch, options.dtype), "revision": options.revision}
+    found |= {"output_loading_info": True, "trust_remote_code": False, "use_safetensors": True}
+    found["ignore_mismatched_sizes"] = True  # `_check_keys` looks at them
+    if options.device is not None:
+        found["device_map"] = {"": options.device}
+    if options.attn_implementation:
+        found["attn_implementation"] = options.attn_implementation
     if config.model_type == "gemma3_text":
-        options["key_mapping"] = GEMMA3_TEXT_KEYS
-    return options
+        found["key_mapping"] = GEMMA3_TEXT_KEYS
+    return found
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,14 +11,15 @@ from product_relevance.data.pairs import Pairs
 from product_relevance.ensemble import canaries
 from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.loading_arguments import MAX_DISAGREEMENT, LoadingArguments
+from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.manifest_schema import is_repo_id
+from product_relevance.models.batching import pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving import onnx_export
+from product_relevance.serving.export_options import ExportOptions
 from product_relevance.text.templates import PairFacts
 
-DTYPES = ("float32", "bfloat16", "float16")
 MARK = "exported by product-relevance"
 README = """---
 library_name: transformers
@@ -70,29 +72,13 @@ INT8 = """In int8 activations share one scale per forward, so a score depends a 
 """
 
 
-def export_classifier(
-    name: str,
-    output: str,
-    *,
-    fold: str | None = None,
-    revision: str | None = None,
-    dtype: str = "float32",
-    overwrite: bool = False,
-    max_disagreement: float = MAX_DISAGREEMENT,
-    onnx: str | None = None,
-) -> str:
+def export_classifier(name: str | Path, output: str | Path, options: ExportOptions | None = None) -> str:
     """Write one model as a plain transformers folder: merged in float32, then cast.
 
     Args:
         name: run folder, downloaded folder or Hub id, as in `RelevanceEnsemble.from_pretrained`.
         output: folder; it appears under its name only when it is whole.
-        fold: name of the one fold to export; the mean of the folds' weights if None.
-        revision: of the ensemble on the Hub.
-        dtype: of the written weights.
-        overwrite: replace an export that is there.
-        max_disagreement: how far the mean weights may be from the mean of the folds' probabilities, and a graph in
-            int8 from the model in float32.
-        onnx: float32 or int8, for a graph beside the weights, in onnx/; none if None.
+        options: what is written; the mean weights in float32 if None.
 
     Returns:
         A line that says what was written.
@@ -101,52 +87,37 @@ def export_classifier(
         ValueError: a pooled head, which no plain class has; an output that is there already; or as in
             `from_pretrained`.
     """
-    target = Path(output)
-    _check(name, target, revision, dtype, overwrite, onnx)
-    loading = LoadingArguments(merge="probabilities" if fold else "weights", max_disagreement=max_disagreement)
-    ensemble = RelevanceEnsemble.from_pretrained(
-        name, revision=revision, device="cpu", dtype="float32", loading=loading
-    )
-    ensemble = ensemble.of_task(None)
-    if fold is not None and fold not in ensemble.folds:
-        raise ValueError(f"--fold {fold}: expected one of {', '.join(ensemble.folds)}")
+    options, target = options or ExportOptions(), Path(output)
+    if options.onnx is not None:
+        onnx_export.require_onnx(options.onnx)
+    _require_plain_head(name, options.revision)
+    _require_free_place(target, options.overwrite)
+    ensemble = _load_merged(name, options)
     found = canaries.measure_canaries(ensemble)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        ensemble.model.config.save_pretrained(temporary)  # it decides which class loads the tokenizer
-        save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, temporary)
-        made = f"fold {fold}" if fold else f"mean weights of {len(ensemble.run['folds'])} folds"
-        _save_model(ensemble, fold, dtype, temporary)
-        readme = _readme(ensemble, found, fold or "weights", made)
-        written = f"{target}: {made} as {type(ensemble.model).__name__}, {dtype}"
-        if onnx is not None:
-            section, line = _save_graph(ensemble, found, fold or "weights", temporary, onnx, max_disagreement)
-            readme, written = readme + section, f"{written}; and {line}"
-        (temporary / "README.md").write_text(readme, encoding="utf-8")
+        written = _fill_folder(temporary, ensemble, found, options)
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return written
+    return f"{target}: {written}"
 
 
-def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite: bool, onnx: str | None) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
-    if onnx is not None:
-        onnx_export.require_onnx(onnx)
-        if dtype != "float32":
-            raise ValueError(f"--onnx {onnx} with --dtype {dtype}: a graph is made of float32; leave --dtype out")
+def _require_plain_head(name: str | Path, revision: str | None) -> None:
     run = read_run(name, revision)
     if run["pooling"] != "auto":
         raise ValueError(
             f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "
             "code of its own; serve the ensemble instead, or train again by train_relevance.py --pooling auto"
         )
+
+
+def _require_free_place(target: Path, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
@@ -156,28 +127,59 @@ def _check(name: str, target: Path, revision: str | None, dtype: str, overwrite:
         raise ValueError(f"{target} is no exported model, so --overwrite leaves it alone: choose another --output")
 
 
-def _save_model(ensemble, fold: str | None, dtype: str, folder: Path) -> None:
+def _load_merged(name: str | Path, options: ExportOptions) -> RelevanceEnsemble:
+    """Load the ensemble in float32, its folds merged unless one of them alone is exported."""
+    merge = "probabilities" if options.fold else "weights"
+    ensemble = RelevanceEnsemble.from_pretrained(
+        name,
+        revision=options.revision,
+        device="cpu",
+        dtype="float32",
+        loading=LoadingArguments(merge=merge, max_disagreement=options.max_disagreement),
+    ).of_task(None)
+    if options.fold is not None and options.fold not in ensemble.folds:
+        raise ValueError(f"--fold {options.fold}: expected one of {', '.join(ensemble.folds)}")
+    return ensemble
+
+
+def _fill_folder(folder: Path, ensemble: RelevanceEnsemble, found: CanaryScores, options: ExportOptions) -> str:
+    """Write tokenizer, model, graph and README; return what was written."""
+    ensemble.model.config.save_pretrained(folder)  # it decides which class loads the tokenizer
+    save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, folder)
+    made = f"fold {options.fold}" if options.fold else f"mean weights of {len(ensemble.run['folds'])} folds"
+    _save_model(ensemble, options, folder)
+    readme = _readme(ensemble, found, options.column, made)
+    written = f"{made} as {type(ensemble.model).__name__}, {options.dtype}"
+    if options.onnx is not None:
+        section, line = _save_graph(ensemble, found, folder, options)
+        readme, written = readme + section, f"{written}; and {line}"
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    return written
+
+
+def _save_model(ensemble: RelevanceEnsemble, options: ExportOptions, folder: Path) -> None:
     """Put the adapter into the base's own weights, in float32, and save them cast."""
-    if fold is not None:
-        ensemble.select(fold)
+    if options.fold is not None:
+        ensemble.select(options.fold)
     if ensemble.run["adapter"] is not None:
-        ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[fold or "weights"])
+        ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[options.column])
     if ensemble.encoder.template.prompt is not None:
         ensemble.model = ensemble.model.as_classifier()
     # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
-    ensemble.model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=False)
+    ensemble.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
 
 
 def _save_graph(
-    ensemble, found: CanaryScores, column: str, folder: Path, kind: str, max_disagreement: float
+    ensemble: RelevanceEnsemble, found: CanaryScores, folder: Path, options: ExportOptions
 ) -> tuple[str, str]:
     """Write the merged model's graph; return a section of the README and a line that say what was written."""
     queries, targets, languages = map(list, zip(*found.pairs, strict=True))
-    ids = ensemble.encoder.encode(Pairs(queries, targets, languages, None))
-    pad_id, file = ensemble.encoder.pad_id, f"onnx/{onnx_export.NAMES[kind]}"
-    moved = onnx_export.write_graph(ensemble.model, ids, pad_id, folder / "onnx", kind, max_disagreement)
+    rows = pad_rows(ensemble.encoder.encode(Pairs(queries, targets, languages, None)), ensemble.encoder.pad_id)
+    kind = str(options.onnx)
+    file = f"onnx/{onnx_export.NAMES[kind]}"
+    moved = onnx_export.write_graph(ensemble.model, rows, folder / "onnx", kind, options.max_disagreement)
     logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
-    section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, column))
+    section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, options.column))
     line = f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
     return section + (INT8 if kind == "int8" else ""), line
 
@@ -218,7 +220,7 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
         raise ValueError("the saved tokenizer does not give the token ids of training; this base cannot be exported")
 
 
-def _example(ensemble, found: CanaryScores, column: str) -> dict:
+def _example(ensemble: RelevanceEnsemble, found: CanaryScores, column: str) -> dict[str, Any]:
     """Return the first canary, written as in training, and its score."""
     query, target, language = found.pairs[0]
     (text,), (second,) = ensemble.encoder.template.render([query], [target], PairFacts([language]), ensemble.taxonomy)
@@ -226,7 +228,7 @@ def _example(ensemble, found: CanaryScores, column: str) -> dict:
     return example | {"score": found.folds[column][0]}
 
 
-def _readme(ensemble, found: CanaryScores, column: str, made: str) -> str:
+def _readme(ensemble: RelevanceEnsemble, found: CanaryScores, column: str, made: str) -> str:
     run, base = ensemble.run, ensemble.run["base"]["name"]
     return README.format(
         base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",

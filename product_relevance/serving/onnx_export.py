@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from product_relevance.evaluation import metrics
-from product_relevance.models.batching import pad_rows
 from product_relevance.utils.extras import how_to_install
 
 NAMES = {"float32": "model.onnx", "int8": "model_quantized.onnx"}  # as Hub repositories have them, in onnx/
@@ -47,7 +46,7 @@ def require_onnx(kind: str) -> None:
 
 
 def write_graph(
-    model: nn.Module, ids: Sequence[Sequence[int]], pad_id: int, folder: Path, kind: str, max_disagreement: float
+    model: nn.Module, rows: dict[str, torch.Tensor], folder: Path, kind: str, max_disagreement: float
 ) -> float:
     """Write a model's graph, with a batch and a length of any size, and score rows with it.
 
@@ -56,8 +55,7 @@ def write_graph(
 
     Args:
         model: transformers classifier of one or two labels, in float32 on the CPU.
-        ids: token ids of the rows to compare.
-        pad_id: pad token.
+        rows: padded batch of the rows to compare, of `pad_rows`.
         folder: to write in; named onnx by convention.
         kind: float32 or int8.
         max_disagreement: how far a probability may move in int8.
@@ -69,14 +67,13 @@ def write_graph(
         ValueError: a model that cannot be traced; scores that moved further than EXACT or `max_disagreement`.
     """
     folder.mkdir()
-    path, batch = folder / NAMES[kind], pad_rows(ids, pad_id)
+    path = folder / NAMES[kind]
     model.eval()
     options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     with torch.no_grad():
-        expected = probabilities(model(**batch, **options).logits.numpy())
-    _trace(_Logits(model, options), batch, path, quantised=kind == "int8")
-    alone = [pad_rows([row], pad_id) for row in ids]
-    found = np.stack([_run(path, [batch]), _run(path, alone)])
+        expected = probabilities(model(**rows, **options).logits.numpy())
+    _trace(_Logits(model, options), rows, path, quantised=kind == "int8")
+    found = np.stack([_run(path, [rows]), _run(path, _each_alone(rows))])
     moved = float(np.abs(found - expected).max())
     limit = EXACT if kind == "float32" else max_disagreement
     if not moved <= limit:
@@ -85,6 +82,12 @@ def write_graph(
             + ("; a larger --max_disagreement takes it all the same" if kind == "int8" else "")
         )
     return moved
+
+
+def _each_alone(rows: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Return each row of a batch as a batch of its own, without padding."""
+    lengths = rows["attention_mask"].sum(dim=1).tolist()
+    return [{name: part[[i], :n] for name, part in rows.items()} for i, n in enumerate(lengths)]
 
 
 def _trace(model: nn.Module, batch: dict[str, torch.Tensor], path: Path, *, quantised: bool) -> None:

@@ -7,6 +7,7 @@ import torch
 from transformers import set_seed
 
 from product_relevance.models import adapters, modeling
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import packaged_bases, quantization
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed
@@ -45,18 +46,17 @@ class BaseModelPool:
             if packaged_bases.is_embedded(args.model_name_or_path):
                 logger.info(packaged_bases.licence_notice(args.model_name_or_path))
             set_seed(self.training.seed)  # the head starts alike in every fold
-            self.model = modeling.load_classifier(
-                args.model_name_or_path,
-                self.encoder.tokenizer,
-                args.model_revision,
+            options = ClassifierOptions(
+                revision=args.model_revision,
                 pooling=args.pooling,
                 answers=self.encoder.answers,
+                language=self.language,
                 dtype=self._dtype(),
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,
-                language=self.language,
                 device=self._straight_to(),
             )
+            self.model = modeling.load_classifier(args.model_name_or_path, self.encoder.tokenizer, options)
             modeling.require_positions(self.model, args.max_length)
             self.attention = modeling.attention_of(self.model)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes

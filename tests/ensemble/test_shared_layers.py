@@ -20,6 +20,7 @@ from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export_classifier
+from product_relevance.serving.export_options import ExportOptions
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -161,7 +162,7 @@ def test_a_run_says_its_layers_and_is_scored_over_the_shared_layers(run, monkeyp
 def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     merged = load(run, loading=LoadingArguments(merge="weights", max_disagreement=1.0))
     assert merged.shared_layers == 0 and merged.predict_folds(PAIRS).shape == (len(PAIRS), 1)
-    export_classifier(str(run), str(tmp_path / "plain"), fold="fold-1")
+    export_classifier(str(run), str(tmp_path / "plain"), ExportOptions(fold="fold-1"))
     from transformers import AutoModelForSequenceClassification
 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PrinterCallback, Train
 from product_relevance.data.arguments import DataArguments
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
@@ -61,7 +62,7 @@ def classifier(base: str, head: str, dropout: float = 0.0):
     tokenizer = load_tokenizer(base)
     answers = use_prompt(tokenizer, SHORT, "QC", LENGTH) if head == "yes_no" else None
     pooling = "auto" if head == "yes_no" else head
-    model = load_classifier(base, tokenizer, pooling=pooling, answers=answers, dropout=dropout)
+    model = load_classifier(base, tokenizer, ClassifierOptions(pooling=pooling, answers=answers, dropout=dropout))
     sides = [(row["origin_query"], row["category_path"]) for row in ROWS]
     if answers:
         sides = [SHORT.sides(*pair) for pair in sides]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from product_relevance.models import adapter_schema, adapters, modeling
 from product_relevance.models.adapter_fit import check_fit, load_whole
 from product_relevance.models.arguments import ModelArguments
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import safetensors_files
 
 WEIGHTS = "adapter_model.safetensors"
@@ -19,7 +20,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 def base_model(base_of, kind="qwen3", pooling="auto"):
     folder = str(base_of(kind))
-    return modeling.load_classifier(folder, modeling.load_tokenizer(folder), pooling=pooling)
+    return modeling.load_classifier(folder, modeling.load_tokenizer(folder), ClassifierOptions(pooling=pooling))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads import classifier
 from product_relevance.models.heads.classifier import HEAD
 from product_relevance.models.heads.prompt_tokens import use_prompt
@@ -34,8 +35,8 @@ def prepared(base, pooling="auto", dtype="bfloat16"):
     tokenizer = load_tokenizer(str(base))
     if pooling == "yes_no":
         answers = use_prompt(tokenizer, PROMPT, "QC", 96)
-        return tokenizer, load_classifier(str(base), tokenizer, answers=answers, dtype=dtype)
-    return tokenizer, load_classifier(str(base), tokenizer, pooling=pooling, dtype=dtype)
+        return tokenizer, load_classifier(str(base), tokenizer, ClassifierOptions(answers=answers, dtype=dtype))
+    return tokenizer, load_classifier(str(base), tokenizer, ClassifierOptions(pooling=pooling, dtype=dtype))
 
 
 def tokens(tokenizer):

@@ -11,6 +11,7 @@ from product_relevance.models import adapters
 from product_relevance.models.adapters import add_adapter, load_adapter
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.modeling import (
     fingerprint,
     load_classifier,
@@ -27,7 +28,7 @@ PAIRS = (["red shoes", "usb"], ["shoes,women's shoes,flats", "phones"])
 
 def prepared(folder, **options):
     tokenizer = load_tokenizer(str(folder))
-    return tokenizer, load_classifier(str(folder), tokenizer, **options)
+    return tokenizer, load_classifier(str(folder), tokenizer, ClassifierOptions(**options))
 
 
 def logits_of(model, tokenizer, texts=PAIRS):
@@ -110,7 +111,7 @@ def test_a_multimodal_gemma3_checkpoint_loads_bit_exact_as_text(prefix, base_of,
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "deberta-v2", "modernbert", "gemma2", "gemma3_text", "qwen3"])
 def test_base_dropout_zero_makes_two_training_passes_equal(kind, base_of):
     tokenizer = load_tokenizer(str(base_of(kind)))
-    model = load_classifier(str(base_of(kind)), tokenizer, dropout=0.0).train()
+    model = load_classifier(str(base_of(kind)), tokenizer, ClassifierOptions(dropout=0.0)).train()
     batch = tokenizer(["red shoes"] * 4, ["shoes,women"] * 4, return_tensors="pt")
     assert torch.equal(model(**batch).logits, model(**batch).logits)
 

@@ -18,11 +18,13 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models import adapters, modeling
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.loading.quantization import is_quantized, quantize
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export_classifier
+from product_relevance.serving.export_options import ExportOptions
 from product_relevance.training.base_model import BaseModelPool
 from tests.conftest import rows_of
 from tests.helpers.published import PAIRS, tiny_run
@@ -42,7 +44,7 @@ def load(run, **options):
 
 def bare(base, **options):
     tokenizer = modeling.load_tokenizer(str(base))
-    return modeling.load_classifier(str(base), tokenizer, **options), tokenizer
+    return modeling.load_classifier(str(base), tokenizer, ClassifierOptions(**options)), tokenizer
 
 
 def linear_kinds(model) -> dict[str, type]:
@@ -130,7 +132,7 @@ def test_out_of_fold_scores_are_those_of_the_base_in_four_bits(run):
 
 
 def test_merged_and_exported_models_are_in_full_precision(run, tmp_path):
-    export_classifier(str(run), str(tmp_path / "plain"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "plain"), ExportOptions(max_disagreement=1.0))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()
     assert set(linear_kinds(plain).values()) == {nn.Linear} and plain.dtype == torch.float32
     merged = load(run, loading=LoadingArguments(merge="weights", max_disagreement=1.0))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.classifier import LABELS
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
@@ -39,7 +40,7 @@ def save_with_head(folder, kind, labels, auto=transformers.AutoModelForSequenceC
 
 def loaded(folder, **options):
     tokenizer = load_tokenizer(str(folder))
-    return tokenizer, load_classifier(str(folder), tokenizer, **options).eval()
+    return tokenizer, load_classifier(str(folder), tokenizer, ClassifierOptions(**options)).eval()
 
 
 def batch_of(tokenizer, labels=None):

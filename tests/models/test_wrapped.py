@@ -10,6 +10,7 @@ from transformers import TrainingArguments as Arguments
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.language_model import LanguageModel
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
@@ -35,7 +36,7 @@ def bare(base, head):
     kind = {"language": True} if head == "language" else {"pooling": head}
     if head == "yes_no":
         kind = {"answers": use_prompt(tokenizer, PROMPT, "QC", 96)}
-    return tokenizer, load_classifier(str(base), tokenizer, dropout=0.0, **kind)
+    return tokenizer, load_classifier(str(base), tokenizer, ClassifierOptions(dropout=0.0, **kind))
 
 
 def adapted(base, head, **options):

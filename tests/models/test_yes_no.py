@@ -18,11 +18,13 @@ from product_relevance.evaluation.metrics import probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.serving.export import export_classifier
+from product_relevance.serving.export_options import ExportOptions
 from product_relevance.text.prompt import load_prompt
 from tests.helpers.tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, arguments, encoded, save_strong_base, write_inputs
 
@@ -45,7 +47,8 @@ def strong_of(tmp_path_factory):
 def prepared(folder, prompt=PROMPT, max_length=96, **options):
     tokenizer = load_tokenizer(str(folder))
     answers = use_prompt(tokenizer, prompt, "QC", max_length)
-    return tokenizer, answers, load_classifier(str(folder), tokenizer, answers=answers, **options).eval()
+    model = load_classifier(str(folder), tokenizer, ClassifierOptions(answers=answers, **options))
+    return tokenizer, answers, model.eval()
 
 
 def by_hand(folder, ids, answers):
@@ -128,7 +131,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(base_of):
 def test_bases_that_are_no_language_model_are_refused(base_of):
     tokenizer, answers, _ = prepared(base_of("qwen3"))
     with pytest.raises(ValueError, match="needs a causal language model, found bert"):
-        load_classifier(str(base_of("bert")), tokenizer, answers=answers)
+        load_classifier(str(base_of("bert")), tokenizer, ClassifierOptions(answers=answers))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_an_adapter_fits_the_plain_causal_model(run, strong_of):
 def test_an_export_is_a_classifier_with_one_label_and_the_same_scores(run, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    print(export_classifier(str(run), str(tmp_path / "out"), fold="fold-1"))
+    print(export_classifier(str(run), str(tmp_path / "out"), ExportOptions(fold="fold-1")))
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
     texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:20], strict=True))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()

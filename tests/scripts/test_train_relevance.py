@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 import train_relevance
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training.arguments import parse_arguments
@@ -128,7 +129,7 @@ def test_accumulated_batches_equal_one_large_batch(whole_run, base_of, tmp_path)
 
 def test_a_weight_of_two_is_worth_the_row_twice(base_of):
     tokenizer = load_tokenizer(str(base_of("bert")))
-    model = load_classifier(str(base_of("bert")), tokenizer, dropout=0.0)
+    model = load_classifier(str(base_of("bert")), tokenizer, ClassifierOptions(dropout=0.0))
     ids = encode_pairs(tokenizer, ["red shoes", "usb"], ["shoes", "phones,cables"], 32)
 
     def loss(rows, weights=None):

@@ -14,6 +14,7 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.modeling import load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import export_classifier, save_tokenizer
+from product_relevance.serving.export_options import ExportOptions
 from tests.conftest import rows_of, save_base, tiny_config
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -71,7 +72,7 @@ LOADERS = [auto_scores, pipeline_scores, cross_encoder_scores]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_export_scores_as_the_merged_ensemble_under_every_loader(kind, run_of, tmp_path):
-    export_classifier(str(run_of(kind)), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run_of(kind)), str(tmp_path / "out"), ExportOptions(max_disagreement=1.0))
     mean = LoadingArguments(merge="weights", max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu", loading=mean)
     expected = merged.predict(PAIRS)
@@ -81,18 +82,18 @@ def test_an_export_scores_as_the_merged_ensemble_under_every_loader(kind, run_of
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3"])
 def test_a_fold_exports_alone(kind, run_of, tmp_path):
-    export_classifier(str(run_of(kind)), str(tmp_path / "out"), fold="fold-1")
+    export_classifier(str(run_of(kind)), str(tmp_path / "out"), ExportOptions(fold="fold-1"))
     ensemble = RelevanceEnsemble.from_pretrained(run_of(kind), device="cpu")
     folds = ensemble.predict_folds(PAIRS)
     found = auto_scores(tmp_path / "out", *rendered(ensemble))
     assert np.allclose(found, folds[:, 1], atol=1e-4) and not np.allclose(found, folds[:, 0], atol=1e-4)
     with pytest.raises(ValueError, match="--fold fold-9: expected one of fold-0, fold-1, fold-2"):
-        export_classifier(str(run_of(kind)), str(tmp_path / "out2"), fold="fold-9")
+        export_classifier(str(run_of(kind)), str(tmp_path / "out2"), ExportOptions(fold="fold-9"))
 
 
 def test_a_fully_fine_tuned_run_exports(run_of, tmp_path):
     run = run_of("bert", "--adapter none --learning_rate 3e-4")
-    export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "out"), ExportOptions(max_disagreement=1.0))
     mean = LoadingArguments(merge="weights", max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=mean)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
@@ -110,7 +111,7 @@ def test_a_multimodal_base_exports_as_its_text_model(tmp_path):
     config.architectures = ["Gemma3ForConditionalGeneration"]
     config.save_pretrained(base)
     run = tiny_run(base, tmp_path)
-    export_classifier(str(run), str(tmp_path / "out"), max_disagreement=1.0)
+    export_classifier(str(run), str(tmp_path / "out"), ExportOptions(max_disagreement=1.0))
     mean = LoadingArguments(merge="weights", max_disagreement=1.0)
     merged = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=mean)
     assert np.allclose(auto_scores(tmp_path / "out", *rendered(merged)), merged.predict(PAIRS), atol=1e-4)
@@ -120,8 +121,8 @@ def test_a_multimodal_base_exports_as_its_text_model(tmp_path):
 def test_weights_are_cast_after_the_merge(dtype, run_of, tmp_path):
     from safetensors import safe_open
 
-    export_classifier(str(run_of("qwen3")), str(tmp_path / "whole"), fold="fold-0")
-    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0", dtype=dtype)
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "whole"), ExportOptions(fold="fold-0"))
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), ExportOptions(fold="fold-0", dtype=dtype))
     with (
         safe_open(tmp_path / "whole/model.safetensors", "pt") as whole,
         safe_open(tmp_path / "out/model.safetensors", "pt") as cast,
@@ -134,7 +135,7 @@ def test_weights_are_cast_after_the_merge(dtype, run_of, tmp_path):
 
 def test_the_folder_tells_labels_threshold_and_template_and_no_path_of_this_machine(run_of, tmp_path):
     run = run_of("qwen3")
-    print(export_classifier(str(run), str(tmp_path / "out"), fold="fold-0"))
+    print(export_classifier(str(run), str(tmp_path / "out"), ExportOptions(fold="fold-0")))
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert config["id2label"] == {"0": "irrelevant", "1": "relevant"} and config["pad_token_id"] == 1
     readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
@@ -147,7 +148,7 @@ def test_the_folder_tells_labels_threshold_and_template_and_no_path_of_this_mach
 def test_the_scores_in_the_readme_are_true(run_of, tmp_path, monkeypatch):
     import re
 
-    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
+    export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), ExportOptions(fold="fold-0"))
     readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(tmp_path / "out")
@@ -172,7 +173,7 @@ def test_pooled_heads_are_refused_with_the_reason(pooling, run_of, tmp_path):
 
 def test_mean_weights_that_disagree_are_not_exported(run_of, tmp_path):
     with pytest.raises(ValueError, match="differ from the mean of the 3 folds"):
-        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), max_disagreement=1e-9)
+        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), ExportOptions(max_disagreement=1e-9))
     assert os.listdir(tmp_path) == []
 
 
@@ -198,7 +199,7 @@ def test_the_command_writes_once_and_overwrites_only_an_export(run_of, tmp_path,
 def test_an_export_that_fails_leaves_nothing(run_of, tmp_path, monkeypatch):
     monkeypatch.setattr("product_relevance.serving.export.save_tokenizer", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), fold="fold-0")
+        export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), ExportOptions(fold="fold-0"))
     assert os.listdir(tmp_path) == []
 
 

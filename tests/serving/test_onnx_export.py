@@ -12,6 +12,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.serving.export import export_classifier
+from product_relevance.serving.export_options import ExportOptions
 from product_relevance.serving.onnx_export import probabilities
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
@@ -80,7 +81,7 @@ def test_a_graph_in_float32_scores_as_the_merged_ensemble_in_batches_of_any_size
 
 def test_a_graph_in_int8_is_smaller_and_scores_within_what_is_told(run_of, tmp_path):
     run, out = run_of("qwen3"), tmp_path / "out"
-    said = export_classifier(str(run), str(out), max_disagreement=1.0, onnx="int8")
+    said = export_classifier(str(run), str(out), ExportOptions(max_disagreement=1.0, onnx="int8"))
     assert os.listdir(out / "onnx") == ["model_quantized.onnx"]
     told = float(re.search(r"differ by (\S+) at most", said).group(1))
     ensemble = merged(run)
@@ -94,7 +95,7 @@ def test_a_graph_in_int8_is_smaller_and_scores_within_what_is_told(run_of, tmp_p
 def test_weights_too_large_for_a_graph_lie_beside_it(run_of, tmp_path, monkeypatch):
     monkeypatch.setattr("product_relevance.serving.onnx_export.LARGE", 0)
     run, out = run_of("xlm-roberta"), tmp_path / "out"
-    export_classifier(str(run), str(out), max_disagreement=1.0, onnx="int8")
+    export_classifier(str(run), str(out), ExportOptions(max_disagreement=1.0, onnx="int8"))
     assert sorted(os.listdir(out / "onnx")) == ["model_quantized.onnx", "model_quantized.onnx.data"]
     ensemble = merged(run)
     assert np.allclose(scores(out, "model_quantized.onnx", ensemble, 5), ensemble.predict(PAIRS), atol=0.02)
@@ -103,7 +104,7 @@ def test_weights_too_large_for_a_graph_lie_beside_it(run_of, tmp_path, monkeypat
 def test_openvino_reads_the_graph(run_of, tmp_path):
     openvino = pytest.importorskip("openvino")
     run, out = run_of("xlm-roberta"), tmp_path / "out"
-    export_classifier(str(run), str(out), max_disagreement=1.0, onnx="float32")
+    export_classifier(str(run), str(out), ExportOptions(max_disagreement=1.0, onnx="float32"))
     hints = {"INFERENCE_PRECISION_HINT": "f32"}  # as the folder's README says
     model, ensemble = openvino.Core().compile_model(out / "onnx/model.onnx", "CPU", hints), merged(run)
     logits = np.concatenate([model(batch)[0] for batch in batches_of(out, ensemble, 5)])
@@ -123,13 +124,13 @@ def example(folder, monkeypatch) -> float:
 
 
 def test_the_example_in_the_folder_gives_the_score_it_tells(run_of, tmp_path, monkeypatch):
-    export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), fold="fold-1", onnx="float32")
+    export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), ExportOptions(fold="fold-1", onnx="float32"))
     assert 0 < example(tmp_path / "out", monkeypatch) < 1
 
 
 def test_a_yes_or_no_has_a_graph_of_one_logit(yes_no, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    export_classifier(str(yes_no), str(out), max_disagreement=1.0, onnx="float32")
+    export_classifier(str(yes_no), str(out), ExportOptions(max_disagreement=1.0, onnx="float32"))
     ensemble = merged(yes_no)
     for size in (1, 5):
         assert np.allclose(scores(out, "model.onnx", ensemble, size), ensemble.predict(PAIRS), atol=1e-5)
@@ -144,7 +145,9 @@ def test_a_base_that_cannot_be_traced_is_named_and_leaves_nothing(run_of, tmp_pa
     with pytest.raises(
         ValueError, match="cannot trace XLMRoberta.*: an operator without a translation; export without"
     ):
-        export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), max_disagreement=1.0, onnx="float32")
+        export_classifier(
+            str(run_of("xlm-roberta")), str(tmp_path / "out"), ExportOptions(max_disagreement=1.0, onnx="float32")
+        )
     assert os.listdir(tmp_path) == []
 
 
@@ -158,14 +161,14 @@ def test_a_base_that_cannot_be_traced_is_named_and_leaves_nothing(run_of, tmp_pa
 )
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(options, message, run_of, tmp_path):
     with pytest.raises(ValueError, match=message):
-        export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), **options)
+        export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), ExportOptions(**options))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_missing_package_is_named_before_anything_is_loaded(run_of, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"--onnx needs onnxruntime: pip install '\.\[export\]' in a clone"):
-        export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), onnx="float32")
+        export_classifier(str(run_of("xlm-roberta")), str(tmp_path / "out"), ExportOptions(onnx="float32"))
 
 
 @pytest.mark.parametrize("head", ["classifier", "yes_no"])

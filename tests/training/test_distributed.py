@@ -10,6 +10,7 @@ import torch
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training import distributed
@@ -89,7 +90,7 @@ ENCODERS = [("bert", "auto"), ("xlm-roberta", "pair"), ("deberta-v2", "auto"), (
 def test_every_trained_weight_has_a_part_in_the_loss(kind, pooling, adapter, base_of):
     """DDP is told that it need not look for weights without a gradient, for which it would wait."""
     tokenizer = load_tokenizer(str(base_of(kind)))
-    model = load_classifier(str(base_of(kind)), tokenizer, pooling=pooling)
+    model = load_classifier(str(base_of(kind)), tokenizer, ClassifierOptions(pooling=pooling))
     model = adapters.add_adapter(model, ModelArguments("base")) if adapter == "lora" else model
     ids = encode_pairs(tokenizer, ["red shoes", "usb"], ["shoes", "phones,cables"], 32)
     logits = model(**pad_rows(ids, tokenizer.pad_token_id)).logits
@@ -129,7 +130,7 @@ def test_a_base_read_straight_to_its_device_is_the_same(base_of):
     models = []
     for device in (None, torch.device("cpu")):
         torch.manual_seed(0)
-        models.append(load_classifier(str(base_of("bert")), tokenizer, device=device))
+        models.append(load_classifier(str(base_of("bert")), tokenizer, ClassifierOptions(device=device)))
     one, two = (model.state_dict() for model in models)
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     assert not hasattr(models[1], "hf_device_map")  # or the Trainer would leave where it is what is added to the base

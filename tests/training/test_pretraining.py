@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import train_relevance
 from product_relevance.cli.info import run_lines
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.language_model import IGNORED, LanguageModel, TextCollator, encode_texts
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.training.pretraining import distinct_texts
@@ -72,7 +73,7 @@ def test_the_loss_is_that_of_the_plain_causal_model(base_of):
             [{"input_ids": row} for row in encode_texts(tokenizer, ["usb kabel 2m", "red shoes"], 32)]
         )
         assert (batch["labels"][:, 0] == IGNORED).all() and (batch["labels"] != IGNORED).any()
-        model = load_classifier(name, tokenizer, language=True).eval()
+        model = load_classifier(name, tokenizer, ClassifierOptions(language=True)).eval()
         plain = AutoModelForCausalLM.from_pretrained(name).eval()
         assert isinstance(model, LanguageModel)
         with torch.no_grad():

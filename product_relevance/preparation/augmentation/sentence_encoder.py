@@ -12,6 +12,7 @@ from safetensors.numpy import load, save
 
 from product_relevance.models import modeling
 from product_relevance.models.batching import MAX_ROWS, MAX_TOKENS, budget_batches, pad_rows
+from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.pooling import masked_mean
 from product_relevance.models.loading import packaged_bases
 from product_relevance.models.loading.checkpoints import choose_device
@@ -140,7 +141,7 @@ def _write(folder: Path, keys: list[bytes], vectors: np.ndarray) -> None:
 def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple[Encoder, str]:
     tokenizer = modeling.load_tokenizer(name)
     # The classifier's loader raises an error for partly random weights; its head is not used.
-    model = modeling.load_classifier(name, tokenizer, pooling="mean").model.to(device).eval()
+    model = modeling.load_classifier(name, tokenizer, ClassifierOptions(pooling="mean")).model.to(device).eval()
 
     def encode(texts: Sequence[str], side: str) -> np.ndarray:
         prefixed = [prefixes[side] + text for text in texts]
