@@ -82,15 +82,7 @@ def read_records(
     _check_option("task", task, (None, *TASKS))
     _check_option("role", role, ROLES)
     _check_option("on_bad_rows", on_bad_rows, ("error", "skip"))
-    reading = source.reading if isinstance(source, Source) else ReadingOptions()
-    raw = read_table(source)
-    _require_rows(raw)
-    reading = reading.fitting(raw.columns)
-    table, task = to_record_fields(raw, reading, task)
-    _require_task(table, task)
-    require_fields(table, reading.columns, task, role)
-    if role != "test":
-        require_scale(table)
+    table, task, reading = _read_table(source, task, role)
     defects, clashes = _find_all(table, task, role, reading.on_duplicates)
     _settle(table.name, defects, role, on_bad_rows)
     dropped = set() if role == "test" else _leave_out(table, defects, rejects_path)
@@ -104,6 +96,22 @@ def read_records(
     frame.attrs |= {"contradictory_rows": clashes, "unknown_languages": unknown}
     frame.attrs["rows_per_second"] = round(rows / max(seconds, 1e-9))
     return frame
+
+
+def _read_table(
+    source: str | os.PathLike[str] | Source, task: str | None, role: str
+) -> tuple[RawTable, str, ReadingOptions]:
+    """Read a source into the fields of records, with the task and the options that fit it."""
+    reading = source.reading if isinstance(source, Source) else ReadingOptions()
+    raw = read_table(source)
+    _require_rows(raw)
+    reading = reading.fitting(raw.columns)
+    table, found = to_record_fields(raw, reading, task)
+    _require_task(table, found)
+    require_fields(table, reading.columns, found, role)
+    if role != "test":
+        require_scale(table)
+    return table, found, reading
 
 
 def source_record(row: Mapping[Hashable, Any]) -> dict[str, Any]:
