@@ -73,9 +73,8 @@ def trains(words: list[str]) -> bool:
 
 
 def is_ours(words: list[str]) -> bool:
-    return (words[0] == "relevance" and not trains(words)) or (
-        words[0] == "python" and not trains(words) and "--help" not in words
-    )
+    ours = words[0] == "relevance" or (words[0] == "python" and "--help" not in words)
+    return ours and not trains(words) and not elsewhere(words)
 
 
 def elsewhere(words: list[str]) -> bool:
