@@ -88,8 +88,7 @@ class _Lines:
         # The reader asks for one more line of a record only inside a quoted text.
         self.open = len(self.record)
         line = self._again.popleft() if self._again else next(self._lines)
-        quoted = self._quoted.match(line)
-        if self.open and quoted and self._delimiter in quoted[0]:
+        if self.open and (quoted := self._quoted.match(line)) and self._delimiter in quoted[0]:
             self._again.appendleft(line)
             raise csv.Error
         self.record.append(line)

@@ -76,15 +76,27 @@ def find_encoding(name: str, head: bytes, windows: bool = True) -> str:
 
 def _is_windows(name: str) -> bool:
     """Return whether hardly any letter beyond ASCII is UTF-8, and all bytes have a meaning in Windows-1252."""
+    if _is_utf_8(name):
+        return False
     decoder, damaged, letters = codecs.getincrementaldecoder(UTF_8)("surrogateescape"), 0, 0
     for chunk in _chunks(name):
         text = decoder.decode(chunk)
-        if not text.isascii():
-            if NO_WINDOWS.search(text):
-                return False
-            damaged += len(ESCAPED.findall(text))
-            letters += len(BEYOND_ASCII.findall(text))
+        if NO_WINDOWS.search(text):
+            return False
+        damaged += len(ESCAPED.findall(text))
+        letters += len(BEYOND_ASCII.findall(text))
     return damaged > 20 * letters
+
+
+def _is_utf_8(name: str) -> bool:
+    decoder = codecs.getincrementaldecoder(UTF_8)()
+    try:
+        for chunk in _chunks(name):
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _chunks(name: str) -> Iterator[bytes]:

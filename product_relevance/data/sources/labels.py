@@ -54,10 +54,22 @@ class LabelScale:
     def read_all(self, values: Iterable[Any]) -> list[int | None]:
         """Read labels given as number, text or truth value; None for what is no label of this scale."""
         if not self.names:
-            return [parse_label(value, self.grades) for value in values]
+            texts = _ParsedTexts(self.grades)
+            return [texts[value] if type(value) is str else parse_label(value, self.grades) for value in values]
         exact = dict(self.names)
         loose = {_plain(name): value for name, value in self.names}
         return [exact.get(value) if value in exact else loose.get(_plain(value)) for value in map(_as_text, values)]
+
+
+class _ParsedTexts(dict[str, int | None]):
+    """Labels by their texts, each of which is parsed once."""
+
+    def __init__(self, grades: int) -> None:
+        self.grades = grades
+
+    def __missing__(self, text: str) -> int | None:
+        self[text] = parse_label(text, self.grades)
+        return self[text]
 
 
 def parse_label(value: Any, grades: int = 2) -> int | None:
