@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -50,6 +51,8 @@ def _add_evaluate(commands: Commands) -> None:
     add_records(parser, "labelled records")
     add_bad_rows(parser, "error (default): stop; skip: put them aside as rejects, and measure on the others")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
+    page = "folder for a page on what went wrong and where; it lists rows with their texts, so keep it local"
+    parser.add_argument("--report", metavar="DIR", help=page)
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -117,16 +120,16 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure on a labelled file."""
     require_files(arguments.file, arguments.translation)
-    from product_relevance.ensemble.evaluate_file import evaluate_file, evaluation_table
+    from product_relevance.ensemble.evaluate_file import evaluation_table, measure_judged
+    from product_relevance.ensemble.judge_file import judge_file, report_errors
 
-    figures = evaluate_file(
-        _score(arguments).load(),
-        source_of(arguments, arguments.file),
-        vote=arguments.vote,
-        threshold=arguments.threshold,
-        **reading_of(arguments),
-    )
+    options = _score(arguments)
+    judged = judge_file(options.load(), source_of(arguments, arguments.file), options)
+    figures = measure_judged(judged, options)
     print(json.dumps(figures, ensure_ascii=False) if arguments.as_json else evaluation_table(figures))
+    if arguments.report:
+        page = report_errors(judged, options.threshold, arguments.report)
+        print(f"\nwhat went wrong, and where: {page}", file=sys.stderr if arguments.as_json else sys.stdout)
 
 
 def _score(arguments: argparse.Namespace) -> Any:

@@ -211,6 +211,7 @@ def describe_data(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[st
         "methods": _counts(frame["method"]) if "method" in frame else None,
         "positive": float(frame["label"].mean()) if "label" in frame else None,
         "languages": sorted(set(frame["given_language"]) - set(held_out_languages)),
+        "handled": _count_handled(frame),
     }
     if "files" not in frame.attrs:
         return found
@@ -218,6 +219,14 @@ def describe_data(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[st
     for task, part in parts.items():
         part.attrs = files[task]
     return found | {"tasks": {task: describe_data(part, held_out_languages) for task, part in parts.items()}}
+
+
+def _count_handled(frame: pd.DataFrame) -> dict[str, int]:
+    """Count the rows that were not taken as they stand; of two tasks only the languages are known here."""
+    known = {
+        name: frame.attrs[name] for name in ("rejected", "duplicates", "contradictory_rows") if name in frame.attrs
+    }
+    return known | {"languages_corrected": int((frame["language"] != frame["given_language"]).sum())}
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

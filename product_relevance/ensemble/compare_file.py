@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from product_relevance.data import loading
-from product_relevance.data.folds import query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.predict_file import read_records_for, score_records
+from product_relevance.ensemble.judge_file import judge_file
 from product_relevance.ensemble.scoring_arguments import ScoringArguments
 from product_relevance.evaluation.comparison import Comparison, Judged, compare_models
 from product_relevance.utils.files import atomic_write
@@ -30,12 +28,12 @@ def compare_on_file(a: ScoringArguments, b: ScoringArguments, source: str | Sour
     Raises:
         ValueError: Bad records, records without labels, or runs of different tasks.
     """
-    frame, of_a = _judge(a, source)
-    other, of_b = _judge(b, source)
-    if frame["task"].tolist() != other["task"].tolist():
+    one, other = (judge_file(asked.load(), source, asked) for asked in (a, b))
+    frame, of_a, of_b = one.frame, *(Judged(judged.scores, judged.relevant) for judged in (one, other))
+    if frame["task"].tolist() != other.frame["task"].tolist():
         raise ValueError(f"{a.model}, {b.model}: found runs of different tasks, expected the same task")
     labels = frame["label"].to_numpy(int)
-    found = compare_models(labels, query_keys(frame)[0], of_a, of_b)
+    found = compare_models(labels, one.queries, of_a, of_b)
     table = frame[[*SHOWN]].assign(
         score_a=of_a.scores, score_b=of_b.scores, prediction_a=of_a.relevant * 1, prediction_b=of_b.relevant * 1
     )
@@ -54,14 +52,3 @@ def write_changed(changed: pd.DataFrame, path: str) -> None:
         raise ValueError(f"--changed {path}: expected a name that ends in .csv")
     with atomic_write(path) as file:
         changed.to_csv(file, index=False, lineterminator="\n")
-
-
-def _judge(asked: ScoringArguments, source: str | Source) -> tuple[pd.DataFrame, Judged]:
-    ensemble, frame = read_records_for(asked.load(), source, "any", asked.on_bad_rows)
-    if "label" not in frame or frame["label"].isna().any():
-        raise ValueError(f"{frame.attrs['source']}: rows without a label; compare needs labels")
-    loading.require_translations(frame, ensemble.run, asked.translation, asked.max_missing_translations)
-    vote = ensemble.checked_vote(asked.vote)
-    scores, _ = score_records(ensemble, frame, vote=vote, translation=asked.translation)
-    limits = ensemble.rule.row_thresholds(frame["language"].tolist(), asked.threshold, vote)
-    return frame, Judged(scores, scores >= limits)

@@ -1,20 +1,14 @@
 """Figures of a run on a labelled file: each fold, the ensemble, each language, beside the all-positive floor."""
 
-import logging
 from typing import Any
 
 import numpy as np
 
-from product_relevance.data import loading
-from product_relevance.data.folds import hash_texts, query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.predict_file import read_records_for, score_records
+from product_relevance.ensemble.judge_file import JudgedFile, judge_file
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
-from product_relevance.utils.run_folder import read_queries
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]:
@@ -36,18 +30,16 @@ def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]
         ValueError: bad records, or records without labels.
     """
     options = FileOptions(**chosen)
-    vote, threshold, translation = ensemble.checked_vote(options.vote), options.threshold, options.translation
-    ensemble, frame = read_records_for(ensemble, file, "any", options.on_bad_rows)
-    if "label" not in frame or frame["label"].isna().any():
-        raise ValueError(f"{file}: rows without a label; evaluate needs labels, predict does not")
-    loading.require_translations(frame, ensemble.run, translation, options.max_missing_translations)
-    labels, limit = frame["label"].to_numpy(int), ensemble.rule.threshold(threshold, vote)
-    scores, folds = score_records(ensemble, frame, vote=vote, translation=translation)
-    seen = ensemble.run["data"]["languages"]
-    codes = frame["language"].tolist()
-    own, macro = (ensemble.rule.row_thresholds(codes, kind, vote) for kind in (threshold, "macro_f1"))
-    queries = query_keys(frame)[0]
-    facts = metrics.RowFacts(codes, seen, own if np.ptp(own) else None, queries)
+    return measure_judged(judge_file(ensemble, file, options), options)
+
+
+def measure_judged(judged: JudgedFile, options: FileOptions) -> dict[str, Any]:
+    """Measure a file that is scored and decided already, with the same options; returns as `evaluate_file`."""
+    ensemble, labels, scores, own = judged.ensemble, judged.labels, judged.scores, judged.thresholds
+    vote, threshold = ensemble.checked_vote(options.vote), options.threshold
+    codes, limit, queries = judged.frame["language"].tolist(), ensemble.rule.threshold(threshold, vote), judged.queries
+    macro = ensemble.rule.row_thresholds(codes, "macro_f1", vote)
+    facts = metrics.RowFacts(codes, ensemble.run["data"]["languages"], own if np.ptp(own) else None, queries)
     found = metrics.final_report(labels, scores, limit, facts)
     found["macro_f1_at_macro_threshold"] = metrics.scores_report(
         labels, scores, 0.5, metrics.RowFacts(row_thresholds=macro)
@@ -55,7 +47,7 @@ def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]
     if vote == "mean" and ensemble.rule.chosen:
         after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
-    known = _known_queries(ensemble, frame, queries)
+    known = judged.known
     for name, rows in (("known_queries", known), ("new_queries", ~known)):
         if known.any() and rows.any():
             part = labels[rows], scores[rows], limit
@@ -65,24 +57,10 @@ def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]
     stored = threshold in ensemble.thresholds
     singles = ensemble.fold_thresholds(threshold) if stored else [limit] * len(ensemble.folds)
     by_fold = {
-        name: metrics.scores_report(labels, folds[:, i], singles[i], metrics.RowFacts(queries=queries))
+        name: metrics.scores_report(labels, judged.folds[:, i], singles[i], metrics.RowFacts(queries=queries))
         for i, name in enumerate(ensemble.folds)
     }
-    return {"file": frame.attrs["source"], "folds": by_fold, "ensemble": found}
-
-
-def _known_queries(ensemble, frame, queries: np.ndarray) -> np.ndarray:
-    """Return which rows, shape (n,), have a query of the run's training file, and say so in the log."""
-    kept = [found for found in map(read_queries, ensemble.run_folders) if found is not None]
-    same = frame.attrs["sha256"] == ensemble.run["data"]["sha256"]
-    known = np.isin(hash_texts(queries), np.concatenate(kept)) if kept else np.full(len(queries), same)
-    if known.any():
-        logger.warning(
-            "%s: %d of %d rows have one of %d queries of the training file: the models were trained on them or chosen "
-            "by them, so figures on them say little about new queries",
-            *(frame.attrs["source"], known.sum(), len(known), len(set(queries[known]))),
-        )
-    return known
+    return {"file": judged.frame.attrs["source"], "folds": by_fold, "ensemble": found}
 
 
 def evaluation_table(figures: dict) -> str:

@@ -1,7 +1,7 @@
 """Draw what a run measured: F1 over thresholds, bars per language, reliability, loss curves."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ from product_relevance.utils.plotting import (
 )
 
 History = list[dict[str, Any]]  # the Trainer's log_history
+LONG_NAME = 9  # characters of a group's name that fit below its bar
 FEW = 20  # pairs; the share of relevant ones among fewer jumps about
 
 
 def draw_f1_over_threshold(
-    labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike[str]
+    labels: ArrayLike, scores: ArrayLike, threshold: float, path: str | os.PathLike[str], best: float | None = None
 ) -> None:
     """Draw positive F1, precision, recall and macro-F1 over all thresholds, with the chosen threshold and the floor.
 
@@ -44,6 +45,7 @@ def draw_f1_over_threshold(
         scores: Probabilities, shape (n,).
         threshold: The chosen threshold.
         path: The PNG to write.
+        best: The threshold with the highest F1 on these rows, where it is another; drawn as a second line.
 
     Raises:
         ValueError: Bad labels or scores.
@@ -59,6 +61,8 @@ def draw_f1_over_threshold(
         axes.plot(curve["threshold"][shown], curve[key][shown], style, color=colour, lw=width, label=names[key])
     axes.axhline(lowest, color=INK, lw=1, ls=(0, (6, 3)), label=f"floor: all relevant, F1 {lowest:.3f}")
     axes.axvline(threshold, color=INK, lw=1, ls="-.", label=f"chosen threshold {threshold:.3f}")
+    if best is not None:
+        axes.axvline(best, color=ORANGE, lw=1.5, ls=":", label=f"best on these rows {best:.3f}")
     axes.plot([threshold], [at], "o", color=BLUE, mec="white", ms=8, zorder=5)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold: relevant from this probability on", ylabel="value")
     axes.set_title(
@@ -85,18 +89,35 @@ def draw_language_bars(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     if not languages:
         raise ValueError("report: found no by_language, expected scores_report(..., languages=...)")
     order = sorted(languages, key=lambda c: (not languages[c].get("seen", True), -languages[c]["rows"], c))
-    groups = [languages[code] for code in order]
-    figure = Figure(figsize=(max(6.0, 2.2 + 0.72 * len(order)), 7), dpi=DPI, layout="constrained")
+    draw_group_bars({code: languages[code] for code in order}, "language", report["threshold"], path)
+
+
+def draw_group_bars(
+    groups: Mapping[str, Mapping[str, Any]], name: str, threshold: float, path: str | os.PathLike[str]
+) -> None:
+    """Draw positive F1 of each group of rows beside its floor, and AUC beside chance, as `draw_language_bars` does.
+
+    Args:
+        groups: Name of each group to its figures, as `scores_report` gives them, in the order of the bars.
+        name: What the groups are.
+        threshold: That F1 is measured at.
+        path: The PNG to write.
+    """
+    measured = [*groups.values()]
+    figure = Figure(figsize=(max(9.0, 2.2 + 0.72 * len(groups)), 7), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _bars(upper, groups, "f1", [group["floor_f1"] for group in groups])
-    _bars(lower, groups, "auc", [0.5] * len(groups))
-    upper.set_title(f"Positive F1 at the threshold {report['threshold']:.3f}", loc="left")
+    _bars(upper, measured, "f1", [group["floor_f1"] for group in measured])
+    _bars(lower, measured, "auc", [0.5] * len(groups))
+    upper.set_title(f"Positive F1 at the threshold {threshold:.3f}", loc="left")
     lower.set_title("AUC", loc="left")
     upper.set_ylabel("positive F1")
     lower.set_ylabel("AUC")
-    lower.set_xticks(range(len(order)), [_language_label(code, languages[code]["rows"]) for code in order])
-    lower.set_xlabel("language and its rows")
-    figure.legend(handles=_bar_keys(groups), loc="outside upper right", ncols=3, frameon=False)
+    labels = [_group_label(group, figures["rows"]) for group, figures in groups.items()]
+    lower.set_xticks(range(len(groups)), labels)
+    if max(len(group) for group in groups) > LONG_NAME:
+        lower.tick_params(axis="x", labelrotation=60)
+    lower.set_xlabel(f"{name} and its rows")
+    figure.legend(handles=_bar_keys(measured), loc="outside upper right", ncols=3, frameon=False)
     save_figure(figure, path)
 
 
@@ -235,11 +256,11 @@ def _logged(history: History, key: str) -> tuple[list[int], list[float]]:
     return steps, [values[step] for step in steps]
 
 
-def _language_label(code: str, rows: int) -> str:
+def _group_label(code: str, rows: int) -> str:
     return f"{code}\n{rows:,}" + ("\nfew rows" if rows < FEW_ROWS else "")
 
 
-def _bars(axes: Axes, groups: list[dict[str, Any]], key: str, floors: list[float]) -> None:
+def _bars(axes: Axes, groups: Sequence[Mapping[str, Any]], key: str, floors: list[float]) -> None:
     for place, (group, lowest) in enumerate(zip(groups, floors, strict=True)):
         value, span = group[key], group.get(f"{key}_interval")
         axes.hlines(lowest, place - 0.42, place + 0.42, color=INK, lw=2, zorder=4)
@@ -267,7 +288,7 @@ def _look(group: Mapping[str, Any]) -> dict[str, Any]:
     return {"facecolor": ORANGE, "edgecolor": INK, "hatch": "///"} | pale
 
 
-def _bar_keys(groups: list[dict[str, Any]]) -> list[Artist]:
+def _bar_keys(groups: Sequence[Mapping[str, Any]]) -> list[Artist]:
     keys: list[Artist] = [Line2D([], [], color=INK, lw=2, label="floor: all relevant / chance")]
     if any(group.get("f1_interval") for group in groups):
         keys.append(Line2D([], [], color=INK, ls="none", marker="|", ms=12, label="95% interval over queries"))

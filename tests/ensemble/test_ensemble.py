@@ -15,7 +15,7 @@ import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.data.submission import check_submission
-from product_relevance.ensemble import evaluate_file, predict_file
+from product_relevance.ensemble import evaluate_file, judge_file, predict_file
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.batching import budget_batches
 from product_relevance.models.predictor import predict_logits
@@ -341,7 +341,7 @@ def half_known(run, tmp_path_factory):
     file = write_rows(tmp_path_factory.mktemp("half") / "half.txt", known + rows_of("answers_QC.txt")[:60])
     with pytest.MonkeyPatch.context() as patch:
         told = []
-        patch.setattr(evaluate_file.logger, "warning", lambda text, *values: told.append(text % values))
+        patch.setattr(judge_file.logger, "warning", lambda text, *values: told.append(text % values))
         return evaluate_file.evaluate_file(RelevanceEnsemble.from_pretrained(run, device="cpu"), str(file)), told
 
 
@@ -526,3 +526,14 @@ def test_compare_writes_the_rows_that_changed_with_their_texts(run, one_fold, tm
 def test_two_submissions_have_no_labels_to_be_better_on(file, capsys):
     _, code = compared(capsys, file, file, "--better_by", "0")
     assert "name a labelled file too" in code
+
+
+def test_evaluate_writes_a_page_on_errors_beside_the_same_figures(run, tmp_path, capsys):
+    labelled = write_rows(tmp_path / "dev.txt", QC[240:280])
+    relevance(["evaluate", str(run), str(labelled), "--device", "cpu"])
+    plain = capsys.readouterr().out
+    relevance(["evaluate", str(run), str(labelled), "--device", "cpu", "--report", str(tmp_path / "errors")])
+    assert capsys.readouterr().out.startswith(plain.rstrip())
+    page = (tmp_path / "errors" / "report.html").read_text(encoding="utf-8")
+    assert "by first level" in page and "rows whose language was corrected" in page
+    assert (tmp_path / "errors" / "figures" / "threshold.png").is_file()

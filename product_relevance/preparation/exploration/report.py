@@ -1,43 +1,18 @@
 """Write the picture of a data set: one HTML page that needs nothing else, and its pictures as PNGs beside it."""
 
-import base64
-import html
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from product_relevance.preparation.exploration import drift, figures, statistics
 from product_relevance.utils import console
-from product_relevance.utils.files import atomic_write
+from product_relevance.utils.html_page import Section, write_page
 from product_relevance.utils.tasks import LABELS
 
 Frames = Mapping[str, pd.DataFrame]  # name of a file to its rows, as `statistics.add_measures` returns them
-LONGEST = 300  # characters of a text that a table shows
-# No script and nothing from elsewhere, whatever stands in the data.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .9rem; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; vertical-align: top; max-width: 45rem;
-  overflow-wrap: break-word; }
-td.number { text-align: right; white-space: nowrap; }
-img { max-width: 100%; height: auto; } h2 { border-top: 2px solid #222; padding-top: 1rem; margin-top: 3rem; }
-caption { text-align: left; font-weight: 600; white-space: nowrap; } nav a { margin-right: 1rem; white-space: nowrap; }
-"""
-
-
-@dataclass
-class Section:
-    """A part of the page: what it shows, in a sentence, a picture and tables by their captions."""
-
-    title: str
-    sentence: str
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    draw: Callable[[Path], None] | None = None
 
 
 def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path:
@@ -50,19 +25,14 @@ def write_report(folder: str | os.PathLike, tasks: Mapping[str, Frames]) -> Path
     Returns:
         The page's path.
     """
-    folder, parts, links = Path(folder), [], []
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    return write_page(Path(folder), "Data report", _sections(tasks))
+
+
+def _sections(tasks: Mapping[str, Frames]) -> Iterator[tuple[str, Section]]:
     makers = [(task, frames, make) for task, frames in tasks.items() for make in _makers(task, frames)]
-    for number, (task, frames, make) in enumerate(console.progress_bar(makers, desc="tables and pictures")):
+    for task, frames, make in console.progress_bar(makers, desc="tables and pictures"):
         section = make(frames)
-        picture = folder / "figures" / f"{task}_{make.__name__.strip('_')}.png" if section.draw else None
-        if section.draw and picture:
-            section.draw(picture)
-        parts.append(_section(f"s{number}", f"{task}: {section.title}", section, picture))
-        links.append(f'<a href="#s{number}">{html.escape(f"{task}: {section.title}")}</a>')
-    with atomic_write(folder / "report.html") as file:
-        file.write(_page(links, parts))
-    return folder / "report.html"
+        yield f"{task}_{make.__name__.strip('_')}", replace(section, title=f"{task}: {section.title}")
 
 
 def _makers(task: str, frames: Frames) -> list[Callable[[Frames], Section]]:
@@ -202,44 +172,3 @@ def _stacked(frames: Frames, table_of: Callable[[pd.DataFrame], pd.DataFrame]) -
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "file", list(frames))
     return table
-
-
-def _page(links: list[str], parts: list[str]) -> str:
-    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    head += f'<meta name="viewport" content="width=device-width"><title>Data report</title><style>{STYLE}</style>'
-    body = f"<h1>Data report</h1><nav>{' '.join(links)}</nav>{''.join(parts)}"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-
-def _section(anchor: str, title: str, section: Section, picture: Path | None) -> str:
-    parts = [f'<h2 id="{anchor}">{html.escape(title)}</h2><p>{html.escape(section.sentence)}</p>']
-    if picture:
-        data = base64.b64encode(picture.read_bytes()).decode("ascii")
-        parts.append(f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">')
-    return "\n".join([*parts, *(_table(name, table) for name, table in section.tables.items()), ""])
-
-
-def _table(caption: str, table: pd.DataFrame) -> str:
-    shares = {name: _is_share(table[name]) for name in table}
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table)
-    rows = table.itertuples(index=False, name=None)
-    body = "".join(
-        f"<tr>{''.join(_cell(v, share) for v, share in zip(row, shares.values(), strict=True))}</tr>" for row in rows
-    )
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _is_share(values: pd.Series) -> bool:
-    return values.dtype.kind == "f" and bool(values.dropna().between(0, 1).all())
-
-
-def _cell(value: object, share: bool) -> str:
-    if isinstance(value, Integral):
-        return f'<td class="number">{value:,}</td>'
-    if isinstance(value, Real):
-        text = "–" if value != value else f"{value:.1%}" if share else f"{value:,.2f}".rstrip("0").rstrip(".")
-        return f'<td class="number">{text}</td>'
-    text = str(value)
-    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
-    return f'<td dir="auto">{html.escape(text)}</td>'
