@@ -133,18 +133,19 @@ def _cached(step: Step, table: pa.Table, path: Path) -> Columns:
 def _mapped(step: Step, table: pa.Table, path: Path) -> Columns:
     import datasets
 
-    mapped = datasets.Dataset(table).map(
-        step.run,
-        fn_kwargs=dict(step.options),
-        batched=True,
-        batch_size=BATCH_ROWS,
-        remove_columns=table.column_names,
-        cache_file_name=str(path),
-        load_from_cache_file=True,
-        # Else datasets pickles the function to fingerprint it, which differs from process to process.
-        new_fingerprint=path.stem,
-        desc=step.name,
-    )
+    with console.bars_on_terminal_only(datasets):
+        mapped = datasets.Dataset(table).map(
+            step.run,
+            fn_kwargs=dict(step.options),
+            batched=True,
+            batch_size=BATCH_ROWS,
+            remove_columns=table.column_names,
+            cache_file_name=str(path),
+            load_from_cache_file=True,
+            # Else datasets pickles the function to fingerprint it, which differs from process to process.
+            new_fingerprint=path.stem,
+            desc=step.name,
+        )
     result = mapped.data.table
     result.validate(full=True)
     if len(result) != len(table):

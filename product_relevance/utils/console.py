@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -54,6 +56,23 @@ def quiet_libraries() -> None:
 def on_terminal() -> bool:
     """Say whether progress bars can be drawn: on a terminal, or in a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+@contextmanager
+def bars_on_terminal_only(library: ModuleType) -> Iterator[None]:
+    """Keep the bars that a library draws by itself out of a pipe or a log file.
+
+    Args:
+        library: `datasets`, or another one with its switches of progress bars.
+    """
+    switched = not on_terminal() and not library.are_progress_bars_disabled()
+    if switched:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if switched:
+            library.enable_progress_bars()
 
 
 def progress_bar(iterable: Iterable[T] = (), *, desc: str | None, shown: bool = True, **options: Any) -> "tqdm[T]":

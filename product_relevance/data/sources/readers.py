@@ -16,6 +16,7 @@ from product_relevance.data.sources.encodings import COMPRESSIONS, find_encoding
 from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.several import find_files, join_tables
 from product_relevance.data.sources.tables import RawTable, Source, require_kind_of_name, usable_name
+from product_relevance.utils import console
 from product_relevance.utils.files import json_line, sha256_of
 
 CHUNK = 10_000
@@ -221,7 +222,8 @@ def _read_folder(name: str, split: str | None) -> RawTable:
 
     datasets = _import_datasets(name)
     try:
-        data = datasets.load_from_disk(name)
+        with console.bars_on_terminal_only(datasets):
+            data = datasets.load_from_disk(name)
         several = isinstance(data, dict) and len(data) > 1
         table = _from_arrow(name, _pick_split(name, data, split).with_format("arrow")[:], "")
         table.sha256 = sha256_of(os.path.join(name, str(split)) if several else name)
@@ -249,7 +251,8 @@ def _read_hub(name: str, split: str | None, revision: str | None) -> RawTable:
 
     datasets = _import_datasets(name)
     try:
-        data = _pick_split(name, datasets.load_dataset(name, split=split, revision=revision), split)
+        with console.bars_on_terminal_only(datasets):
+            data = _pick_split(name, datasets.load_dataset(name, split=split, revision=revision), split)
         table = _from_arrow(name, data.with_format("arrow")[:], "")
     except RecordError:
         raise
