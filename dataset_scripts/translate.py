@@ -111,7 +111,7 @@ def _report(table: "pd.DataFrame", arguments: argparse.Namespace, reverse: "Tran
 
     encode = None
     if arguments.report:
-        from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
+        from product_relevance.models.sentence_encoder import load_encoder
 
         encode = load_encoder()
     report = quality.measure_quality(table, encode, reverse if encode else None, arguments.samples)

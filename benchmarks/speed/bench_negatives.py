@@ -83,7 +83,7 @@ def measure_encoding(texts: int) -> dict[str, float]:
     """Encode distinct queries of the sample's kind with embedded e5, without the cache on disk."""
     import tempfile
 
-    from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
+    from product_relevance.models.sentence_encoder import load_encoder
 
     with tempfile.TemporaryDirectory() as folder:
         encode = load_encoder(cache_dir=folder)

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from product_relevance.data.provenance import read_facts, read_prepared
+from product_relevance.models import sentence_encoder
 from product_relevance.models.loading import checkpoints
-from product_relevance.preparation.augmentation import sentence_encoder
 from product_relevance.preparation.labels import corrections
 from product_relevance.utils import run_folder
 from tests.conftest import ROOT, rows_of, write_rows

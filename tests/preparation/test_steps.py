@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.leakage import require_no_leak
+from product_relevance.models import sentence_encoder
 from product_relevance.preparation.arguments import PreparationArguments
-from product_relevance.preparation.augmentation import sentence_encoder
 from product_relevance.preparation.labels import corrections
 from product_relevance.preparation.pipeline import read_arguments
 from product_relevance.preparation.steps.contents import fingerprint_option

@@ -16,7 +16,7 @@ class _WithEncoder(Step):
     prefixes: tuple[str, str] | None = option(None, 'texts before queries and before targets: "query: " "passage: "')
 
     def load_encoder(self) -> negatives.Encoder:
-        from product_relevance.preparation.augmentation import sentence_encoder as encoder
+        from product_relevance.models import sentence_encoder as encoder
 
         prefixes = dict(zip(encoder.SIDES, self.prefixes, strict=True)) if self.prefixes else None
         return encoder.load_encoder(self.encoder, self.encoder_revision, prefixes=prefixes)

