@@ -36,7 +36,7 @@ class PublishArguments:
     staging_folder: str | None = option(None, "where the files to publish are put together; RUN/hub by default")
     overwrite: bool = option(False, "replace staged files that were changed by hand")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.base_model_id is None) != (self.base_revision is None):
             raise ValueError("--base_model_id and --base_revision: give both, or none")
 

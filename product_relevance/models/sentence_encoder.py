@@ -156,7 +156,7 @@ def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple
     return encode, modeling.fingerprint(model)
 
 
-def _mean(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _mean(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     states = model(**batch).last_hidden_state
     return torch.nn.functional.normalize(masked_mean(states, batch["attention_mask"]), dim=-1)
 

@@ -1,7 +1,7 @@
 """Find rows whose label the out-of-fold scores contradict, and list them for review: nothing is deleted here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +198,7 @@ def _groups(scored: pd.DataFrame) -> np.ndarray:
     return np.where(scored["language"].isin(large), scored["language"], "").astype(str)
 
 
-def load_cleanlab():
+def load_cleanlab() -> Callable[..., np.ndarray]:
     """Return cleanlab's search for label issues.
 
     Raises:

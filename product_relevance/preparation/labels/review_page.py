@@ -5,12 +5,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from product_relevance.preparation.labels import corrections
 from product_relevance.preparation.labels.corrections import Decision
 from product_relevance.utils.tasks import LABELS
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 NEEDED = ("id", "language", "query", "target", "label", "probability", "suggested_label", "reason")
 ALL = "all"
@@ -129,7 +134,7 @@ def draw_page(table_path: str, made_path: str, by: str) -> None:
         _draw_button(column, button, seen)
 
 
-def _filters(st, table: pd.DataFrame) -> tuple[str, str, bool]:
+def _filters(st: ModuleType, table: pd.DataFrame) -> tuple[str, str, bool]:
     # Pills, not lists to choose from: a list keeps the keyboard, and its text field would take the letters.
     with st.sidebar:
         st.header("Label review")
@@ -144,7 +149,7 @@ def _filters(st, table: pd.DataFrame) -> tuple[str, str, bool]:
     return *chosen, undecided
 
 
-def _progress(st, table: pd.DataFrame, made: Mapping[str, Decision], shown: list[int]) -> None:
+def _progress(st: ModuleType, table: pd.DataFrame, made: Mapping[str, Decision], shown: list[int]) -> None:
     own = [made[row_id].decision for row_id in table["id"] if row_id in made]
     counts = ", ".join(f"{own.count(name)} {word}" for name, word in MADE.items() if name in own)
     st.sidebar.progress(len(own) / len(table), text=f"{len(own)} of {len(table)} rows decided")
@@ -161,7 +166,7 @@ def _place(at: str | None, table: pd.DataFrame, made: Mapping[str, Decision], sh
     return next((place for place, row_id in enumerate(ids) if row_id not in made), 0)
 
 
-def _row(st, row: pd.Series, made: Mapping[str, Decision], place: str) -> None:
+def _row(st: ModuleType, row: pd.Series, made: Mapping[str, Decision], place: str) -> None:
     # st.text alone shows what stands in the data: HTML, Markdown and links in it stay letters.
     st.caption(f"{place} · {_plain(row['language'])} · id {_plain(row['id'])} · {_plain(row['reason'])}")
     given, model, suggested = st.columns(3)
@@ -192,7 +197,7 @@ def _buttons(view: _View, decide: Callable[[_Press], None]) -> list[_Button]:
     return [*buttons, _Button("Next", "Right", "next", _go, (seen, after))]
 
 
-def _draw_button(column, button: _Button, seen: str) -> None:
+def _draw_button(column: "DeltaGenerator", button: _Button, seen: str) -> None:
     column.button(
         button.title,
         key=f"{button.name}-{seen}",

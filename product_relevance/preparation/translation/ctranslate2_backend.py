@@ -6,9 +6,15 @@ import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from product_relevance.models.loading.checkpoints import Checkpoint
 from product_relevance.utils.files import cache_folder
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    Load = Callable[[str, str], PreTrainedModel]  # device and dtype -> the model
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +35,14 @@ class Converted:
         ValueError: CTranslate2 cannot convert the model, or has no such compute type on this device.
     """
 
-    def __init__(self, load: Callable, checkpoint: Checkpoint, device: str, dtype: str, no_repeat_ngram: int):
+    def __init__(
+        self,
+        load: "Load",
+        checkpoint: Checkpoint,
+        device: str,
+        dtype: str,
+        no_repeat_ngram: int,
+    ):
         import ctranslate2
 
         self.no_repeat_ngram = no_repeat_ngram
@@ -61,9 +74,9 @@ class _Names:
     Real names would have to be unique and complete: with transformers 5 those of M2M100 lack the languages.
     """
 
-    special_tokens_map: dict = {}
+    special_tokens_map: dict[str, str] = {}
 
-    def __init__(self, config):
+    def __init__(self, config: "PretrainedConfig"):
         self.names = [str(i) for i in range(config.vocab_size)]
         if config.model_type == "marian":
             self.names[-1] = "<pad>"  # by this name the converter drops it: it is never generated
@@ -77,7 +90,7 @@ class _Names:
         return self.names[i]
 
 
-def _converted(load: Callable, checkpoint: Checkpoint, dtype: str) -> str:
+def _converted(load: "Load", checkpoint: Checkpoint, dtype: str) -> str:
     """Convert in a temporary folder and rename, so that a killed or parallel start leaves no half folder."""
     import ctranslate2
 
@@ -100,15 +113,15 @@ def _converted(load: Callable, checkpoint: Checkpoint, dtype: str) -> str:
     return str(folder)
 
 
-def _convert(model, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
+def _convert(model: "PreTrainedModel", checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     from ctranslate2.converters import TransformersConverter
 
     class OfLoaded(TransformersConverter):
         # Its own loading would read .bin files, which can run code.
-        def load_model(self, *_, **__):
+        def load_model(self, *_: object, **__: object) -> "PreTrainedModel":
             return model
 
-        def load_tokenizer(self, *_, **__):
+        def load_tokenizer(self, *_: object, **__: object) -> _Names:
             return _Names(model.config)
 
     if model.config.model_type == "mbart":  # the converter asks for what configs of transformers 5 have no more

@@ -1,6 +1,6 @@
 """Measure translations by language: how many there are, in which language, with which numbers, how near in meaning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from product_relevance.data.translations import Translator
 from product_relevance.preparation.translation.checks import evidence_against_english, has_numbers, lost_numbers
 from product_relevance.text.languages import MIN_EVIDENCE
 
+Encoder = Callable[[list[str], str], np.ndarray]  # texts and their side -> unit vectors
 # Statuses of texts that were not to be translated.
 LEFT = ("english", "no_words", "no_text")
 COLUMNS = {
@@ -28,7 +29,7 @@ NOTE = (
 
 def measure_quality(
     table: pd.DataFrame,
-    encode: Callable[[list[str], str], np.ndarray] | None = None,
+    encode: Encoder | None = None,
     reverse: Translator | None = None,
     samples: int = 0,
 ) -> dict:
@@ -79,12 +80,14 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     return table.fillna({"translation": ""})
 
 
-def _similarities(table: pd.DataFrame, encode, reverse: Translator | None) -> dict[str, np.ndarray]:
+def _similarities(table: pd.DataFrame, encode: Encoder | None, reverse: Translator | None) -> dict[str, np.ndarray]:
     """Per row (NaN where not translated): cosine with its own and with another's translation, nearest or not."""
+    if encode is None:
+        return {}
     names = ["similarity", "similarity_to_another", "nearest", *(["round_trip"] if reverse else [])]
-    found = {name: np.full(len(table), np.nan) for name in (names if encode else [])}
+    found = {name: np.full(len(table), np.nan) for name in names}
     done = table[table["status"] == "translated"]
-    if not found or done.empty:
+    if done.empty:
         return found
     texts = encode(done["query"].tolist(), "query")
     english = encode(done["translation"].tolist(), "query")
@@ -99,7 +102,7 @@ def _similarities(table: pd.DataFrame, encode, reverse: Translator | None) -> di
     if reverse:
         back = reverse(done["translation"].tolist(), done["language"].tolist())
         there = np.flatnonzero([bool(text) for text in back])
-        vectors = encode([back[i] for i in there], "query")
+        vectors = encode([text for text in back if text], "query")
         found["round_trip"][done.index[there]] = (texts[there] * vectors).sum(1)
     return found
 
@@ -137,10 +140,10 @@ def _figures(part: pd.DataFrame, vectors: dict[str, np.ndarray], samples: int) -
     return figures
 
 
-def _mean(values) -> float | None:
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    return round(float(values.mean()), 4) if len(values) else None
+def _mean(values: Sequence[float] | pd.Series | np.ndarray) -> float | None:
+    numbers = np.asarray(values, float)
+    known = numbers[~np.isnan(numbers)]
+    return round(float(known.mean()), 4) if len(known) else None
 
 
 def _median(values: list[float]) -> float | None:
