@@ -28,6 +28,8 @@ ELSEWHERE = {
     "python train_relevance.py --help": "prints and ends: tests/ensemble/test_ensemble.py",
     "curl": "needs the server of the line before: tests/serving/test_server.py asks the same",
     "relevance train shop.yaml": "needs the recipe of the line before: tests/integration/test_tutorials.py trains it",
+    "export": "sets a secret of the shell: tests/serving/test_access.py sets one",
+    "docker": "needs a container engine: tests/serving/test_container.py reads the files that it is given",
     "hf download": "needs the Hub: tests/hub/loopback/test_loopback_hub.py downloads from a server on loopback",
     "hf-serve": "needs the Hub: tests/serving/test_hf_serve.py starts it on a folder",
 }
