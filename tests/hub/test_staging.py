@@ -234,6 +234,19 @@ def test_a_token_or_a_path_in_a_run_is_not_published(base, tmp_path):
             staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
 
 
+def test_a_shipped_file_of_an_installed_package_is_published_by_its_name_alone(base, tmp_path):
+    place = "/opt/site-packages/product_relevance/shipped/sample"  # what run.json of a run by the wheel holds
+
+    def installed(run):
+        run["data"]["source"] = run["arguments"]["data"]["train_file"] = f"{place}/train_QC.txt"
+
+    run = changed(base, tmp_path / "run", installed)
+    staging.stage_run(run, tmp_path / "hub", NAME, StagingOptions(base=base_pin(base)))
+    texts = {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
+    assert not [path for path, text in texts.items() if b"site-packages" in text]
+    assert any(b"train_QC.txt" in text for path, text in texts.items() if path.name == "ensemble.json")
+
+
 def test_data_without_folds_is_refused(base, data_file, tmp_path):
     pd.read_parquet(data_file).drop(columns="fold").to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match="no column fold"):
