@@ -53,6 +53,9 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="print all figures as JSON only")
     page = "folder for a page on what went wrong and where; it lists rows with their texts, so keep it local"
     parser.add_argument("--report", metavar="DIR", help=page)
+    order = "measure the order of each query's rows too, through ir-measures: nDCG@10 RR@10 AP P@5 R@50"
+    parser.add_argument("--measures", nargs="+", metavar="NAME", default=[], help=order)
+    parser.add_argument("--trec", metavar="DIR", help="folder for the labels and the order: qrels.txt and run.txt")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -122,11 +125,20 @@ def evaluate(arguments: argparse.Namespace) -> None:
     require_files(arguments.file, arguments.translation)
     from product_relevance.ensemble.evaluate_file import evaluation_table, measure_judged
     from product_relevance.ensemble.judge_file import judge_file, report_errors
+    from product_relevance.ensemble.rank_judged import measure_ranking, ranking_tables, write_trec
+    from product_relevance.evaluation.ranking import parse_measures
 
-    options = _score(arguments)
+    options, measures = _score(arguments), parse_measures(arguments.measures) if arguments.measures else []
     judged = judge_file(options.load(), source_of(arguments, arguments.file), options)
     figures = measure_judged(judged, options)
+    if measures:
+        figures["ranking"] = measure_ranking(judged, measures)
     print(json.dumps(figures, ensure_ascii=False) if arguments.as_json else evaluation_table(figures))
+    if measures and not arguments.as_json:
+        print(f"\n{ranking_tables(figures['ranking'])}")
+    if arguments.trec:
+        written = " ".join(map(str, write_trec(judged, arguments.trec)))
+        print(f"\nfor tools that read TREC: {written}", file=sys.stderr if arguments.as_json else sys.stdout)
     if arguments.report:
         page = report_errors(judged, options.threshold, arguments.report)
         print(f"\nwhat went wrong, and where: {page}", file=sys.stderr if arguments.as_json else sys.stdout)

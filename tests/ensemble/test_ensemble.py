@@ -17,6 +17,7 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import evaluate_file, judge_file, predict_file
 from product_relevance.ensemble.loading_arguments import LoadingArguments
+from product_relevance.evaluation import ranking, trec
 from product_relevance.models.batching import budget_batches
 from product_relevance.models.predictor import predict_logits
 from tests.conftest import ROOT, rows_of, save_base, write_rows
@@ -332,6 +333,19 @@ def test_evaluate_measures_folds_ensemble_and_languages(run, capsys):
     assert {"seen", "unseen", "by_language", "auc", "floor_f1"} <= figures["ensemble"].keys()
     relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--device", "cpu"])
     assert "all positive (floor)" in capsys.readouterr().out
+
+
+def test_evaluate_measures_the_order_of_each_querys_rows_and_writes_it_for_trec(run, capsys, tmp_path):
+    pytest.importorskip("ir_measures")
+    asked = ["--measures", "nDCG@10", "AP", "--trec", str(tmp_path / "trec"), "--device", "cpu"]
+    relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), "--json", *asked])
+    found = json.loads(capsys.readouterr().out)["ranking"]
+    assert set(found["folds"]) == set(found["ensemble_less_fold"]) == {"fold-0", "fold-1", "fold-2"}
+    files = trec.read_qrels(tmp_path / "trec/qrels.txt"), trec.read_run(tmp_path / "trec/run.txt")
+    measured = ranking.measure_queries(*files, ranking.parse_measures(["nDCG@10", "AP"])).mean()
+    assert measured.to_dict() == pytest.approx({k: v["value"] for k, v in found["ensemble"]["measures"].items()})
+    relevance(["evaluate", str(run), str(ROOT / "sample/answers_QC.txt"), *asked])
+    assert "nDCG@10 95%" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
