@@ -84,10 +84,10 @@ def publish(run_folder: Path, arguments: PublishArguments) -> None:
     """
     from product_relevance.hub import publish as hub
     from product_relevance.hub import staging
-    from product_relevance.utils.hub_errors import offline
+    from product_relevance.utils.hub_errors import stay_offline
 
     settings = {key: getattr(arguments, key) for key in ("private", "gated", "tag", "collection")}
-    with offline(arguments.dry_run):
+    with stay_offline(arguments.dry_run):
         out = arguments.staging_folder or run_folder / "hub"
         staged = staging.stage_run(run_folder, out, arguments.repo_id, _staging_options(arguments))
     if arguments.dry_run:

@@ -131,7 +131,9 @@ def test_a_message_that_no_command_reaches_names_flags_that_exist():
 
 
 def test_the_walk_reaches_what_a_command_imports_late():
-    assert ("product_relevance.data.records", "_settle") in reached([("product_relevance.cli.scoring", "evaluate")])
+    assert ("product_relevance.data.records", "_settle") in reached(
+        [("product_relevance.cli.scoring", "evaluate_rows")]
+    )
 
 
 def test_every_exception_is_a_place_that_names_the_flag():

@@ -61,9 +61,12 @@ def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray
 
 def measure(labels: np.ndarray, scores: np.ndarray, called: np.ndarray | None, times: np.ndarray) -> dict:
     """Return each figure on all rows and then on each draw, shape (1 + draws,)."""
-    found = {"auc": intervals.auc(labels, scores, times)}
+    found = {"auc": intervals.weighted_auc(labels, scores, times)}
     if called is not None:
-        found |= {"f1": intervals.f1(labels, called, times), "macro_f1": intervals.macro_f1(labels, called, times)}
+        found |= {
+            "f1": intervals.weighted_f1(labels, called, times),
+            "macro_f1": intervals.weighted_macro_f1(labels, called, times),
+        }
     return found
 
 
@@ -85,7 +88,7 @@ def compare(arguments) -> list[dict]:
         row = {"scores": name} | {figure: float(values[0]) for figure, values in figures.items()}
         for figure in figures.keys() & found[0].keys() if figures is not found[0] else ():
             difference = figures[figure] - found[0][figure]
-            row[f"{figure}_difference"] = [float(difference[0]), *intervals.interval(difference[1:])]
+            row[f"{figure}_difference"] = [float(difference[0]), *intervals.percentile_interval(difference[1:])]
         rows.append(row)
     return rows
 

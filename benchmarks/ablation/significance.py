@@ -28,12 +28,12 @@ def measure(study, output: Path, folder_of, finished) -> dict:
     Returns:
         {"rows": {name: {figure: {"mean", "deviation", "difference", "low", "high"}}}, "floor_f1", "evaluated"}
     """
-    from product_relevance.evaluation.metrics import floor
-    from product_relevance.text.cleaning import normalise
+    from product_relevance.evaluation.metrics import measure_floor
+    from product_relevance.text.cleaning import normalise_text
 
     frame = labelled(study.evaluate)
     labels = frame["label"].to_numpy(int)
-    groups = np.array([normalise(text) for text in frame["origin_query"]])
+    groups = np.array([normalise_text(text) for text in frame["origin_query"]])
     times = intervals.draw_queries(groups)
     drawn = {}
     for row in study.rows:
@@ -41,9 +41,9 @@ def measure(study, output: Path, folder_of, finished) -> dict:
         if all(finished(row, seed) for seed in study.seeds):
             drawn[row.name] = _figures(row, folders, frame["id"], labels, times)
     if study.baseline not in drawn:
-        return {"rows": {}, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
+        return {"rows": {}, "floor_f1": measure_floor(labels)["f1"], "evaluated": len(frame)}
     rows = {name: _against(found, drawn[study.baseline]) for name, found in drawn.items()}
-    return {"rows": rows, "floor_f1": floor(labels)["f1"], "evaluated": len(frame)}
+    return {"rows": rows, "floor_f1": measure_floor(labels)["f1"], "evaluated": len(frame)}
 
 
 def labelled(file: Path) -> pd.DataFrame:
@@ -66,9 +66,9 @@ def _figures(row, folders: list[Path], ids, labels, times) -> dict[str, np.ndarr
         thresholds = _thresholds(row, json.loads((folder / "done.json").read_text(encoding="utf-8"))["thresholds"])
         scores = scores_of(folder, ids)
         all_times = np.vstack([np.ones(len(labels), dtype=int), times])
-        found["auc"].append(intervals.auc(labels, scores, all_times))
-        found["macro_f1"].append(intervals.macro_f1(labels, scores >= thresholds["macro_f1"], all_times))
-        found["f1"].append(intervals.f1(labels, scores >= thresholds["f1"], all_times))
+        found["auc"].append(intervals.weighted_auc(labels, scores, all_times))
+        found["macro_f1"].append(intervals.weighted_macro_f1(labels, scores >= thresholds["macro_f1"], all_times))
+        found["f1"].append(intervals.weighted_f1(labels, scores >= thresholds["f1"], all_times))
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -84,7 +84,7 @@ def _against(found: dict, baseline: dict) -> dict:
     result = {}
     for name in FIGURES:
         values, differences = found[name][:, 0], found[name].mean(axis=0) - baseline[name].mean(axis=0)
-        low, high = intervals.interval(differences[1:])
+        low, high = intervals.percentile_interval(differences[1:])
         deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         result[name] = {"mean": float(values.mean()), "deviation": deviation, "seeds": values.tolist()}
         result[name] |= {"difference": float(differences[0]), "low": low, "high": high}

@@ -145,14 +145,14 @@ def read_study(path: str, data: str) -> Study:
 
 def _first_queries(source: Path, limit: int, output: Path) -> Path:
     """Write the rows of the queries with the least hashes, in their order, until `limit` rows are reached."""
-    from product_relevance.text.cleaning import normalise
+    from product_relevance.text.cleaning import normalise_text
     from product_relevance.training.trainer import sample_evaluation_rows
     from product_relevance.utils.files import atomic_write
 
     if source.suffix not in (".txt", ".jsonl"):
         raise ValueError(f"{source}: rows_at_most needs JSON lines, .txt or .jsonl")
     lines = source.read_bytes().splitlines(keepends=True)
-    queries = [normalise(json.loads(line)["origin_query"]) for line in lines]
+    queries = [normalise_text(json.loads(line)["origin_query"]) for line in lines]
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output, "wb") as file:
         file.writelines(lines[i] for i in sample_evaluation_rows(queries, np.arange(len(lines)), limit))

@@ -105,7 +105,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
 
     budget = batch_limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
     logits = score_in_batches(forward, ids, (len(folds), 2), ForwardLimits(device.type, budget))
-    return metrics.probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
+    return metrics.to_probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 
 
 def timed(score: Callable, ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> tuple[np.ndarray, dict[str, float]]:

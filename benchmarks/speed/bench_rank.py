@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from product_relevance.data.records import read_records
 from product_relevance.ensemble import canaries
-from product_relevance.evaluation.metrics import probabilities
+from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models import modeling
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions
@@ -134,7 +134,7 @@ def measure(way, loaded: Loaded, ids: list[list[int]]) -> tuple[dict, np.ndarray
     )
     before, started, used = reset_peak(device), time.perf_counter(), time.process_time()
     try:
-        scores = probabilities(way(loaded.model, ids, loaded.pad_id))
+        scores = to_probabilities(way(loaded.model, ids, loaded.pad_id))
     finally:
         hook.remove()
     seconds, cpu = time.perf_counter() - started, time.process_time() - used

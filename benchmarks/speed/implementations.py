@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from product_relevance.evaluation.metrics import probabilities
+from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
@@ -52,7 +52,7 @@ def ours(scorer: Scorer, texts: list[str], targets: list[str]) -> np.ndarray:
     scores = []
     for start in range(0, len(texts), CHUNK):
         ids = scorer.encode(texts[start : start + CHUNK], targets[start : start + CHUNK])
-        scores.append(probabilities(predict_logits(scorer.model, ids, scorer.tokenizer.pad_token_id)))
+        scores.append(to_probabilities(predict_logits(scorer.model, ids, scorer.tokenizer.pad_token_id)))
     return np.concatenate(scores)
 
 
@@ -67,7 +67,7 @@ def first_team(scorer: Scorer, texts: list[str], targets: list[str], batch: int 
             rows = pad_rows(ids[start : start + batch], scorer.tokenizer.pad_token_id)
             rows = {key: value.to(scorer.device) for key, value in rows.items()}
             logits.append(scorer.model(**rows).logits.float().cpu().numpy())
-    return probabilities(np.concatenate(logits))
+    return to_probabilities(np.concatenate(logits))
 
 
 def cross_encoder(scorer: Scorer) -> tuple[Callable, torch.nn.Module]:

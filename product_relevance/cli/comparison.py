@@ -25,7 +25,7 @@ NOT_ENOUGH = 3  # exit code of a comparison that B does not pass; 1 is an error,
 def add_commands(commands: Commands) -> None:
     """Add `compare`."""
     text = "measure two runs on one labelled file and list the rows that changed; without a file compare submissions"
-    parser = add_command(commands, "compare", compare, text)
+    parser = add_command(commands, "compare", compare_runs, text)
     parser.add_argument("a", help="run A, as last month's: folder or Hub id; without a file: a submission")
     parser.add_argument("b", help="run B, as this month's; without a file: another submission of the same records")
     parser.add_argument("file", nargs="?", help="labelled records")
@@ -61,7 +61,7 @@ def _margin(value: str) -> float:
     return number
 
 
-def compare(arguments: argparse.Namespace) -> None:
+def compare_runs(arguments: argparse.Namespace) -> None:
     """Compare runs, or submissions where no labelled file is named."""
     if arguments.file is None:
         return _compare_submissions(arguments)

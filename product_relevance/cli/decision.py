@@ -23,7 +23,7 @@ def add_commands(commands: Commands) -> None:
 
 def _add_decide(commands: Commands) -> None:
     parser = add_command(
-        commands, "decide", decide, "choose calibration and thresholds of a run by out-of-fold scores"
+        commands, "decide", decide_thresholds, "choose calibration and thresholds of a run by out-of-fold scores"
     )
     parser.add_argument("run_folder", help="folder of the run; its run.json and report.md are written anew")
     parser.add_argument(
@@ -41,7 +41,9 @@ def _add_decide(commands: Commands) -> None:
 
 
 def _add_stack(commands: Commands) -> None:
-    parser = add_command(commands, "stack", stack, "join runs by a logistic regression on their out-of-fold scores")
+    parser = add_command(
+        commands, "stack", join_runs, "join runs by a logistic regression on their out-of-fold scores"
+    )
     parser.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
     parser.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
     _add_thresholds(parser)
@@ -50,7 +52,7 @@ def _add_stack(commands: Commands) -> None:
 
 
 def _add_take(commands: Commands) -> None:
-    parser = add_command(commands, "take", take, "take one task out of a run of both, as a run of its own")
+    parser = add_command(commands, "take", take_task, "take one task out of a run of both, as a run of its own")
     parser.add_argument("run_folder", help="folder of a run trained with --task QC,QI")
     parser.add_argument("task", choices=["QC", "QI"], help="task to take out")
     parser.add_argument("--output", required=True, help="folder of the new run")
@@ -82,7 +84,7 @@ def _add_match(parser: Parser) -> None:
     add_bad_rows(parser, "of --unlabelled; error (default): stop; skip: score the others")
 
 
-def decide(arguments: argparse.Namespace) -> None:
+def decide_thresholds(arguments: argparse.Namespace) -> None:
     """Choose calibration and thresholds of a run."""
     from product_relevance.evaluation.decision import decide_run
     from product_relevance.evaluation.thresholds import DecisionOptions
@@ -98,7 +100,7 @@ def decide(arguments: argparse.Namespace) -> None:
     print(decide_run(run, options, scored, arguments.match, arguments.dry_run))
 
 
-def stack(arguments: argparse.Namespace) -> None:
+def join_runs(arguments: argparse.Namespace) -> None:
     """Join runs."""
     from product_relevance.ensemble.fit_stack import StackOptions, stack_runs
 
@@ -118,7 +120,7 @@ def stack(arguments: argparse.Namespace) -> None:
     print(stack_runs(arguments.runs, arguments.output, options, scored))
 
 
-def take(arguments: argparse.Namespace) -> None:
+def take_task(arguments: argparse.Namespace) -> None:
     """Take one task out of a run of both."""
     from product_relevance.ensemble import extract_task
 

@@ -11,10 +11,12 @@ from product_relevance.utils.tasks import BOTH, select_task, task_names
 
 def add_commands(commands: Commands) -> None:
     """Add `info`."""
-    add_model(add_command(commands, "info", info, "what a run holds: base, folds, template, thresholds, figures"))
+    add_model(
+        add_command(commands, "info", print_info, "what a run holds: base, folds, template, thresholds, figures")
+    )
 
 
-def info(arguments: argparse.Namespace) -> None:
+def print_info(arguments: argparse.Namespace) -> None:
     """Print what a run or a stack holds."""
     from product_relevance.ensemble import locate
     from product_relevance.ensemble import stack as stacking

@@ -9,7 +9,7 @@ from product_relevance.data.reading_arguments import add_source_flags, source_of
 def add_commands(commands: Commands) -> None:
     """Add `review`."""
     parser = add_command(
-        commands, "review", review, "open a local page to keep, flip or drop rows with doubtful labels"
+        commands, "review", open_review, "open a local page to keep, flip or drop rows with doubtful labels"
     )
     parser.add_argument("table", help="review table of dataset_scripts/filter.py, or a run folder")
     parser.add_argument("--records", help="the records that the run was trained on; only for a run folder")
@@ -20,7 +20,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the first free one from 8501 on)")
 
 
-def review(arguments: argparse.Namespace) -> None:
+def open_review(arguments: argparse.Namespace) -> None:
     """Open the page for doubtful labels."""
     from product_relevance.preparation.labels import review_server
 

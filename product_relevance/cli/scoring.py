@@ -28,7 +28,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_predict(commands: Commands) -> None:
-    parser = add_command(commands, "predict", predict, "score a file with the ensemble and write a submission")
+    parser = add_command(commands, "predict", predict_rows, "score a file with the ensemble and write a submission")
     _add_scoring(parser)
     add_records(parser, "records; labels in it are not read, each id gets a prediction")
     written = "submission, as submit_QC.txt, or a table: .csv .tsv .parquet; probabilities go beside it"
@@ -46,7 +46,7 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    parser = add_command(commands, "evaluate", evaluate, "measure folds and ensemble on a labelled file")
+    parser = add_command(commands, "evaluate", evaluate_rows, "measure folds and ensemble on a labelled file")
     _add_scoring(parser)
     add_records(parser, "labelled records")
     add_bad_rows(parser, "error (default): stop; skip: put them aside as rejects, and measure on the others")
@@ -84,7 +84,7 @@ def _merge_kind(value: str) -> str:
     return value
 
 
-def predict(arguments: argparse.Namespace) -> None:
+def predict_rows(arguments: argparse.Namespace) -> None:
     """Score a file."""
     if arguments.shards is not None or arguments.workers > 1:
         return _predict_shards(arguments)
@@ -120,7 +120,7 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
     print(jobs.predict_shards(_score(arguments), sharding, arguments.output))
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def evaluate_rows(arguments: argparse.Namespace) -> None:
     """Measure on a labelled file."""
     require_files(arguments.file, arguments.translation)
     from product_relevance.ensemble.evaluate_file import evaluation_table, measure_judged

@@ -17,7 +17,7 @@ def _add_serve(commands: Commands) -> None:
     parser = add_command(
         commands,
         "serve",
-        serve,
+        serve_run,
         "answer requests over HTTP: /predict, /rerank, /v2/rerank, /health, /metrics",
     )
     add_model(parser)
@@ -54,7 +54,7 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _add_export(commands: Commands) -> None:
-    parser = add_command(commands, "export", export, "write one plain transformers classifier for other programs")
+    parser = add_command(commands, "export", export_run, "write one plain transformers classifier for other programs")
     add_model(parser)
     parser.add_argument("--output", required=True, help="folder of the model")
     parser.add_argument("--fold", help="export this fold alone, as fold-0 (default: the mean weights of all folds)")
@@ -67,7 +67,7 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a finished export")
 
 
-def serve(arguments: argparse.Namespace) -> None:
+def serve_run(arguments: argparse.Namespace) -> None:
     """Answer requests over HTTP."""
     try:
         from product_relevance.serving import server
@@ -91,7 +91,7 @@ def serve(arguments: argparse.Namespace) -> None:
     server.serve_ensemble(ensemble, settings, arguments.host, arguments.port)
 
 
-def export(arguments: argparse.Namespace) -> None:
+def export_run(arguments: argparse.Namespace) -> None:
     """Write one plain classifier."""
     from product_relevance.serving.export import export_classifier
     from product_relevance.serving.export_options import ExportOptions

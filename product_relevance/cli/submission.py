@@ -10,17 +10,17 @@ from product_relevance.data.reading_arguments import source_of
 def add_commands(commands: Commands) -> None:
     """Add `check` and `zip`."""
     parser = add_command(
-        commands, "check", check, "check a submission against the file it answers; exit code 1 on any defect"
+        commands, "check", print_defects, "check a submission against the file it answers; exit code 1 on any defect"
     )
     add_records(parser, "the competition's dev or test file")
     parser.add_argument("submission", help="submit_QC.txt or submit_QI.txt")
-    parser = add_command(commands, "zip", pack, "pack submit_QC.txt and submit_QI.txt for upload")
+    parser = add_command(commands, "zip", zip_files, "pack submit_QC.txt and submit_QI.txt for upload")
     parser.add_argument("files", nargs="+", help="submissions, with the names that the upload needs")
     parser.add_argument("--output", default="submit.zip", help="zip to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the zip")
 
 
-def check(arguments: argparse.Namespace) -> None:
+def print_defects(arguments: argparse.Namespace) -> None:
     """Check a submission; exit code 1 on any defect."""
     from product_relevance.data.sources.defects import SHOWN_DEFECTS
     from product_relevance.data.submission import check_submission
@@ -34,7 +34,7 @@ def check(arguments: argparse.Namespace) -> None:
     print(f"{arguments.submission}: passed")
 
 
-def pack(arguments: argparse.Namespace) -> None:
+def zip_files(arguments: argparse.Namespace) -> None:
     """Pack submissions for upload."""
     from product_relevance.data.submission import zip_submission
 

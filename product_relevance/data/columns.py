@@ -82,7 +82,7 @@ def add_columns(
     return frame
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
+def fingerprint_frame(frame: pd.DataFrame) -> str:
     """Return the sha256 of a frame's column names, types and values in their order; the index does not count."""
     digest = hashlib.sha256(json.dumps([[str(c), str(frame[c].dtype)] for c in frame]).encode())
     for column in frame:
@@ -115,7 +115,7 @@ def _cache_path(folder: Path, frame: pd.DataFrame, step: Step) -> Path:
             f"step {step.name!r}: expected a function and options that fit into JSON, found: {error}"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(f"{fingerprint(frame)} {asked}".encode()).hexdigest()
+    key = hashlib.sha256(f"{fingerprint_frame(frame)} {asked}".encode()).hexdigest()
     return folder / f"{key}.arrow"
 
 

@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from product_relevance.data.arguments import GROUPINGS
-from product_relevance.text.cleaning import clean_path, normalise
+from product_relevance.text.cleaning import clean_path, normalise_text
 from product_relevance.text.language_codes import normal_codes
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import path_prefix
@@ -149,10 +149,10 @@ def leave_languages_out(frame: pd.DataFrame, languages: Iterable[str]) -> tuple[
 
 def query_keys(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return the normalised query and normalised translation of each row; "" where there is none."""
-    queries = _mapped(frame["origin_query"], normalise)
+    queries = _mapped(frame["origin_query"], normalise_text)
     if "translated_query" not in frame:
         return queries, np.full(len(frame), "", dtype=object)
-    return queries, _mapped(frame["translated_query"], normalise)
+    return queries, _mapped(frame["translated_query"], normalise_text)
 
 
 def query_groups(frame: pd.DataFrame) -> np.ndarray:
@@ -179,7 +179,7 @@ def hash_texts(texts: Iterable[str]) -> np.ndarray:
 def prefix_groups(frame: pd.DataFrame, levels: int = 2) -> np.ndarray:
     """Name each row's prefix group: the normalised first levels of its category path."""
     form = form_of(frame)
-    return _mapped(frame["target"], lambda path: normalise(path_prefix(clean_path(path), levels, form=form)))
+    return _mapped(frame["target"], lambda path: normalise_text(path_prefix(clean_path(path), levels, form=form)))
 
 
 def _check_grouping(frame: pd.DataFrame, group_by: str) -> None:

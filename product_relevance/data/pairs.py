@@ -81,14 +81,14 @@ def read_targets(query: str, targets: Iterable[str], top_k: int | None = None) -
     return listed
 
 
-def forms(task: str) -> list[tuple[str, str]]:
+def pair_forms(task: str) -> list[tuple[str, str]]:
     """Return the names of query and target that a dict may have for a task: QC, QI or both."""
     return [TEXTS, *((QUERY, TARGET_FIELD[name]) for name in task.split(","))]
 
 
 def sides_of(row: Mapping[str, Any], task: str) -> tuple[str, str] | None:
     """Return the names under which a dict holds query and target; None unless one form alone fits."""
-    found = [form for form in forms(task) if form[0] in row and form[1] in row]
+    found = [form for form in pair_forms(task) if form[0] in row and form[1] in row]
     if QUERY in row:  # `text` and `text_pair` were made from it, as the template says
         found = [form for form in found if form != TEXTS]
     if len(found) > 1:  # a table of both tasks has a column for each
@@ -119,7 +119,7 @@ def _row(row: object, place: int, task: str) -> tuple[str, str, Any, Any]:
     elif isinstance(row, tuple | list) and len(row) == 2:
         query, target = row
     else:
-        expected = " or ".join(f"{query} and {target}" for query, target in forms(task))
+        expected = " or ".join(f"{query} and {target}" for query, target in pair_forms(task))
         raise ValueError(
             f"pair {place}: found {_shown(row)}, expected {expected if isinstance(row, Mapping) else EXPECTED}"
         )

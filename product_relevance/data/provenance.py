@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from product_relevance.data.records import read_records
-from product_relevance.text.cleaning import normalise
+from product_relevance.text.cleaning import normalise_text
 from product_relevance.utils.files import atomic_write
 from product_relevance.utils.tasks import TARGET_FIELD
 
@@ -175,7 +175,7 @@ def _require_unique(ids: pd.Series) -> None:
 def _normalised(*frames: pd.DataFrame) -> dict[str, str]:
     """Map each query and translation to the key by which `folds` and `leakage` compare it."""
     columns = [frame[name].fillna("") for frame in frames for name in QUERIES if name in frame]
-    return {text: normalise(text) for text in set().union(*columns)}
+    return {text: normalise_text(text) for text in set().union(*columns)}
 
 
 def _crossing(base: pd.DataFrame, parents: pd.DataFrame, new: pd.DataFrame, key_of: dict[str, str]) -> np.ndarray:
@@ -205,7 +205,7 @@ def _clashing(base: pd.DataFrame, new: pd.DataFrame, key_of: dict[str, str]) -> 
     both = both[["id", "origin_query", "target"]].assign(label=both["label"].fillna(-1) if "label" in both else -1)
     both["is_new"], both["query"] = np.arange(len(both)) >= len(base), both["origin_query"].map(key_of)
     both = both[both["query"].isin(set(both["query"][both["is_new"]]))]
-    both["path"] = both["target"].map({text: normalise(text) for text in both["target"].unique()})
+    both["path"] = both["target"].map({text: normalise_text(text) for text in both["target"].unique()})
     labels = both.groupby(["query", "path"])["label"].transform("nunique")
     # Among new rows the one with the least id stays, whatever the order of rows.
     repeated = both.sort_values(["is_new", "id"], kind="stable").duplicated(["origin_query", "target"])

@@ -18,7 +18,7 @@ from product_relevance.data.sources.defects import (
     Defect,
     RecordError,
     raise_defects,
-    show,
+    show_value,
     write_rejects,
 )
 from product_relevance.data.sources.duplicates import find_contradictions, resolve_duplicates
@@ -248,7 +248,7 @@ def _count_unknown(name: str, languages: pd.Series) -> dict[str, int]:
     counts = {str(code): int(n) for code, n in languages.value_counts().items()}
     unknown = {code: n for code, n in counts.items() if code and not is_code(code)}
     if unknown:
-        found = ", ".join(f"{show(code)} {n:,}" for code, n in list(unknown.items())[:10])
+        found = ", ".join(f"{show_value(code)} {n:,}" for code, n in list(unknown.items())[:10])
         message = "%s: field 'language': %s rows have codes that are none of ISO 639, each kept as a language: %s"
         logger.warning(message, name, f"{sum(unknown.values()):,}", found)
     return unknown

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data.records import read_records, source_record
-from product_relevance.data.sources.defects import RecordError, show
+from product_relevance.data.sources.defects import RecordError, show_value
 from product_relevance.data.sources.dialects import find_dialect
 from product_relevance.data.sources.encodings import BOM, find_encoding, kind_of_name, raw_lines
 from product_relevance.data.sources.options import ReadingOptions
@@ -44,14 +44,14 @@ def write_submission(records: pd.DataFrame, predictions: Sequence[int], path: st
     Raises:
         ValueError: There are more or fewer predictions than records, or one is not 0 or 1.
     """
-    rows = answers(records, predictions)
+    rows = join_predictions(records, predictions)
     with atomic_write(path, "wb") as file:
         for row in rows:
             file.write(json_line(row))
     return Path(path)
 
 
-def answers(records: pd.DataFrame, predictions: Sequence[int]) -> Iterator[dict[str, Any]]:
+def join_predictions(records: pd.DataFrame, predictions: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Return the fields of each record with its prediction; arguments and errors as in `write_submission`."""
     values = _checked_predictions(predictions, len(records))
     columns = ["id", "task", "language", "origin_query", "target", "original"]
@@ -66,7 +66,7 @@ def _checked_predictions(predictions: Sequence[int], rows: int) -> list[int]:
     if rows and values.dtype.kind not in "biu":
         raise ValueError(f"predictions: found {values.dtype} values, expected 0 or 1; apply the threshold to scores")
     if bad := set(values.tolist()) - {0, 1}:
-        raise ValueError(f"predictions: found {show(bad.pop())}, expected 0 or 1")
+        raise ValueError(f"predictions: found {show_value(bad.pop())}, expected 0 or 1")
     return [int(value) for value in values]
 
 
@@ -106,9 +106,11 @@ def check_submission(
         messages += [(line, f"{name}:{line}: {text}") for text in _row_defects(row, expected)]
         key = str(row.get("id", ""))
         if key in expected and first_lines.setdefault(key, line) != line:
-            text = f"field 'id': found {show(key)} again, expected each id once; first in line {first_lines[key]}"
+            text = (
+                f"field 'id': found {show_value(key)} again, expected each id once; first in line {first_lines[key]}"
+            )
             messages.append((line, f"{name}:{line}: {text}"))
-    lost = [show(row["id"]) for key, row in expected.items() if key not in first_lines]
+    lost = [show_value(row["id"]) for key, row in expected.items() if key not in first_lines]
     if lost:
         some = ", ".join(lost[:SHOWN_IDS]) + (", ..." if len(lost) > SHOWN_IDS else "")
         messages.append(
@@ -155,16 +157,18 @@ def _layout_defects(name: str) -> list[tuple[int, str]]:
 def _row_defects(row: dict[str, Any], expected: dict[str, dict[str, Any]]) -> list[str]:
     source = expected.get(str(row.get("id", "")))
     if source is None:
-        return [f"field 'id': found {show(row.get('id'))}, expected an id of the source"]
+        return [f"field 'id': found {show_value(row.get('id'))}, expected an id of the source"]
     messages = [f"field {name!r}: found nothing, expected it" for name in [*source, "prediction"] if name not in row]
     for name, value in row.items():
         if name == "prediction":
             if type(value) is not int or value not in (0, 1):
-                messages.append(f"field 'prediction': found {show(value)}, expected the number 0 or 1")
+                messages.append(f"field 'prediction': found {show_value(value)}, expected the number 0 or 1")
         elif name not in source:
-            messages.append(f"field {name!r}: found {show(value)}, expected no such field")
+            messages.append(f"field {name!r}: found {show_value(value)}, expected no such field")
         elif not _same(value, source[name]):
-            messages.append(f"field {name!r}: found {show(value)}, expected {show(source[name])} as in the source")
+            messages.append(
+                f"field {name!r}: found {show_value(value)}, expected {show_value(source[name])} as in the source"
+            )
     return messages
 
 
@@ -232,11 +236,11 @@ def _read_submission(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     for position, line in enumerate(table.lines):
         row = table.row(position)
         if type(row.get("prediction")) is not int or row["prediction"] not in (0, 1):
-            found = show(row.get("prediction"))
+            found = show_value(row.get("prediction"))
             raise RecordError(f"{name}:{line}: field 'prediction': found {found}, expected the number 0 or 1")
         key = f"{row.get('task')} {row.get('id')}"
         if "id" not in row or rows.setdefault(key, row) is not row:
-            raise RecordError(f"{name}:{line}: field 'id': found {show(row.get('id'))}, expected each id once")
+            raise RecordError(f"{name}:{line}: field 'id': found {show_value(row.get('id'))}, expected each id once")
     return rows
 
 

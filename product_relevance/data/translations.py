@@ -32,7 +32,7 @@ def load_translations(path: str | os.PathLike[str]) -> Translator:
 
     Args:
         path: A table with a column `query` (or `text`, `origin_query`) and a column `translation` (or
-            `translated_query`). Texts are compared as `lookup` does; of several translations the first counts.
+            `translated_query`). Texts are compared as `make_lookup` does; of several translations the first counts.
 
     Returns:
         The translator; it answers None for a text that the table lacks.
@@ -46,11 +46,11 @@ def load_translations(path: str | os.PathLike[str]) -> Translator:
     rows = zip(table[text], table[translation], strict=True)
     known = [(query, "", english.strip()) for query, english in rows if _present(query) and _present(english)]
     logger.info("%s: %d rows, %d of them with a translation", path, len(table[text]), len(known))
-    find = lookup(known)
+    find = make_lookup(known)
     return lambda texts, languages: find(texts, [""] * len(texts))
 
 
-def lookup(rows: Iterable[tuple[str, str, str]]) -> Translator:
+def make_lookup(rows: Iterable[tuple[str, str, str]]) -> Translator:
     """Make a translator out of (text, code, translation), where the first translation of a text and a code counts.
 
     Texts are compared after cleaning: as they are written, else without regard to case, since `--lowercase` lowers the

@@ -20,7 +20,7 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
-from product_relevance.evaluation.metrics import probabilities
+from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
@@ -197,12 +197,12 @@ class RelevanceEnsemble:
             # the layers below all adapters run once: the same scores, sooner
             shared = shared_layers.SharedLayers(self.model, names, self.select, self.shared_layers)
             logits = shared.predict_logits(ids, pad_id, progress=f"{len(names)} folds" if progress else None)
-            return probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
+            return to_probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
         for name in names:
             self.select(name)
             rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
             logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
-            columns.append(probabilities(logits))
+            columns.append(to_probabilities(logits))
         return np.stack(columns, axis=1)
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:

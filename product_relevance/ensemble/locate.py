@@ -11,7 +11,7 @@ from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILE
 from product_relevance.models import adapter_schema
 from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of
-from product_relevance.utils.hub_errors import explained
+from product_relevance.utils.hub_errors import explain_errors
 from product_relevance.utils.json_files import read_json
 from product_relevance.utils.run_folder import MAX_HISTORY, finished_folds, fold_folder, load_run
 
@@ -133,7 +133,7 @@ def _download_manifest(name: str, revision: str | None) -> Path:
     if not is_repo_id(name):
         raise ValueError(f"{name}: no such folder, and no Hub id of the form org/name")
     try:
-        with explained():
+        with explain_errors():
             return Path(hf_hub_download(name, manifest.NAME, revision=revision)).parent
     except ValueError as error:
         _refuse_one_fold(name, _fold_file(name, revision))
@@ -145,7 +145,7 @@ def _fold_file(name: str, revision: str | None) -> Path | None:
     from huggingface_hub import hf_hub_download
 
     try:
-        with explained():
+        with explain_errors():
             return Path(hf_hub_download(name, FOLD, revision=revision))
     except ValueError:
         return None  # the caller says why nothing was found
@@ -170,7 +170,7 @@ def _refuse_one_fold(name: str, file: Path | None) -> None:
 def _download(repo_id: str, commit: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    with explained():
+    with explain_errors():
         return Path(snapshot_download(repo_id, revision=commit, allow_patterns=files))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from product_relevance.data.submission import answers, write_submission
+from product_relevance.data.submission import join_predictions, write_submission
 from product_relevance.utils.files import atomic_write, sha256_of, write_table
 
 LINES, SEPARATORS = (".txt", ".jsonl"), {".csv": ",", ".tsv": "\t"}
@@ -93,7 +93,7 @@ def _write(records: pd.DataFrame, scores: pd.DataFrame, path: Path) -> None:
     if path.suffix.lower() in LINES:
         write_submission(records, predictions, path)
         return
-    table = pd.DataFrame(list(answers(records, predictions)))
+    table = pd.DataFrame(list(join_predictions(records, predictions)))
     table["score"] = np.asarray(scores["score"])
     if table["id"].map(type).nunique() > 1:  # numbers and texts, which a column cannot hold together
         table["id"] = table["id"].astype(str)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from product_relevance.evaluation.confusion import checked
+from product_relevance.evaluation.confusion import check_scores
 
 METHODS = ("none", "temperature", "isotonic")
 KEYS = {"none": (), "temperature": ("temperature",), "isotonic": ("scores", "probabilities")}
@@ -46,7 +46,7 @@ def fit_calibration(method: str, labels: ArrayLike, scores: ArrayLike) -> dict[s
     """
     if method not in METHODS:
         raise ValueError(f"calibration: found {method!r}, expected one of {', '.join(METHODS)}")
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     if method == "temperature":
         return {"method": method, "temperature": _temperature(labels, to_logit(scores))}
     return {"method": method} | (_steps(labels, scores) if method == "isotonic" else {})

@@ -128,11 +128,14 @@ def _measure(labels: np.ndarray, models: tuple[Judged, Judged], times: np.ndarra
 
 def _measure_model(labels: np.ndarray, model: Judged, times: np.ndarray) -> list[np.ndarray]:
     relevant = np.asarray(model.relevant, dtype=bool)
-    area = intervals.auc(labels, np.asarray(model.scores, dtype=np.float64), times)
-    return [area, *(np.nan_to_num(one(labels, relevant, times)) for one in (intervals.f1, intervals.macro_f1))]
+    area = intervals.weighted_auc(labels, np.asarray(model.scores, dtype=np.float64), times)
+    return [
+        area,
+        *(np.nan_to_num(one(labels, relevant, times)) for one in (intervals.weighted_f1, intervals.weighted_macro_f1)),
+    ]
 
 
 def _difference(whole: np.ndarray, drawn: np.ndarray) -> Difference:
     spread = drawn[1] - drawn[0]
-    low, high = intervals.interval(spread[np.isfinite(spread)])
+    low, high = intervals.percentile_interval(spread[np.isfinite(spread)])
     return Difference(float(whole[0]), float(whole[1]), float(whole[1] - whole[0]), low, high)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def rates(labels: np.ndarray, scores: np.ndarray, thresholds: ArrayLike) -> dict[str, np.ndarray]:
+def measure_thresholds(labels: np.ndarray, scores: np.ndarray, thresholds: ArrayLike) -> dict[str, np.ndarray]:
     """Measure many thresholds from one sort.
 
     Args:
@@ -24,11 +24,11 @@ def rates(labels: np.ndarray, scores: np.ndarray, thresholds: ArrayLike) -> dict
     positive_below = np.concatenate([[0], np.cumsum(labels[order])])[below]
     rows, positives = len(labels), labels.sum()
     above, true_positive, true_negative = rows - below, positives - positive_below, below - positive_below
-    f1 = ratio(2 * true_positive, above + positives)
-    negative_f1 = ratio(2 * true_negative, below + rows - positives)
+    f1 = divide_or_zero(2 * true_positive, above + positives)
+    negative_f1 = divide_or_zero(2 * true_negative, below + rows - positives)
     return {
-        "precision": ratio(true_positive, above),
-        "recall": ratio(true_positive, np.full_like(above, positives)),
+        "precision": divide_or_zero(true_positive, above),
+        "recall": divide_or_zero(true_positive, np.full_like(above, positives)),
         "f1": f1,
         "macro_f1": (f1 + negative_f1) / 2,
         "accuracy": (true_positive + true_negative) / rows,
@@ -54,13 +54,13 @@ def possible_thresholds(scores: np.ndarray) -> np.ndarray:
     return np.where(middle > lower, middle, upper)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def divide_or_zero(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide element by element, giving 0 where there is nothing to divide by."""
     divided: np.ndarray = np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
     return divided
 
 
-def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def check_scores(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Turn labels and scores into arrays fit for measuring.
 
     Args:
@@ -74,7 +74,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> 
     Raises:
         ValueError: Empty or unequal shapes, a label outside 0/1, or a score that is not finite or no probability.
     """
-    labels, scores = checked_labels(labels), _vector(scores, "scores")
+    labels, scores = check_labels(labels), _vector(scores, "scores")
     if labels.shape != scores.shape:
         raise ValueError(f"scores: found {len(scores)} for {len(labels)} labels, expected one per row")
     require_finite(scores, "scores")
@@ -84,7 +84,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, probability: bool = False) -> 
     return labels, scores
 
 
-def checked_labels(labels: ArrayLike) -> np.ndarray:
+def check_labels(labels: ArrayLike) -> np.ndarray:
     """Turn labels into an int64 array (n,), or raise ValueError at the first that is not 0 or 1."""
     labels = _vector(labels, "labels")
     bad = np.flatnonzero(~np.isin(labels, (0, 1)))

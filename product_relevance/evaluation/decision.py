@@ -12,9 +12,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.calibration import METHODS
-from product_relevance.evaluation.confusion import rates
+from product_relevance.evaluation.confusion import measure_thresholds
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule, check_decision
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.reliability import measure_reliability
 from product_relevance.evaluation.report import decision_table, write_report
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
@@ -87,7 +87,7 @@ def measure_decision(oof: pd.DataFrame, fit: Fit, use: Use, **names: Any) -> lis
 def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarray]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for kind, values in called.items():
-        outcome = rates(labels, np.asarray(values, dtype=np.float64), [0.5])
+        outcome = measure_thresholds(labels, np.asarray(values, dtype=np.float64), [0.5])
         if kind in KINDS:
             found[kind] = float(outcome["macro_f1" if kind == "macro_f1" else "f1"][0])
         else:  # a goal
@@ -95,7 +95,7 @@ def _measured(labels: np.ndarray, scores: np.ndarray, called: dict[str, np.ndarr
     both = 0 < labels.sum() < len(labels)
     found |= {"auc": float(roc_auc_score(labels, scores)) if both else None}
     return found | {
-        "ece": reliability(labels, scores)["ece"],
+        "ece": measure_reliability(labels, scores)["ece"],
         "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
     }
 

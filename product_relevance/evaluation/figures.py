@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from product_relevance.evaluation.intervals import FEW_ROWS
-from product_relevance.evaluation.metrics import floor, scores_report, threshold_curve
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.metrics import measure_floor, scores_report, threshold_curve
+from product_relevance.evaluation.reliability import measure_reliability
 from product_relevance.utils.plotting import (
     BLUE,
     DPI,
@@ -50,7 +50,7 @@ def draw_f1_over_threshold(
     Raises:
         ValueError: Bad labels or scores.
     """
-    curve, lowest = threshold_curve(labels, scores, 501), floor(labels)["f1"]
+    curve, lowest = threshold_curve(labels, scores, 501), measure_floor(labels)["f1"]
     at = scores_report(labels, scores, threshold)["f1"]
     figure, axes = draw_axes(8, 5)
     some = curve["predicted"] > 0  # precision has no meaning where no row is called relevant
@@ -140,7 +140,7 @@ def draw_reliability(
     Raises:
         ValueError: Bad labels or scores.
     """
-    found = reliability(labels, scores, queries=queries)
+    found = measure_reliability(labels, scores, queries=queries)
     figure = Figure(figsize=(6, 6.8), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfect calibration")
@@ -152,7 +152,7 @@ def draw_reliability(
         upper.vlines(score, score, positive, color=ORANGE, lw=3, label="gap")
         _reliability_line(upper, found, BLUE, "this model")
     else:
-        after = reliability(labels, calibrated, queries=queries)
+        after = measure_reliability(labels, calibrated, queries=queries)
         title = f"Calibration brings the error (ECE) from {found['ece']:.3f} to {after['ece']:.3f}"
         _reliability_line(upper, found, BLUE, f"scores (bins of {FEW} pairs or more)", least=FEW)
         _reliability_line(upper, after, GREEN, "calibrated on the other folds", least=FEW)

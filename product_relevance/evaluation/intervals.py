@@ -44,8 +44,8 @@ def bootstrap_intervals(
             drawn["auc"][i] = _area(positive, starts, times[place])
     areas = drawn.pop("auc")
     areas = areas[np.isfinite(areas)]
-    result = {f"{name}_interval": list(interval(np.nan_to_num(values))) for name, values in drawn.items()}
-    return result | {"auc_interval": list(interval(areas)) if len(areas) else None}
+    result = {f"{name}_interval": list(percentile_interval(np.nan_to_num(values))) for name, values in drawn.items()}
+    return result | {"auc_interval": list(percentile_interval(areas)) if len(areas) else None}
 
 
 def draw_count(rows: int) -> int:
@@ -53,7 +53,7 @@ def draw_count(rows: int) -> int:
     return int(np.clip(ROWS // rows, FEWEST, DRAWS))
 
 
-def wilson(part: ArrayLike, whole: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def wilson_interval(part: ArrayLike, whole: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Give 95% intervals of shares (Wilson 1927), which hold for few rows and for shares of 0 and 1, too.
 
     Args:
@@ -104,7 +104,7 @@ def _draws(size: int, seed: int, count: int) -> Iterator[np.ndarray]:
         yield np.bincount(rng.integers(0, size, size), minlength=size)
 
 
-def auc(labels: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
+def weighted_auc(labels: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve where row i counts `times[..., i]` times; equal scores count half.
 
     Args:
@@ -136,19 +136,19 @@ def _area(positive: np.ndarray, starts: np.ndarray, times: np.ndarray) -> np.nda
     return area
 
 
-def f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
+def weighted_f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the F1 of the positive class where row i counts `times[..., i]` times, shape (...)."""
     value: np.ndarray = 2 * (times @ ((labels == 1) & called)) / (times @ called + times @ (labels == 1))
     return value
 
 
-def macro_f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
+def weighted_macro_f1(labels: np.ndarray, called: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the mean of both classes' F1 where row i counts `times[..., i]` times, shape (...)."""
-    value: np.ndarray = (f1(labels, called, times) + f1(1 - labels, ~called, times)) / 2
+    value: np.ndarray = (weighted_f1(labels, called, times) + weighted_f1(1 - labels, ~called, times)) / 2
     return value
 
 
-def interval(differences: np.ndarray, share: float = 0.95) -> tuple[float, float]:
+def percentile_interval(differences: np.ndarray, share: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of bootstrap differences, shape (draws,)."""
     low, high = np.quantile(differences, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)

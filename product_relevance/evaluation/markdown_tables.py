@@ -20,7 +20,10 @@ def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Ma
     rows = list(rows)
     headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
     headings = {k: name for k, name in headings.items() if any(row.get(k) is not None for row in rows) or not rows}
-    cells = [[cell(name) for name in headings.values()], *([cell(row.get(k)) for k in headings] for row in rows)]
+    cells = [
+        [format_cell(name) for name in headings.values()],
+        *([format_cell(row.get(k)) for k in headings] for row in rows),
+    ]
     left = [any(isinstance(row.get(k), str) for row in rows) for k in headings]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
     rule = ["-" * width if text else "-" * (width - 1) + ":" for width, text in zip(widths, left, strict=True)]
@@ -31,7 +34,7 @@ def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Ma
     )
 
 
-def cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """Write a value as a table shows it: four digits, an interval as 0.81-0.85 with three, "-" for None."""
     if value is None or value != value:  # NaN is the one value that differs from itself
         return "-"
@@ -44,7 +47,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         size = abs(value)
         return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.4f}"
-    return cell(str(value))
+    return format_cell(str(value))
 
 
 def note_of(group: Mapping[str, Any]) -> str | None:

@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from product_relevance.evaluation.confusion import checked, checked_labels, possible_thresholds, rates, require_finite
+from product_relevance.evaluation.confusion import (
+    check_labels,
+    check_scores,
+    measure_thresholds,
+    possible_thresholds,
+    require_finite,
+)
 from product_relevance.evaluation.intervals import bootstrap_intervals
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.reliability import measure_reliability
 from product_relevance.text.language_codes import normal_code, normal_codes
 
 
@@ -57,9 +63,9 @@ def best_threshold(labels: ArrayLike, scores: ArrayLike, metric: str = "f1") -> 
     """
     if metric not in ("f1", "macro_f1"):
         raise ValueError(f"metric: found {metric!r}, expected 'f1' or 'macro_f1'")
-    labels, scores = checked(labels, scores)
+    labels, scores = check_scores(labels, scores)
     candidates = possible_thresholds(scores)
-    values = rates(labels, scores, candidates)[metric]
+    values = measure_thresholds(labels, scores, candidates)[metric]
     tied = np.flatnonzero(values >= values.max() - 1e-12)  # macro-F1 is a sum, so equal values differ in the last bit
     best = tied[np.argmin(np.abs(candidates[tied] - 0.5))]
     return float(candidates[best]), float(values[best])
@@ -83,7 +89,7 @@ def expected_f1_threshold(f1: float) -> float:
     return f1 / 2
 
 
-def floor(labels: ArrayLike) -> dict[str, float]:
+def measure_floor(labels: ArrayLike) -> dict[str, float]:
     """Say what always answering "relevant" reaches.
 
     Args:
@@ -95,7 +101,7 @@ def floor(labels: ArrayLike) -> dict[str, float]:
     Raises:
         ValueError: No labels, or one outside 0/1.
     """
-    labels = checked_labels(labels)
+    labels = check_labels(labels)
     share = labels.mean()
     f1 = float(2 * share / (1 + share))
     return {"f1": f1, "macro_f1": f1 / 2}
@@ -125,7 +131,7 @@ def scores_report(
     """
     from sklearn.metrics import log_loss
 
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold: found {threshold}, expected a finite number")
     own = facts.row_thresholds
@@ -139,7 +145,7 @@ def scores_report(
         "threshold": float(threshold),
         "accuracy": float((called == labels).mean()),
         "log_loss": float(log_loss(labels, scores, labels=[0, 1])),
-        "ece": reliability(labels, scores)["ece"],
+        "ece": measure_reliability(labels, scores)["ece"],
     }
     if facts.languages is None:
         if facts.seen_languages is not None:
@@ -164,12 +170,12 @@ def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> 
     Raises:
         ValueError: Bad labels or scores.
     """
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     thresholds = np.linspace(0, 1, points)
-    return {"threshold": thresholds} | rates(labels, scores, thresholds)
+    return {"threshold": thresholds} | measure_thresholds(labels, scores, thresholds)
 
 
-def probabilities(logits: ArrayLike) -> np.ndarray:
+def to_probabilities(logits: ArrayLike) -> np.ndarray:
     """Turn the two logits of each pair into its probability of relevance.
 
     Args:
@@ -204,11 +210,11 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
         ValueError: Bad shapes, a label outside 0/1, or logits that are not finite.
     """
     logits = prediction.predictions
-    scores = probabilities(logits[0] if isinstance(logits, tuple) else logits)
-    labels, scores = checked(prediction.label_ids, scores)
+    scores = to_probabilities(logits[0] if isinstance(logits, tuple) else logits)
+    labels, scores = check_scores(prediction.label_ids, scores)
     threshold, f1 = best_threshold(labels, scores)
     result = {"f1": f1, "macro_f1": best_threshold(labels, scores, "macro_f1")[1], "threshold": threshold}
-    result["f1_at_half"] = float(rates(labels, scores, [0.5])["f1"][0])
+    result["f1_at_half"] = float(measure_thresholds(labels, scores, [0.5])["f1"][0])
     auc = _auc(labels, scores)
     return result if auc is None else result | {"auc": auc}
 
@@ -245,7 +251,7 @@ def final_report(
     Raises:
         ValueError: As `scores_report`.
     """
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     if find_spec("evaluate") is None or facts.row_thresholds is not None:  # it knows one threshold only
         return scores_report(labels, scores, threshold, facts)
     known = {"languages": facts.languages, "seen_languages": facts.seen_languages, "queries": facts.queries}
@@ -283,9 +289,9 @@ def _numbered(values: np.ndarray) -> np.ndarray:
 
 
 def _group(labels: np.ndarray, scores: np.ndarray, called: np.ndarray, queries: np.ndarray | None) -> dict[str, Any]:
-    measured = rates(labels, called.astype(np.float64), [0.5])
+    measured = measure_thresholds(labels, called.astype(np.float64), [0.5])
     chosen = {name: float(measured[name][0]) for name in ("f1", "precision", "recall", "macro_f1")}
-    lowest = {f"floor_{name}": value for name, value in floor(labels).items()}
+    lowest = {f"floor_{name}": value for name, value in measure_floor(labels).items()}
     found = {"rows": len(labels), "positive": float(labels.mean())} | chosen | {"auc": _auc(labels, scores)} | lowest
     return found if queries is None else found | bootstrap_intervals(labels, scores, called, queries)
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from product_relevance.evaluation.confusion import checked, ratio
-from product_relevance.evaluation.intervals import wilson
+from product_relevance.evaluation.confusion import check_scores, divide_or_zero
+from product_relevance.evaluation.intervals import wilson_interval
 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.1
 
 
-def reliability(
+def measure_reliability(
     labels: ArrayLike, scores: ArrayLike, bins: int = ECE_BINS, queries: ArrayLike | None = None
 ) -> dict[str, Any]:
     """Compare scores with the share of relevant rows, in bins of equal width.
@@ -32,17 +32,17 @@ def reliability(
     Raises:
         ValueError: Bad labels or scores.
     """
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
-    score = ratio(np.bincount(place, weights=scores, minlength=bins), count)
-    positive = ratio(np.bincount(place, weights=labels, minlength=bins), count)
+    score = divide_or_zero(np.bincount(place, weights=scores, minlength=bins), count)
+    positive = divide_or_zero(np.bincount(place, weights=labels, minlength=bins), count)
     ece = float(np.sum(count * np.abs(positive - score)) / len(labels))
     names = np.arange(len(labels)) if queries is None else np.unique(queries, return_inverse=True)[1]
     distinct = np.bincount(np.unique(np.stack([place, names]), axis=1)[0], minlength=bins)
     low, high = np.zeros(bins), np.ones(bins)
-    low[count > 0], high[count > 0] = wilson((positive * distinct)[count > 0], distinct[count > 0])
+    low[count > 0], high[count > 0] = wilson_interval((positive * distinct)[count > 0], distinct[count > 0])
     return {
         "edges": edges, "count": count, "score": score, "positive": positive, "low": low, "high": high, "ece": ece,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from product_relevance.evaluation import figures
-from product_relevance.evaluation.markdown_tables import cell, language_notes, metrics_table, note_of
+from product_relevance.evaluation.markdown_tables import format_cell, language_notes, metrics_table, note_of
 from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold, scores_report
 from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write
@@ -176,7 +176,7 @@ def _trained(run: Mapping[str, Any]) -> str:
     facts["weights"] = weights_line(run["weights"]) if run.get("weights") else None
     facts["pairs per step"] = run.get("pairs_per_step")
     facts["training"] = _listed(_settings(run.get("arguments") or {}))
-    lines = [{"what": key, "value": cell(value)} for key, value in facts.items() if value not in (None, "")]
+    lines = [{"what": key, "value": format_cell(value)} for key, value in facts.items() if value not in (None, "")]
     return "## What was trained\n\n" + metrics_table(lines, {"what": "", "value": "value"})
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from product_relevance.evaluation import calibration
-from product_relevance.evaluation.confusion import checked, possible_thresholds, rates
+from product_relevance.evaluation.confusion import check_scores, measure_thresholds, possible_thresholds
 from product_relevance.evaluation.decision_rule import goal_kind, narrow_threshold
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
 from product_relevance.text.language_codes import normal_codes
@@ -79,7 +79,7 @@ def fit_decision(
     Raises:
         ValueError: Bad labels or scores, or a goal that no threshold reaches.
     """
-    labels, scores = checked(labels, scores, probability=True)
+    labels, scores = check_scores(labels, scores, probability=True)
     fitted = calibration.fit_calibration(options.calibration, labels, scores)
     whole = _searched(labels, scores, fitted) | _reach_goals(labels, scores, options)
     found = {"calibration": fitted, "thresholds": whole}
@@ -190,7 +190,7 @@ def _reach_goals(labels: np.ndarray, scores: np.ndarray, options: DecisionOption
     for kind, (measure, value) in options.goals.items():
         threshold = _reach(labels, scores, measure, value)
         if threshold is None:
-            best = rates(labels, scores, possible_thresholds(scores))[measure].max()
+            best = measure_thresholds(labels, scores, possible_thresholds(scores))[measure].max()
             raise ValueError(f"--{measure} {value:g}: no threshold reaches it, the highest {measure} is {best:.4f}")
         found[kind] = threshold
     return found
@@ -199,7 +199,7 @@ def _reach_goals(labels: np.ndarray, scores: np.ndarray, options: DecisionOption
 def _reach(labels: np.ndarray, scores: np.ndarray, measure: str, value: float) -> float | None:
     """Return the threshold that reaches a precision with the most recall, or a recall with the most precision."""
     candidates = possible_thresholds(scores)
-    reached = np.flatnonzero(rates(labels, scores, candidates)[measure] >= value)
+    reached = np.flatnonzero(measure_thresholds(labels, scores, candidates)[measure] >= value)
     if not reached.size:
         return None
     return float(candidates[reached[0] if measure == "precision" else reached[-1]])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from product_relevance.ensemble.manifest import read_manifest
-from product_relevance.utils.hub_errors import explained
+from product_relevance.utils.hub_errors import explain_errors
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def publish_staged(
     from huggingface_hub import HfApi
 
     *others, ensemble = sorted(staged, key=lambda part: part.role == "ensemble")
-    with explained():
+    with explain_errors():
         api = HfApi()
         api.whoami()  # a wrong token ends here, before anything is made
         heads = {part: _prepare(api, part, private, gated) for part in [ensemble, *others]}

@@ -163,4 +163,4 @@ def _run(path: Path, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Return the probability of relevance of each row, of one logit or two."""
     two = logits if logits.shape[1] == 2 else np.hstack([np.zeros_like(logits), logits])
-    return metrics.probabilities(two)
+    return metrics.to_probabilities(two)

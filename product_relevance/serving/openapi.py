@@ -3,7 +3,7 @@
 from fastapi import Security
 from fastapi.security import HTTPBearer
 
-from product_relevance.data.pairs import forms
+from product_relevance.data.pairs import pair_forms
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS
 from product_relevance.serving.rerank import UNREAD
@@ -112,7 +112,7 @@ def _options() -> dict:
 
 def _pairs(limits: Limits, thresholds: dict, task: str) -> dict:
     more = _extras(limits) | {name: _text(limits) if name == "translated_query" else {} for name in OF_RECORDS}
-    named = [_object(dict.fromkeys(form, _text(limits)), more) for form in forms(task)]
+    named = [_object(dict.fromkeys(form, _text(limits)), more) for form in pair_forms(task)]
     plain = {"type": "array", "items": _text(limits), "minItems": 2, "maxItems": 2}
     pair = {"anyOf": [*named, plain]}
     inputs = {"anyOf": [pair, _list(pair, limits.pairs)]}

@@ -104,7 +104,7 @@ def clean_target(target: str, task: str, lowercase: bool = False) -> str:
     return clean_path(target, lowercase) if task == "QC" else clean_text(target, lowercase)
 
 
-def normalise(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Make the key under which two texts count as one, for grouping and for finding leaks.
 
     Clean, case-folded, quotes and dashes alike, joiners dropped, everything but letters, digits and marks removed

@@ -30,7 +30,7 @@ _LATIN = re.compile("[A-Za-z\xaa\xba\xc0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-
 _KANA = re.compile("[\u3040-\u30ff\uff66-\uff9f]")
 
 
-def identify(texts: list[str]) -> list[str]:
+def identify_languages(texts: list[str]) -> list[str]:
     """Identify each text's language among the known 13.
 
     Args:

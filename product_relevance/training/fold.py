@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.confusion import require_finite
-from product_relevance.evaluation.metrics import probabilities
+from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating
@@ -215,13 +215,13 @@ def score_rows(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, pro
         ValueError: a logit is not finite.
     """
     if distributed.zero_stage(fitter.args) == 3:
-        return probabilities(_in_step(fitter, ids, pad_id))
+        return to_probabilities(_in_step(fitter, ids, pad_id))
     shown = progress if fitter.args.process_index == 0 else None
     logits = distributed.share_computation(
         queries,
         lambda rows: predictor.predict_logits(fitter.model, [ids[i] for i in rows], pad_id, progress=shown),
     )
-    return probabilities(logits)
+    return to_probabilities(logits)
 
 
 def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:

@@ -13,7 +13,7 @@ LOGIN = "set HF_TOKEN, or run `hf auth login`, with a token that may write"
 
 
 @contextmanager
-def offline(wanted: bool) -> Iterator[None]:
+def stay_offline(wanted: bool) -> Iterator[None]:
     """Keep the client from any connection inside the block, if `wanted`; what is in its cache can be used."""
     from huggingface_hub import constants
 
@@ -26,21 +26,21 @@ def offline(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explain_errors() -> Iterator[None]:
     """Turn the client's errors inside the block into a ValueError of one clear line.
 
     Raises:
-        ValueError: from `explain`.
+        ValueError: from `explain_error`.
     """
     from huggingface_hub.errors import HTTPError
 
     try:
         yield
     except (HTTPError, OSError, RuntimeError) as error:  # hf_xet raises RuntimeError
-        raise ValueError(explain(error)) from None
+        raise ValueError(explain_error(error)) from None
 
 
-def explain(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Say in one line what an error of the Hub's client means and what to do; never shows a token.
 
     Args:
@@ -69,7 +69,7 @@ def explain(error: BaseException) -> str:
         known = f"the Hub was not reached ({type(error).__name__}): check the connection; the same command goes on"
     if known is None and isinstance(error, RuntimeError):
         known = f"the upload failed ({_first_line(error)}): run the same command again, it goes on where it stopped"
-    return scrub(known or f"{type(error).__name__}: {_first_line(error)}")
+    return remove_tokens(known or f"{type(error).__name__}: {_first_line(error)}")
 
 
 def _explain_status(error: "HfHubHTTPError", what: str) -> str:
@@ -101,7 +101,7 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
 
 
-def scrub(text: str) -> str:
+def remove_tokens(text: str) -> str:
     """Take every token out of a text: words that begin with `hf_`, and the one in use whatever its form."""
     from huggingface_hub import get_token
 

@@ -85,7 +85,7 @@ def check_items(content: bytes, limit: int = MAX_BYTES) -> None:
 def _parsed(content: bytes, kind: type) -> Any:
     check_items(content, len(content))
     text = content.decode("utf-8")
-    found = json.loads(text, object_pairs_hook=_unique, parse_float=finite, parse_constant=finite)
+    found = json.loads(text, object_pairs_hook=_unique, parse_float=parse_finite, parse_constant=parse_finite)
     if not isinstance(found, kind):
         raise ValueError(f"found a {type(found).__name__}, expected a {kind.__name__}")
     _check_depth(found)
@@ -113,7 +113,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def finite(text: str) -> float:
+def parse_finite(text: str) -> float:
     """Parse a number of a JSON text; ValueError where it is not finite."""
     if not math.isfinite(float(text)):
         raise ValueError(f"found {text}, expected finite numbers")

@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, fields
 from dataclasses import field as dataclass_field
 from typing import Any, NoReturn
 
-from product_relevance.utils.other_names import hint, require_known
+from product_relevance.utils.other_names import require_known, suggest_name
 
 PAIRS = "NAME=VALUE"  # what --help shows of a field whose value in a recipe is a mapping
 TRUTHS = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # words that HfArgumentParser takes for a bool
@@ -132,7 +132,7 @@ class Parser(HfArgumentParser):
         begun = [name] if name in known or not self.allow_abbrev else [one for one in known if one.startswith(name)]
         if not begun or begun[0] not in known:
             names = {one.lstrip("-").replace("-", "_") for one in known if one.startswith("--")}
-            self.error(f"unknown flag {flag}{hint(flag.lstrip('-'), names, self.first, '--')}")
+            self.error(f"unknown flag {flag}{suggest_name(flag.lstrip('-'), names, self.first, '--')}")
         return known[begun[0]], name
 
 

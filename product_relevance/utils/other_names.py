@@ -83,7 +83,7 @@ _REASONS = {
 }
 
 
-def explained(name: str, known: Collection[str], dash: str = "") -> str:
+def explain_name(name: str, known: Collection[str], dash: str = "") -> str:
     """Say what a name of another tool is here; "" for a name that no table has.
 
     Args:
@@ -107,13 +107,13 @@ def require_known(
     """
     known = list(known)
     if name not in known:
-        raise ValueError(f"{where}: unknown {what} {name!r}{hint(str(name), known, first)}")
+        raise ValueError(f"{where}: unknown {what} {name!r}{suggest_name(str(name), known, first)}")
 
 
-def hint(name: str, known: Collection[str], first: Collection[str] = (), dash: str = "") -> str:
+def suggest_name(name: str, known: Collection[str], first: Collection[str] = (), dash: str = "") -> str:
     """Say what an unknown name may mean: a name of another tool, or a misspelt one; "" where nothing is near."""
     name = name.replace("-", "_")
-    if meaning := explained(name, known, dash):
+    if meaning := explain_name(name, known, dash):
         return f"; {meaning}"
 
     def likeness(other: str) -> float:

@@ -3,7 +3,7 @@ import sys
 import pandas as pd
 import pytest
 
-from product_relevance.data.columns import Step, add_columns, fingerprint
+from product_relevance.data.columns import Step, add_columns, fingerprint_frame
 from product_relevance.text.cleaning import clean_columns
 
 CALLS = []
@@ -89,9 +89,9 @@ def test_options_that_the_cache_cannot_tell_apart_are_refused(tmp_path):
 
 def test_the_fingerprint_sees_values_and_names_but_not_the_index():
     rows = frame().drop(columns="extras")
-    assert fingerprint(rows) == fingerprint(rows.reset_index(drop=True))
-    assert fingerprint(rows) != fingerprint(rows.iloc[::-1])
-    assert fingerprint(rows) != fingerprint(rows.rename(columns={"target": "title"}))
+    assert fingerprint_frame(rows) == fingerprint_frame(rows.reset_index(drop=True))
+    assert fingerprint_frame(rows) != fingerprint_frame(rows.iloc[::-1])
+    assert fingerprint_frame(rows) != fingerprint_frame(rows.rename(columns={"target": "title"}))
 
 
 def test_a_frame_without_rows_gets_its_columns(tmp_path):

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from product_relevance.evaluation import calibration
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.reliability import measure_reliability
 
 SCORE = st.floats(0, 1) | st.integers(0, 20).map(lambda i: i / 20)
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORE), min_size=1, max_size=40)
@@ -63,7 +63,7 @@ def test_new_rows_are_better_calibrated_than_before(method):
     fitted = calibration.fit_calibration(method, *made(5000, 2.5)[:2])
     labels, scores, true = made(5000, 2.5, seed=1)
     found = calibration.apply_calibration(fitted, scores)
-    assert reliability(labels, found)["ece"] < 0.4 * reliability(labels, scores)["ece"]
+    assert measure_reliability(labels, found)["ece"] < 0.4 * measure_reliability(labels, scores)["ece"]
     assert np.abs(found - true).mean() < 0.3 * np.abs(scores - true).mean()
 
 

@@ -14,7 +14,7 @@ from product_relevance.evaluation import confusion, decision_rule, thresholds
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import RowFacts, scores_report
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.reliability import measure_reliability
 from product_relevance.evaluation.thresholds import DecisionOptions
 
 
@@ -150,7 +150,9 @@ def test_a_run_without_out_of_fold_scores_is_refused(run):
 def test_calibration_out_of_part_lowers_the_error_of_scores_that_are_too_sharp():
     oof = made(3000)
     scores, _ = nested.judge_rows(oof, *nested.make_decider(DecisionOptions("isotonic", "global", 0)))
-    assert reliability(oof["label"], scores)["ece"] < 0.5 * reliability(oof["label"], oof["score"])["ece"]
+    assert (
+        measure_reliability(oof["label"], scores)["ece"] < 0.5 * measure_reliability(oof["label"], oof["score"])["ece"]
+    )
 
 
 def test_a_rule_is_read_alike_wherever_it_is_applied():
@@ -175,7 +177,7 @@ def test_a_goal_is_reached_by_the_threshold_that_costs_least(measure, value):
     kind = f"{measure}_{value}"
     cut = thresholds.fit_decision(*chosen, DecisionOptions("none", **{measure: value}))["thresholds"][kind]
     other = {"precision": "recall", "recall": "precision"}[measure]
-    found = confusion.rates(*(oof[name].to_numpy() for name in ("label", "score")), [cut, *oof["score"]])
+    found = confusion.measure_thresholds(*(oof[name].to_numpy() for name in ("label", "score")), [cut, *oof["score"]])
     assert found[measure][0] >= value
     assert found[other][0] == pytest.approx(found[other][found[measure] >= value].max())
 

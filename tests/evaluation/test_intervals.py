@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from product_relevance.evaluation import intervals
 from product_relevance.evaluation.metrics import RowFacts, scores_report
-from product_relevance.evaluation.reliability import reliability
+from product_relevance.evaluation.reliability import measure_reliability
 
 rows = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.integers(0, 3)), min_size=2, max_size=30)
 
@@ -21,11 +21,13 @@ def test_a_row_that_counts_twice_is_worth_the_row_twice(found):
     if len(set(labels[repeated])) < 2:
         return
     called = scores >= 0.5
-    assert len(set(intervals.auc(labels, scores, np.stack([times, times, times])))) == 1
-    assert intervals.auc(labels, scores, times) == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
+    assert len(set(intervals.weighted_auc(labels, scores, np.stack([times, times, times])))) == 1
+    assert intervals.weighted_auc(labels, scores, times) == pytest.approx(
+        roc_auc_score(labels[repeated], scores[repeated])
+    )
     if called[repeated].any():
         expected = f1_score(labels[repeated], called[repeated])
-        assert intervals.f1(labels, called, times) == pytest.approx(expected)
+        assert intervals.weighted_f1(labels, called, times) == pytest.approx(expected)
 
 
 def test_queries_are_drawn_whole():
@@ -66,8 +68,12 @@ def test_an_interval_is_that_of_all_draws_at_once():
     labels, scores, queries = made(40, 3)
     called, times = scores >= 0.5, intervals.draw_queries(queries)
     found = intervals.bootstrap_intervals(labels, scores, called, queries)
-    assert found["auc_interval"] == pytest.approx(intervals.interval(intervals.auc(labels, scores, times)))
-    assert found["f1_interval"] == pytest.approx(intervals.interval(intervals.f1(labels, called, times)))
+    assert found["auc_interval"] == pytest.approx(
+        intervals.percentile_interval(intervals.weighted_auc(labels, scores, times))
+    )
+    assert found["f1_interval"] == pytest.approx(
+        intervals.percentile_interval(intervals.weighted_f1(labels, called, times))
+    )
 
 
 def test_one_class_has_no_interval_of_auc():
@@ -83,15 +89,15 @@ def test_queries_of_another_length_are_refused():
 @given(st.integers(1, 200), st.floats(0, 1))
 def test_an_interval_of_a_share_is_that_of_scipy(rows, share):
     part = round(share * rows)
-    low, high = intervals.wilson([part], [rows])
+    low, high = intervals.wilson_interval([part], [rows])
     expected = binomtest(part, rows).proportion_ci(method="wilson")
     assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_a_bin_counts_its_queries_and_not_its_rows():
     labels, scores = np.array([1, 0] * 20), np.full(40, 0.5)
-    wide = reliability(labels, scores, bins=1, queries=np.arange(40) // 10)
-    narrow = reliability(labels, scores, bins=1)
+    wide = measure_reliability(labels, scores, bins=1, queries=np.arange(40) // 10)
+    narrow = measure_reliability(labels, scores, bins=1)
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
@@ -99,4 +105,4 @@ def test_macro_f1_is_the_mean_of_both_classes_in_every_draw():
     labels, scores, queries = made(30, 2)
     called, times = scores >= 0.5, intervals.draw_queries(queries)
     found = intervals.bootstrap_intervals(labels, scores, called, queries)["macro_f1_interval"]
-    assert found == pytest.approx(intervals.interval(intervals.macro_f1(labels, called, times)))
+    assert found == pytest.approx(intervals.percentile_interval(intervals.weighted_macro_f1(labels, called, times)))

@@ -15,10 +15,10 @@ from product_relevance.evaluation.metrics import (
     RowFacts,
     best_threshold,
     compute_metrics,
-    floor,
-    probabilities,
-    reliability,
+    measure_floor,
+    measure_reliability,
     scores_report,
+    to_probabilities,
 )
 
 GRID = st.integers(0, 20).map(lambda i: i / 20)  # few values, so that ties are common
@@ -93,9 +93,9 @@ def test_scores_of_one_can_still_all_be_called_irrelevant():
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.69, 1.0])
 def test_the_floor_is_the_f1_of_calling_everything_relevant(share):
     labels = np.arange(100) < 100 * share
-    assert floor(labels)["f1"] == pytest.approx(2 * share / (1 + share))
-    assert floor(labels)["f1"] == pytest.approx(f1_at(labels, np.ones(100), 0))
-    assert floor(labels)["macro_f1"] == pytest.approx(f1_at(labels, np.ones(100), 0, "macro_f1"))
+    assert measure_floor(labels)["f1"] == pytest.approx(2 * share / (1 + share))
+    assert measure_floor(labels)["f1"] == pytest.approx(f1_at(labels, np.ones(100), 0))
+    assert measure_floor(labels)["macro_f1"] == pytest.approx(f1_at(labels, np.ones(100), 0, "macro_f1"))
 
 
 def test_a_calibrated_score_is_best_cut_at_half_its_f1():
@@ -141,20 +141,20 @@ def test_calibrated_scores_have_a_small_error_and_inverted_ones_a_large_one():
     rng = np.random.default_rng(0)
     scores = rng.random(50_000)
     labels = rng.random(len(scores)) < scores
-    assert reliability(labels, scores)["ece"] < 0.02 < 0.4 < reliability(labels, 1 - scores)["ece"]
-    assert reliability(labels, scores)["count"].sum() == len(scores)
+    assert measure_reliability(labels, scores)["ece"] < 0.02 < 0.4 < measure_reliability(labels, 1 - scores)["ece"]
+    assert measure_reliability(labels, scores)["count"].sum() == len(scores)
 
 
 def test_the_curve_passes_through_the_report():
     labels, scores, _ = sample()
     curve = metrics.threshold_curve(labels, scores, 11)
     assert curve["f1"][6] == scores_report(labels, scores, curve["threshold"][6])["f1"]
-    assert curve["predicted"][0] == 1 and curve["f1"][0] == pytest.approx(floor(labels)["f1"])
+    assert curve["predicted"][0] == 1 and curve["f1"][0] == pytest.approx(measure_floor(labels)["f1"])
 
 
 def test_probabilities_are_a_softmax_that_does_not_overflow():
     logits = np.array([[0.0, 0.0], [1.0, 3.0], [-1e4, 1e4], [1e4, -1e4]], dtype=np.float32)
-    assert probabilities(logits) == pytest.approx([0.5, 1 / (1 + np.exp(-2)), 1, 0])
+    assert to_probabilities(logits) == pytest.approx([0.5, 1 / (1 + np.exp(-2)), 1, 0])
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, "hidden states")])
@@ -203,7 +203,7 @@ def test_the_evaluate_module_without_a_threshold_uses_the_best_one():
     ],
 )
 def test_bad_input_is_refused_with_its_place(labels, scores, words):
-    for measure in (best_threshold, reliability, lambda x, y: scores_report(x, y, 0.5)):
+    for measure in (best_threshold, measure_reliability, lambda x, y: scores_report(x, y, 0.5)):
         with pytest.raises(ValueError, match=words):
             measure(labels, scores)
 
@@ -212,9 +212,9 @@ def test_logits_are_not_taken_for_probabilities():
     with pytest.raises(ValueError, match="pass logits through a softmax"):
         scores_report([0, 1], [-2.0, 3.0], 0.5)
     with pytest.raises(ValueError, match=r"expected \(n, 2\)"):
-        probabilities(np.zeros((3, 1)))
+        to_probabilities(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="logits: row 1 has nan"):
-        probabilities([[0.0, 1.0], [0.0, float("nan")]])
+        to_probabilities([[0.0, 1.0], [0.0, float("nan")]])
 
 
 def test_wrong_options_are_refused():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from product_relevance.evaluation import calibration, decision_rule, thresholds
-from product_relevance.evaluation.confusion import rates
+from product_relevance.evaluation.confusion import measure_thresholds
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import best_threshold, expected_f1_threshold
 from product_relevance.evaluation.thresholds import DecisionOptions
@@ -72,7 +72,7 @@ def test_cuts_by_language_undo_what_is_off_by_language(rows):
     for by in thresholds.BY:
         decision = thresholds.fit_decision(labels, scores, codes, DecisionOptions("none", by, 100))
         called[by] = (scores >= DecisionRule.from_json(decision).row_thresholds(codes, "macro_f1")).astype(float)
-    one, own = (rates(labels, called[by], [0.5])["macro_f1"][0] for by in thresholds.BY)
+    one, own = (measure_thresholds(labels, called[by], [0.5])["macro_f1"][0] for by in thresholds.BY)
     assert own > one + 0.01
 
 
@@ -92,7 +92,7 @@ def test_the_expected_cut_of_calibrated_scores_is_about_the_searched_one():
     logits = rng.normal(0.5, 1.5, 40_000)
     labels, scores = (rng.random(40_000) < expit(logits)).astype(int), expit(2 * logits)
     found = thresholds.fit_decision(labels, scores, ["en"] * len(labels), DecisionOptions("temperature"))["thresholds"]
-    f1 = rates(labels, scores, [found["f1"], found["expected_f1"]])["f1"]
+    f1 = measure_thresholds(labels, scores, [found["f1"], found["expected_f1"]])["f1"]
     assert f1[0] - 0.001 < f1[1] <= f1[0]
 
 

@@ -8,7 +8,7 @@ from huggingface_hub import errors
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.hub import publish as publishing
-from product_relevance.utils.hub_errors import explain, offline
+from product_relevance.utils.hub_errors import explain_error, stay_offline
 from tests.helpers.staged import BASE, NAME, base_files
 
 pytest_plugins = ["tests.hub.loopback.fixture"]
@@ -116,15 +116,15 @@ def test_readers_of_closed_or_missing_repositories_are_told_what_to_do(hub, base
 @pytest.mark.parametrize("kind", [RuntimeError, OSError, ConnectionError, errors.LocalEntryNotFoundError])
 def test_no_message_shows_a_token_of_any_form(hub, kind, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "plain-secret-words")
-    text = explain(kind("bad header Bearer hf_abcDEF123 and plain-secret-words\nmore"))
+    text = explain_error(kind("bad header Bearer hf_abcDEF123 and plain-secret-words\nmore"))
     assert "abcDEF" not in text and "plain-secret" not in text and len(text.splitlines()) == 1
 
 
 def test_offline_lets_nothing_through_and_ends_with_its_block(hub):
     from huggingface_hub import HfApi
 
-    with offline(True), pytest.raises(errors.OfflineModeIsEnabled):
+    with stay_offline(True), pytest.raises(errors.OfflineModeIsEnabled):
         HfApi().whoami()
-    with offline(False):
+    with stay_offline(False):
         assert HfApi().whoami()["name"] == "tester"
     assert HfApi().whoami()["name"] == "tester"

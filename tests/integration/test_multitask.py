@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import train_relevance
 from product_relevance.cli.info import run_lines
 from product_relevance.cli.main import make_parser
-from product_relevance.cli.serving import serve
+from product_relevance.cli.serving import serve_run
 from product_relevance.data.arguments import DataArguments
 from product_relevance.data.folds import query_groups
 from product_relevance.data.leakage import LeakageError
@@ -167,7 +167,7 @@ def test_what_takes_one_task_refuses_a_run_of_both_and_says_how_to_take_one_out(
     calls += [lambda: stage_run(run, str(tmp_path / "out"), "org/name")]
     mean = LoadingArguments(merge="weights")
     calls += [lambda: RelevanceEnsemble.from_pretrained(run, loading=mean), lambda: EndpointHandler(run)]
-    calls += [lambda: read_scores(run), lambda: serve(make_parser().parse_args(["serve", run, "--port", "0"]))]
+    calls += [lambda: read_scores(run), lambda: serve_run(make_parser().parse_args(["serve", run, "--port", "0"]))]
     for call in calls:
         with pytest.raises(ValueError, match="relevance take"):
             call()

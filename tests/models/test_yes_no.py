@@ -14,7 +14,7 @@ import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble import manifest
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.evaluation.metrics import probabilities
+from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
@@ -67,7 +67,7 @@ def test_scores_equal_a_hand_computation_over_the_whole_vocabulary(kind, strong_
     logits = predict_logits(model, ids, tokenizer.pad_token_id)
     expected = by_hand(strong_of(kind), ids, answers)
     assert np.allclose(logits, expected, rtol=1e-5, atol=1e-4)
-    assert np.allclose(probabilities(logits), expected.softmax(-1)[:, 1], atol=1e-5)
+    assert np.allclose(to_probabilities(logits), expected.softmax(-1)[:, 1], atol=1e-5)
     assert np.ptp(logits[:, 1] - logits[:, 0]) > 0.5  # the rows do differ
     if kind == "gemma2":
         model.cap = None

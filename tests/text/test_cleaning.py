@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from product_relevance.text.cleaning import clean_columns, clean_path, clean_text, normalise
+from product_relevance.text.cleaning import clean_columns, clean_path, clean_text, normalise_text
 from product_relevance.text.taxonomy import split_path
 
 DEBRIS = st.lists(
@@ -39,7 +39,7 @@ def test_cleaning_what_is_clean_changes_nothing(text, lowercase):
     for function in (clean_text, clean_path):
         once = function(text, lowercase)
         assert function(once, lowercase) == once
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
 
 
 @given(DEBRIS)
@@ -106,8 +106,8 @@ def test_the_originals_stay_beside_the_clean_columns():
     "variant", ["Straße rot", " strasse  ROT!", "ＳＴＲＡＳＳＥ　rot", '"STRASSE rot"', "strasse\u200b rot"]
 )
 def test_case_blanks_width_and_end_punctuation_do_not_change_the_key(variant):
-    assert normalise(variant) == "strasse rot"
+    assert normalise_text(variant) == "strasse rot"
 
 
 def test_accents_do_change_the_key():
-    assert normalise("más") != normalise("mas")
+    assert normalise_text("más") != normalise_text("mas")

@@ -6,7 +6,7 @@ from product_relevance.text.languages import (
     LANGUAGES,
     fix_language,
     from_iso,
-    identify,
+    identify_languages,
     identify_with_evidence,
     to_iso,
 )
@@ -30,7 +30,7 @@ SAMPLES = {
 
 def test_the_13_languages_are_identified_under_the_competitions_codes():
     assert set(SAMPLES) == set(LANGUAGES)
-    assert identify(list(SAMPLES.values())) == list(SAMPLES)
+    assert identify_languages(list(SAMPLES.values())) == list(SAMPLES)
 
 
 def test_iso_codes_go_there_and_back():
@@ -39,11 +39,11 @@ def test_iso_codes_go_there_and_back():
 
 
 def test_digits_and_model_codes_have_no_language():
-    assert identify(["12345", "x5 z6", "", "☂", "sx-460a"]) == ["und"] * 5
+    assert identify_languages(["12345", "x5 z6", "", "☂", "sx-460a"]) == ["und"] * 5
 
 
 def test_a_script_outside_the_known_languages_is_unknown():
-    assert identify(["кроссовки", "παπούτσια"]) == ["unk", "unk"]
+    assert identify_languages(["кроссовки", "παπούτσια"]) == ["unk", "unk"]
 
 
 def test_only_english_rows_are_corrected_and_the_given_code_is_kept():
@@ -65,7 +65,7 @@ def test_short_brand_queries_stay_english(query):
 
 
 def test_one_stray_foreign_character_does_not_decide():
-    assert identify(["聽zapatillas de mujer para correr"]) == ["es"]
+    assert identify_languages(["聽zapatillas de mujer para correr"]) == ["es"]
 
 
 def test_the_second_pass_corrects_no_further():
@@ -97,5 +97,5 @@ def test_none_changes_nothing_and_what_is_missing_is_told():
 
 
 def test_the_map_function_is_picklable_after_use():
-    identify(["bag"])
+    identify_languages(["bag"])
     assert pickle.loads(pickle.dumps(fix_language)) is fix_language

@@ -10,7 +10,7 @@ import pytest
 from product_relevance.cli.main import make_parser
 from product_relevance.training.arguments import parse_arguments
 from product_relevance.utils.options import Parser, RaisingParser, option, read_options
-from product_relevance.utils.other_names import hint
+from product_relevance.utils.other_names import suggest_name
 from tests.conftest import ROOT
 
 NEEDED = ["--model_name_or_path", "x", "--task", "QC", "--train_file", "t", "--use_cpu", "true"]
@@ -101,11 +101,11 @@ def test_the_same_names_are_told_to_a_recipe(tmp_path):
 
 
 def test_of_two_near_names_ours_comes_first():
-    assert hint("lora_rang", ["local_rank", "lora_r"], first=["lora_r"]) == "; did you mean lora_r?"
+    assert suggest_name("lora_rang", ["local_rank", "lora_r"], first=["lora_r"]) == "; did you mean lora_r?"
 
 
 def test_a_nearer_name_of_the_trainer_wins_over_a_far_one_of_ours():
-    assert hint("eval_stepz", ["eval_rows", "eval_steps"], first=["eval_rows"]) == "; did you mean eval_steps?"
+    assert suggest_name("eval_stepz", ["eval_rows", "eval_steps"], first=["eval_rows"]) == "; did you mean eval_steps?"
 
 
 @pytest.mark.parametrize(

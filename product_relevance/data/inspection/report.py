@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from product_relevance.data.inspection.inspect_file import Inspection
 from product_relevance.data.sources.column_map import FIELDS, quoted
-from product_relevance.data.sources.defects import show
+from product_relevance.data.sources.defects import show_value
 from product_relevance.data.sources.validation import is_missing
 from product_relevance.utils.tasks import TARGET_FIELD, TARGET_NAMES
 
@@ -47,7 +47,7 @@ def _columns(found: Inspection) -> Iterable[str]:
 
 
 def _example(values: Iterable[object]) -> str:
-    return next((show(value) for value in values if not is_missing(value)), "nothing")
+    return next((show_value(value) for value in values if not is_missing(value)), "nothing")
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -72,7 +72,7 @@ class RecordError(ValueError):
         self.defects = list(defects)
 
 
-def show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """Show a value in an error message: as a literal, shortened to about 60 characters, on one line."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."

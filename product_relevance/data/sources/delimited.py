@@ -5,7 +5,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from product_relevance.data.sources.defects import FATAL, Defect, RecordError, show
+from product_relevance.data.sources.defects import FATAL, Defect, RecordError, show_value
 from product_relevance.data.sources.dialects import BACKSLASH, Dialect
 from product_relevance.data.sources.encodings import raw_lines
 from product_relevance.data.sources.tables import RawTable, require_kind_of_name, usable_name
@@ -166,6 +166,6 @@ def _checked_header(name: str, line: int, header: list[str]) -> list[str]:
             "distinct names; write the file with to_csv(..., index=False)"
         )
     if bad := [column for column in header if not usable_name(column) or header.count(column) > 1]:
-        found = f"the column name {show(bad[0])}{' twice' if usable_name(bad[0]) else ''}"
+        found = f"the column name {show_value(bad[0])}{' twice' if usable_name(bad[0]) else ''}"
         raise RecordError(f"{name}:{line}: found {found}, expected a header of distinct names; correct the header")
     return header

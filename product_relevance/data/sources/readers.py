@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from product_relevance.data.sources.defects import FATAL, Defect, RecordError, raise_defects, show
+from product_relevance.data.sources.defects import FATAL, Defect, RecordError, raise_defects, show_value
 from product_relevance.data.sources.delimited import read_delimited
 from product_relevance.data.sources.dialects import find_dialect
 from product_relevance.data.sources.encodings import COMPRESSIONS, find_encoding, kind_of_name, raw_lines
@@ -159,7 +159,7 @@ def _row_parser() -> Callable[[bytes], dict[str, Any]]:
         if len(row) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the field {show(twice)} twice")
+            raise ValueError(f"the field {show_value(twice)} twice")
         return row
 
     decode = json.JSONDecoder(object_pairs_hook=unique).decode
@@ -170,7 +170,7 @@ def _row_parser() -> Callable[[bytes], dict[str, Any]]:
             raise ValueError(f"a NUL character at byte {raw.index(0) + 1}")
         row = decode(raw.decode("utf-8").strip(" \t\r\n"))  # what JSON has between values, and no more
         if not isinstance(row, dict):
-            raise RecordError(f"a JSON {type(row).__name__}, {show(row)}")
+            raise RecordError(f"a JSON {type(row).__name__}, {show_value(row)}")
         if not row.keys() <= known:
             known.update(filter(usable_name, row))
             if not row.keys() <= known:
@@ -186,7 +186,7 @@ def _line_defect(line: int, raw: bytes, error: Exception) -> Defect:
         found = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}, which is not UTF-8"
         expected, advice = "UTF-8 text", "save the file as UTF-8"
     elif isinstance(error, json.JSONDecodeError):
-        found = f"{show(raw.decode('utf-8').strip())} (bad JSON: {error.msg} at character {error.colno})"
+        found = f"{show_value(raw.decode('utf-8').strip())} (bad JSON: {error.msg} at character {error.colno})"
     else:
         found = "too deep a nesting" if isinstance(error, RecursionError) else str(error)
     text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
@@ -280,7 +280,7 @@ def _pick_split(name: str, data: Any, split: str | None) -> Any:
 def _from_arrow(name: str, data: Any, sha256: str) -> RawTable:
     names = [column for column in data.column_names if not re.fullmatch(r"__index_level_\d+__", column)]
     if bad := [column for column in names if not usable_name(column) or names.count(column) > 1]:
-        raise RecordError(f"{name}: found the column {show(bad[0])}, expected distinct names; rename it")
+        raise RecordError(f"{name}: found the column {show_value(bad[0])}, expected distinct names; rename it")
     columns = {column: data.column(column).to_pylist() for column in names}
     return RawTable(name, columns, list(range(1, data.num_rows + 1)), sha256=sha256, form="Arrow or Parquet")
 

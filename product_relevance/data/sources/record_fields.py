@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from product_relevance.data.sources.column_map import FIELDS, ColumnMap
-from product_relevance.data.sources.defects import RecordError, show
+from product_relevance.data.sources.defects import RecordError, show_value
 from product_relevance.data.sources.guesses import guess_columns
 from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.tables import ABSENT, RawTable
-from product_relevance.text.languages import identify
+from product_relevance.text.languages import identify_languages
 from product_relevance.text.path_format import path_separators
 from product_relevance.utils.tasks import TARGET_FIELD, TASKS
 
@@ -102,7 +102,7 @@ def _find_task(table: RawTable, columns: ColumnMap) -> str:
         task = main_task(replace(table, columns={"task": table.columns[named]}))
         if task is not None:
             return task
-        found = next((show(value) for value in table.columns[named] if value is not ABSENT), "nothing")
+        found = next((show_value(value) for value in table.columns[named] if value is not ABSENT), "nothing")
         advice = "correct it, or give --columns task= if this column is something else"
         raise RecordError(f"{table.name}: field 'task': found {found}, expected QC or QI in each row; {advice}")
     if columns.target is None:
@@ -151,13 +151,13 @@ def _no_column(table: RawTable, columns: ColumnMap, name: str, column: str) -> s
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return (", ".join(map(show, names[:SHOWN_NAMES])) or "no field at all") + more
+    return (", ".join(map(show_value, names[:SHOWN_NAMES])) or "no field at all") + more
 
 
 def _identified(name: str, queries: list[Any]) -> list[str]:
     """Return the language of each query; that of what is no text is "und"."""
     distinct = list(dict.fromkeys(query for query in queries if isinstance(query, str)))
-    codes = dict(zip(distinct, identify(distinct), strict=True))
+    codes = dict(zip(distinct, identify_languages(distinct), strict=True))
     found = [codes[query] if isinstance(query, str) else "und" for query in queries]
     counts = ", ".join(f"{code} {n:,}" for code, n in Counter(found).most_common(8))
     logger.warning("%s: has no column of languages: those of the queries are identified: %s", name, counts)

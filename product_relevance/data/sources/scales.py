@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from product_relevance.data.sources.column_map import quoted
-from product_relevance.data.sources.defects import RecordError, show
+from product_relevance.data.sources.defects import RecordError, show_value
 from product_relevance.data.sources.labels import MAX_GRADES, parse_label
 from product_relevance.data.sources.tables import RawTable
 from product_relevance.data.sources.validation import is_missing
@@ -40,7 +40,7 @@ def require_scale(table: RawTable) -> None:
         return
     grades = table.scale.grades
     example = ",".join(quoted(f"{name}={value}") for name, value in suggest_map(counts, grades).items())
-    found = ", ".join(f"{show(value)} ({n:,} rows)" for value, n in counts.most_common(MAX_GRADES))
+    found = ", ".join(f"{show_value(value)} ({n:,} rows)" for value, n in counts.most_common(MAX_GRADES))
     more = (
         f", or keep {len(counts)} grades: train_relevance.py --grades {len(counts)}"
         if 2 == grades < len(counts)

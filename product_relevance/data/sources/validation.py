@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from product_relevance.data.sources.defects import EMPTY, FATAL, ROW, Defect, show
+from product_relevance.data.sources.defects import EMPTY, FATAL, ROW, Defect, show_value
 from product_relevance.data.sources.tables import ABSENT, RawTable
 
 UNREADABLE = re.compile("[\0\ud800-\udfff]")
@@ -58,12 +58,12 @@ def _id_defects(table: RawTable) -> Iterator[Defect]:
     field, seen = _Field(table, "id"), dict[str, int]()
     for row, value in enumerate(field.values):
         if isinstance(value, bool) or not isinstance(value, int | str):
-            found = "nothing" if is_missing(value) else show(value)
+            found = "nothing" if is_missing(value) else show_value(value)
             yield field.defect(row, found, "an integer or a text", "give each row its id", FATAL)
         elif isinstance(value, str) and (INVISIBLE.fullmatch(value) or UNREADABLE.search(value)):
-            yield field.defect(row, show(value), "an integer or a readable text", CORRECT, FATAL)
+            yield field.defect(row, show_value(value), "an integer or a readable text", CORRECT, FATAL)
         elif (first := seen.setdefault(f"{value}", row)) != row:
-            found = f"{show(value)} again, first at {table.place(first)}"
+            found = f"{show_value(value)} again, first at {table.place(first)}"
             yield field.defect(row, found, "each id once", "remove one row or correct its id", FATAL)
 
 
@@ -71,7 +71,7 @@ def _task_defects(table: RawTable, task: str) -> Iterator[Defect]:
     field = _Field(table, "task")
     for row, value in enumerate(field.values):
         if value != task:
-            found = "nothing" if is_missing(value) else show(value)
+            found = "nothing" if is_missing(value) else show_value(value)
             yield field.defect(row, found, f"'{task}'", "keep QC and QI rows in files of their own", FATAL)
 
 
@@ -89,7 +89,7 @@ def _text_defects(field: _Field, empty: str, is_target: bool = False) -> Iterato
         elif is_missing(value):
             yield field.defect(row, "nothing" if value is ABSENT else "null", "text", CORRECT, empty)
         else:
-            yield field.defect(row, f"{show(value)} ({type(value).__name__})", "text", CORRECT)
+            yield field.defect(row, f"{show_value(value)} ({type(value).__name__})", "text", CORRECT)
 
 
 def usable_text(value: Any, is_target: bool = False) -> str:
@@ -108,11 +108,11 @@ def usable_text(value: Any, is_target: bool = False) -> str:
 
 def _text_problem(value: str, bare: str, is_target: bool) -> tuple[str, str] | None:
     if bad := UNREADABLE.search(value):
-        return f"{show(value)} ({_unreadable_kind(bad[0])})", "readable text"
+        return f"{show_value(value)} ({_unreadable_kind(bad[0])})", "readable text"
     if INVISIBLE.fullmatch(value):
-        return f"an empty text, {show(value)}", "text"
+        return f"an empty text, {show_value(value)}", "text"
     # A data frame that was written as text holds "nan" where a title was missing; a query "nan" is bread.
-    return (f"{show(value)}, a missing value", "text") if is_target and bare.lower() == "nan" else None
+    return (f"{show_value(value)}, a missing value", "text") if is_target and bare.lower() == "nan" else None
 
 
 def _unreadable_kind(character: str) -> str:
@@ -123,7 +123,7 @@ def _label_defects(table: RawTable, role: str) -> Iterator[Defect]:
     field = _Field(table, "label")
     for row, (value, label) in enumerate(zip(field.values, table.labels, strict=True)):
         if label is None and (role == "train" or not _no_label(value)):
-            found = "nothing" if _no_label(value) else show(value)
+            found = "nothing" if _no_label(value) else show_value(value)
             yield field.defect(row, found, table.scale.expected, CORRECT)
 
 
@@ -131,7 +131,7 @@ def _extra_defects(field: _Field) -> Iterator[Defect]:
     if UNREADABLE.search("".join(value for value in field.values if isinstance(value, str))):
         for row, value in enumerate(field.values):
             if isinstance(value, str) and (bad := UNREADABLE.search(value)):
-                found = f"{show(value)} ({_unreadable_kind(bad[0])})"
+                found = f"{show_value(value)} ({_unreadable_kind(bad[0])})"
                 yield field.defect(row, found, "readable text", "save the text as UTF-8 without NUL")
 
 

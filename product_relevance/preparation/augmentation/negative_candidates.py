@@ -9,7 +9,7 @@ import pandas as pd
 from product_relevance.data.arguments import GROUPINGS, FoldArguments
 from product_relevance.data.folds import prefix_groups, query_groups
 from product_relevance.data.provenance import draw_share
-from product_relevance.text.cleaning import normalise
+from product_relevance.text.cleaning import normalise_text
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import PathForm
 from product_relevance.utils.options import option
@@ -237,7 +237,7 @@ def _prefix_folds(frame: pd.DataFrame, folds: FoldArguments) -> np.ndarray:
 
 
 def _levels(text: str, form: PathForm | None) -> tuple[str, ...]:
-    return tuple(map(normalise, form.split(text))) if form else (normalise(text),)
+    return tuple(map(normalise_text, form.split(text))) if form else (normalise_text(text),)
 
 
 def _below(levels: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from product_relevance.data.provenance import ORIGINAL, append_rows, draw_share
 from product_relevance.data.sources.readers import read_columns
-from product_relevance.data.translations import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, lookup, pick_column
-from product_relevance.text.cleaning import clean_text, normalise
+from product_relevance.data.translations import TEXT_COLUMNS, TRANSLATION_COLUMNS, Translator, make_lookup, pick_column
+from product_relevance.text.cleaning import clean_text, normalise_text
 from product_relevance.text.language_codes import UNDETERMINED, UNKNOWN, is_code, normal_code, normal_codes
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def from_language_table(path: str | os.PathLike) -> Translator:
         if all(isinstance(value, str) and value.strip() for value in row):
             known.append((row[0], normal_code(row[1]), row[2]))
     logger.info("%s: %d translations", path, len(known))
-    find = lookup(known)
+    find = make_lookup(known)
     return lambda texts, codes: find(texts, normal_codes(codes))
 
 
@@ -246,7 +246,7 @@ def _append(frame: pd.DataFrame, variants: _Variants, method: str, options: RowO
     for i, (row, text) in enumerate(zip(rows, cleaned, strict=True)):
         if not text:
             counts["untranslated"] += 1
-        elif normalise(text) in (normalise(queries[row]), normalise(english[row])):
+        elif normalise_text(text) in (normalise_text(queries[row]), normalise_text(english[row])):
             counts["unchanged"] += 1
         else:
             kept.append(i)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from product_relevance.text.cleaning import normalise
+from product_relevance.text.cleaning import normalise_text
 from product_relevance.text.path_format import form_of
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.utils.tasks import LABELS
@@ -255,7 +255,7 @@ def list_branches(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _keys(texts: pd.Series) -> np.ndarray:
     codes, distinct = pd.factorize(texts)
-    normalised = np.array([normalise(text) for text in distinct], dtype=object)
+    normalised = np.array([normalise_text(text) for text in distinct], dtype=object)
     return pd.util.hash_array(normalised, categorize=False)[codes]
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from product_relevance.data.columns import fingerprint
+from product_relevance.data.columns import fingerprint_frame
 from product_relevance.data.sources.readers import read_table
 from product_relevance.data.sources.tables import Source
 from product_relevance.preparation.arguments import Step
@@ -54,7 +54,7 @@ def fingerprint_option(option: str, name: str | Source, revision: str | None = N
         return sha256_of(name) if os.path.isfile(name) else read_table(name).sha256
     name = os.fspath(name)
     if option == "run":
-        return fingerprint(label_errors.read_scores(name))
+        return fingerprint_frame(label_errors.read_scores(name))
     if option == "veto":
         folder, published = locate.find_manifest(name)
         return sha256_of(folder / (manifest.NAME if published else "run.json"))

@@ -14,7 +14,7 @@ from product_relevance.preparation.translation.cache import Request, Translation
 from product_relevance.preparation.translation.checks import find_fault
 from product_relevance.text.cleaning import clean_text
 from product_relevance.text.language_codes import UNDETERMINED, UNKNOWN
-from product_relevance.text.languages import fix_language, identify
+from product_relevance.text.languages import fix_language, identify_languages
 from product_relevance.utils import console
 from product_relevance.utils.options import option
 
@@ -274,12 +274,12 @@ def _clings(text: str, at: int) -> bool:
 def _has_words(text: str) -> bool:
     plain = (word for word in text.split() if not any(c.isdigit() for c in word))
     # Identification takes a hundred times as long; it sees words such as the second half of `27インチ`.
-    return sum(c.isalpha() for word in plain for c in word) >= 2 or identify([text]) != [UNDETERMINED]
+    return sum(c.isalpha() for word in plain for c in word) >= 2 or identify_languages([text]) != [UNDETERMINED]
 
 
 def _source(text: str, code: str) -> str:
     if code in ("", None, UNKNOWN, UNDETERMINED):
-        found = identify([text])[0]
+        found = identify_languages([text])[0]
         return "en" if found == UNDETERMINED else found
     return fix_language({"language": [code], "query": [text]})["language"][0]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.columns import fingerprint
+from product_relevance.data.columns import fingerprint_frame
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.predict_file import score_records
 from product_relevance.ensemble.stack import RelevanceStack, is_stack
@@ -126,7 +126,7 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
 def _keys(frame: pd.DataFrame, teacher: Teacher, splits) -> dict[str, dict]:
     """Return what the scores of each split depend on, as JSON."""
     read = frame[["id", "query", "target", "translated_query", "language"]].astype(str)
-    common = {"teacher": teacher.key(), "source": frame.attrs["sha256"], "texts": fingerprint(read)}
+    common = {"teacher": teacher.key(), "source": frame.attrs["sha256"], "texts": fingerprint_frame(read)}
     return {split.name: common | {"rows": hashlib.sha256(split.train.tobytes()).hexdigest()} for split in splits}
 
 
