@@ -43,7 +43,7 @@ def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> 
     batch = pad_rows(rows, pad_id)
     if device.type == "cuda":
         batch = {name: value.pin_memory() for name, value in batch.items()}
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return {name: value.to(device, non_blocking=device.type == "cuda") for name, value in batch.items()}
 
 
 def budget_batches(lengths: Sequence[int] | np.ndarray, max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

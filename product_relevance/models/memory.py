@@ -92,6 +92,19 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether a GPU has too little memory; that of a Mac says so in its message alone."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def release_cache() -> None:
+    """Give back what torch holds of a GPU's memory and does not use."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def describe_need(model, tokens: int, device: torch.device, *, checkpointing: bool, half: bool) -> str:
     """Say in a line what a training needs, what there is, and what to change.
 

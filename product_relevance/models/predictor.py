@@ -161,8 +161,8 @@ def _fitting(score: Callable[[], Scores], last: bool) -> torch.Tensor | None:
     """Return what `score` gives, None where memory runs out, unless there is nothing smaller to try."""
     try:
         return torch.as_tensor(score())
-    except torch.cuda.OutOfMemoryError:
-        if last:
+    except RuntimeError as error:
+        if last or not memory.is_out_of_memory(error):
             raise
-    torch.cuda.empty_cache()  # here, since the error holds on to the tensors of its frames
+    memory.release_cache()  # here, since the error holds on to the tensors of its frames
     return None

@@ -76,7 +76,9 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
             "training": {k: v for k, v in training.to_dict().items() if not k.endswith("_token")},
         },
         versions=run_folder.package_versions(),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() and not training.use_cpu else "cpu",
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available() and not training.use_cpu
+        else training.device.type,
         processes=training.world_size,
         pairs_per_step=distributed.step_pairs(training),
     )

@@ -6,6 +6,7 @@ from safetensors import SafetensorError
 
 from product_relevance.cli.main import main as relevance
 from product_relevance.models.loading.checkpoints import choose_device
+from product_relevance.models.memory import is_out_of_memory
 from product_relevance.training.arguments import check_reports, parse_arguments
 from product_relevance.utils.one_line import errors_in_one_line, one_line
 
@@ -49,6 +50,21 @@ def test_an_error_of_the_system_is_one_line_of_the_command():
 def test_a_device_that_is_not_there_is_a_clear_error(device):
     with pytest.raises(ValueError, match=f"device {device}: "):
         choose_device(device)
+
+
+def test_the_gpu_of_a_mac_is_chosen_where_torch_offers_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for there, expected in ((True, "mps"), (False, "cpu")):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=there: there)
+        assert choose_device() == expected
+    with pytest.raises(ValueError, match="device mps: torch .* finds no GPU of a Mac here"):
+        choose_device("mps")
+
+
+def test_a_gpu_without_memory_is_known_by_its_error():
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("no memory left"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_a_device_that_is_there_is_taken():

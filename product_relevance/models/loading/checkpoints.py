@@ -110,7 +110,7 @@ def load_model(auto_class, checkpoint: Checkpoint, device: str, dtype: str):
 
 
 def choose_device(device: str | None = None) -> str:
-    """Return the device asked for, else a GPU when there is one, else the CPU.
+    """Return the device asked for, else a GPU when there is one (cuda, or mps on a Mac), else the CPU.
 
     Raises:
         ValueError: no name of a device, or a GPU that is not there.
@@ -118,11 +118,13 @@ def choose_device(device: str | None = None) -> str:
     import torch
 
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         asked = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device {device}: expected cpu, cuda or cuda:1") from None
+        raise ValueError(f"device {device}: expected cpu, cuda, cuda:1 or mps") from None
+    if asked.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {device}: torch {torch.__version__} finds no GPU of a Mac here: leave it out")
     if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here: leave it out, "

@@ -96,6 +96,8 @@ class Seq2Seq:
         self.family = _family(model, self.config.model_type, self._tag_id)
         self.backend = _backend(backend, self.config.model_type)
         self.device = checkpoints.choose_device(device)
+        if device is None and self.device == "mps" and self.backend == "ctranslate2":
+            self.device = "cpu"  # CTranslate2 does not know the GPU of a Mac
         self.dtype = checkpoints.choose_dtype(dtype, self.device)
         if self.backend == "transformers" and self.dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"dtype {self.dtype}: transformers has float32, bfloat16, float16; ctranslate2 has it")
