@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.evaluation import figures
-from product_relevance.evaluation.markdown_tables import cell, note_of
+from product_relevance.evaluation.markdown_tables import format_cell, note_of
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.utils.html_page import Section, write_page
 from product_relevance.utils.tasks import LABELS
@@ -173,5 +173,8 @@ def _measure(rows: JudgedRows, part: np.ndarray, threshold: float) -> dict[str, 
 
 def _table(lines: list[dict[str, Any]], name: str) -> pd.DataFrame:
     columns = [name, *FIGURES, "note"]
-    shown = [{key: cell(line.get(key)) if key != "note" else line.get(key) or "" for key in columns} for line in lines]
+    shown = [
+        {key: format_cell(line.get(key)) if key != "note" else line.get(key) or "" for key in columns}
+        for line in lines
+    ]
     return pd.DataFrame(shown, columns=columns)

@@ -133,7 +133,7 @@ def report_ranking(qrels: pd.DataFrame, per_query: pd.DataFrame, relevant_from: 
     """
     drawn = _draw_means(per_query.to_numpy())
     figures = {
-        name: RankingFigure(float(per_query[name].mean()), *intervals.interval(drawn[:, place]))
+        name: RankingFigure(float(per_query[name].mean()), *intervals.percentile_interval(drawn[:, place]))
         for place, name in enumerate(per_query.columns)
     }
     answered = qrels.loc[qrels["relevance"] >= relevant_from, "query_id"].nunique()
@@ -157,7 +157,7 @@ def compare_rankings(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Difference]:
     drawn = _draw_means(b.to_numpy() - a.to_numpy())
     means = zip(a.columns, a.mean(), b.mean(), strict=True)
     return {
-        name: Difference(float(one), float(other), float(other - one), *intervals.interval(drawn[:, place]))
+        name: Difference(float(one), float(other), float(other - one), *intervals.percentile_interval(drawn[:, place]))
         for place, (name, one, other) in enumerate(means)
     }
 
