@@ -28,7 +28,14 @@ TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE = (
     "relevance compare",
 )
 # They have the class of an ensemble, and read no records to score with it.
-WITHOUT_RECORDS = {"relevance serve", "relevance export", "relevance info", "relevance take", "push_to_hub.py"}
+WITHOUT_RECORDS = {
+    "relevance rank",
+    "relevance serve",
+    "relevance export",
+    "relevance info",
+    "relevance take",
+    "push_to_hub.py",
+}
 # They read files of this package alone: submissions, and records that were prepared.
 WITHOUT_COLUMNS = {"relevance zip", "augment.py", "mine_negatives.py"} | WITHOUT_RECORDS
 COLUMNS = {

@@ -2,12 +2,23 @@
 
 import sys
 
-from product_relevance.cli import comparison, decision, info, inspection, review, scoring, scripts, serving, submission
+from product_relevance.cli import (
+    comparison,
+    decision,
+    info,
+    inspection,
+    ranking,
+    review,
+    scoring,
+    scripts,
+    serving,
+    submission,
+)
 from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import Parser
 
-GROUPS = (scripts, scoring, comparison, decision, serving, submission, review, info, inspection)
+GROUPS = (scripts, scoring, ranking, comparison, decision, serving, submission, review, info, inspection)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -348,6 +348,22 @@ def test_evaluate_measures_the_order_of_each_querys_rows_and_writes_it_for_trec(
     assert "nDCG@10 95%" in capsys.readouterr().out
 
 
+def test_rank_orders_the_lines_of_a_file_as_the_ensemble_does(run, capsys, tmp_path):
+    (tmp_path / "targets.txt").write_text("shoes,boots\n\ntoys,puzzles\n garden,hoses \n")
+    asked = ["rank", str(run), "--query", "red boots", "--targets", str(tmp_path / "targets.txt"), "--device", "cpu"]
+    relevance([*asked, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    targets = ["shoes,boots", "toys,puzzles", "garden,hoses"]
+    expected = RelevanceEnsemble.from_pretrained(run, device="cpu").rank("red boots", targets)
+    assert [(r["line"], r["target"]) for r in found] == [((1, 3, 4)[e["index"]], e["target"]) for e in expected]
+    assert [r["score"] for r in found] == pytest.approx([e["score"] for e in expected])
+    relevance([*asked, "--top_k", "1"])
+    assert capsys.readouterr().out.count("\n") == 3
+    (tmp_path / "targets.txt").write_text("\n")
+    with pytest.raises(SystemExit, match="found no line with text"):
+        relevance(asked)
+
+
 @pytest.fixture(scope="module")
 def half_known(run, tmp_path_factory):
     """Figures of a file of 40 training rows, their queries in capitals, and 60 others; and what the log said."""
