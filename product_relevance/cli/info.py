@@ -72,10 +72,19 @@ def _measured(run: Mapping[str, Any], task: str) -> list[str]:
         [f"thresholds  {task}{_thresholds(run['thresholds'])} (from {run['thresholds_from']})"],
         run["metrics"],
     )
+    if limits := run.get("grade_thresholds"):
+        between = ", ".join(f"{limit:.4f}" for limit in limits)
+        lines.append(
+            f"grades      {task}0 to {len(limits)}, relevant from {run['relevant_from']}; between them {between}"
+        )
     if run.get("decision"):
         lines.append(_decision(run["decision"]))
     if figures:
         shown = [k for k in ("f1", "floor_f1", "macro_f1", "auc") if figures[k] is not None]
+        if graded := figures.get("grades"):
+            lines.append(
+                f"out of fold {task}kappa {graded['kappa']:.4f}, macro-F1 of the grades {graded['macro_f1']:.4f}"
+            )
         lines.append(f"out of fold {task}" + ", ".join(f"{k} {figures[k]:.4f}" for k in shown))
     return lines
 

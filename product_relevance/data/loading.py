@@ -200,7 +200,7 @@ def render_frame(frame: pd.DataFrame, template: Template, known: Taxonomy | None
     return template.render_clean({name: frame[name].tolist() for name in names}, known)
 
 
-def describe_data(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[str, Any]:
+def describe_data(frame: pd.DataFrame, held_out_languages: list[str], grades: int = 2) -> dict[str, Any]:
     """Return what run.json says of the training records; of two tasks `tasks` has the same for each."""
     files = frame.attrs.get("files") or {None: {key: frame.attrs[key] for key in ("source", "sha256")}}
     names = [Path(file["source"]).name for file in files.values()]
@@ -213,6 +213,8 @@ def describe_data(frame: pd.DataFrame, held_out_languages: list[str]) -> dict[st
         "languages": sorted(set(frame["given_language"]) - set(held_out_languages)),
         "handled": _count_handled(frame),
     }
+    if "grade" in frame:  # the share of each, from grade 0 up
+        found["grades"] = frame["grade"].value_counts(normalize=True).reindex(range(grades), fill_value=0.0).tolist()
     if "files" not in frame.attrs:
         return found
     parts = {task: frame[frame["task"] == task] for task in files}

@@ -16,7 +16,7 @@ from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
-from product_relevance.utils.tasks import LABELS
+from product_relevance.utils.tasks import label_names
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
         encoder = PairEncoder.from_tokenizer(tokenizer, template, run["max_length"], taxonomy)
+        encoder = replace(encoder, grades=len(run["labels"]))
         options = _options_of_run(found, encoder, device, dtype)
         model = modeling.load_classifier(name, tokenizer, replace(options, writes=writes))
     except UnusableBaseError as error:
@@ -85,6 +86,7 @@ def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: st
         answers=encoder.answers,
         dtype=dtype,
         attn_implementation=attention_of_run(found, device, dtype),
+        grades=encoder.grades,
     )
 
 
@@ -94,7 +96,7 @@ def _require_adapters(found: Located) -> None:
 
 
 def _check_base(folder: Path, run: Mapping[str, Any], model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in LABELS.items()}
+    base, labels = run["base"], {str(i): label for i, label in label_names(len(run["labels"])).items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
     try:

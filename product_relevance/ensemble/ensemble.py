@@ -20,7 +20,8 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
-from product_relevance.evaluation.metrics import to_probabilities
+from product_relevance.evaluation.grades import decide_grades
+from product_relevance.evaluation.metrics import distribution, expected_grade
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
@@ -127,7 +128,7 @@ class RelevanceEnsemble:
         vote: str | None = None,
         progress: bool = False,
     ) -> np.ndarray:
-        """Return the probability that each target is relevant to its query.
+        """Return the probability that each target is relevant to its query; of K grades the expected one / (K - 1).
 
         Args:
             pairs: n pairs (query, target), in any form of `pairs.read_pairs`; raw text, cleaned as in training.
@@ -191,24 +192,41 @@ class RelevanceEnsemble:
         """Return the mean probability of the folds, shape (n,), for n pairs that `encoder` has tokenised."""
         return self.combine(self._whole._score(ids, progress=False))
 
+    def predict_shares(self, pairs, languages=None, translations=None) -> np.ndarray:
+        """Return the probability of each label, shape (n, K), the mean of the folds; arguments as in `predict`."""
+        given = read_pairs(pairs, languages, translations, self.encoder.template.task)
+        return self._whole._share(self.encoder.encode(given), progress=False).mean(axis=1)
+
+    def share_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
+        """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
+        ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
+        return self._whole._share(ids, progress)
+
+    def decide_grades(self, scores: np.ndarray) -> np.ndarray | None:
+        """Return the grade of each score of `predict`, shape (n,); None for a run of two labels."""
+        chosen = self.run.get("grade_thresholds")
+        return None if chosen is None else decide_grades(scores, chosen)
+
     def _score(self, ids: list[list[int]], progress: bool) -> np.ndarray:
+        return expected_grade(self._share(ids, progress))
+
+    def _share(self, ids: list[list[int]], progress: bool) -> np.ndarray:
         pad_id, names, columns = self.encoder.pad_id, list(self.folds), []
         if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
             # the layers below all adapters run once: the same scores, sooner
             shared = shared_layers.SharedLayers(self.model, names, self.select, self.shared_layers)
             logits = shared.predict_logits(ids, pad_id, progress=f"{len(names)} folds" if progress else None)
-            return to_probabilities(logits.reshape(-1, 2)).reshape(-1, len(names))
+            return distribution(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
         for name in names:
             self.select(name)
             rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
             logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
-            columns.append(to_probabilities(logits))
+            columns.append(distribution(logits))
         return np.stack(columns, axis=1)
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
-        ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
-        return self._whole._score(ids, progress)
+        return expected_grade(self.share_folds(frame, translation, progress))
 
     @property
     def dtype(self) -> str:

@@ -8,6 +8,8 @@ from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.judge_file import JudgedFile, judge_file
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
+from product_relevance.evaluation.grade_report import grades_table
+from product_relevance.evaluation.grades import measure_grades
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
 
 
@@ -22,9 +24,9 @@ def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]
     Returns:
         `file`, `folds` {name: figures}, `ensemble` (figures with `by_language`, `seen`, `unseen`) and
         `macro_f1_at_macro_threshold`, at the run's threshold for macro-F1; with a calibration also `calibrated`, its
-        `ece` and `log_loss`. Where the run knows queries of the file from its training, `ensemble` holds the figures
-        of those rows, `known_queries`, and of the others, `new_queries`. Figures as in `metrics.scores_report`, with
-        intervals.
+        `ece` and `log_loss`; of a graded run also `grades`, see `measure_grades`. Where the run knows queries of the
+        file from its training, `ensemble` holds the figures of those rows, `known_queries`, and of the others,
+        `new_queries`. Figures as in `metrics.scores_report`, with intervals.
 
     Raises:
         ValueError: bad records, or records without labels.
@@ -44,6 +46,8 @@ def measure_judged(judged: JudgedFile, options: FileOptions) -> dict[str, Any]:
     found["macro_f1_at_macro_threshold"] = metrics.scores_report(
         labels, scores, 0.5, metrics.RowFacts(row_thresholds=macro)
     )["macro_f1"]
+    if "grade" in frame and (decided := ensemble.decide_grades(scores)) is not None:
+        found["grades"] = measure_grades(frame["grade"], decided, len(ensemble.run["labels"]), queries)
     if vote == "mean" and ensemble.rule.chosen:
         after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
@@ -84,6 +88,8 @@ def evaluation_table(figures: dict) -> str:
         names = {"known_queries": "of the training file", "new_queries": "new"}
         rows = [{"queries": name, **ensemble[key]} for key, name in names.items() if key in ensemble]
         parts.append(metrics_table(rows, ["queries", *columns]))
+    if "grades" in ensemble:
+        parts.append(grades_table(ensemble["grades"]))
     if "calibrated" in ensemble:
         rows = [{"probabilities": "scores", **ensemble}, {"probabilities": "calibrated", **ensemble["calibrated"]}]
         parts.append(metrics_table(rows, ["probabilities", "ece", "log_loss"]))

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import PurePath
 
+from product_relevance.data.sources.labels import MAX_GRADES
 from product_relevance.evaluation.decision_rule import check_decision, is_threshold
 from product_relevance.models.arguments import MAX_LENGTH
 from product_relevance.models.loading.packaged_bases import is_embedded
@@ -19,7 +20,10 @@ RUN_KEYS = (
     "finished",
 )
 # Of runs that have them; a manifest without is read as before.
-OPTIONAL_RUN_KEYS = ("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation")
+OPTIONAL_RUN_KEYS = (
+    *("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation", "relevant_from"),
+    "grade_thresholds",
+)
 # What loading reads of a run.json, whatever its version.
 LOADED_KEYS = ("task", "base", "adapter", "pooling", "max_length", "template", "labels", "thresholds", "folds")
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
@@ -145,6 +149,7 @@ def _check_loaded(run: dict) -> None:
         for kind, value in chosen.items():
             good = is_threshold(kind, value)
             _need(good, f"run.thresholds.{kind}", value, "a number from 0 to 1, without the two")
+    _check_grades(run)
     if "decision" in run:
         check_decision(run["decision"])
     tree = run.get("taxonomy_sha256")
@@ -154,6 +159,18 @@ def _check_loaded(run: dict) -> None:
         value = getattr(template, key)
         _need(type(value) is bool, f"run.template.{key}", value, "true or false")
     _need(template.task == run["task"], "run.template.task", template.task, run["task"])
+
+
+def _check_grades(run: dict) -> None:
+    """Check what a run of more than two grades has beside its labels."""
+    count, least, chosen = len(run["labels"]), run.get("relevant_from"), run.get("grade_thresholds")
+    _need(2 <= count <= MAX_GRADES, "run.labels", run["labels"], f"from 2 to {MAX_GRADES}")
+    good = least is None if count == 2 else type(least) is int and 0 < least < count
+    _need(good, "run.relevant_from", least, f"a grade from 1 to {count - 1}, where there are more than two")
+    if chosen is not None:
+        numbers = isinstance(chosen, list) and all(is_threshold("f1", value) for value in chosen)
+        good = numbers and len(chosen) == count - 1 and sorted(set(chosen)) == chosen
+        _need(good, "run.grade_thresholds", chosen, f"{count - 1} rising numbers between 0 and 1")
 
 
 def _check_recipe(run: dict) -> None:

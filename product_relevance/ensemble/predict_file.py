@@ -14,15 +14,18 @@ import pandas as pd
 
 from product_relevance.data import loading
 from product_relevance.data.arguments import MAX_MISSING
+from product_relevance.data.grades import add_grades
 from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
 from product_relevance.ensemble.scoring_arguments import FileOptions
+from product_relevance.evaluation.grades import share_columns
+from product_relevance.evaluation.metrics import expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
-from product_relevance.utils.tasks import BOTH
+from product_relevance.utils.tasks import BOTH, LABELS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,6 +45,7 @@ def read_records_for(ensemble, file: str | Source, role: str, on_bad_rows: str =
     both = ensemble.run["task"] == BOTH
     file = read_as_trained(file, ensemble.run)
     frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
+    frame = add_grades(frame, file.reading.scale.grades, ensemble.run.get("relevant_from"))
     if (
         "given_language" in frame
     ):  # prepared records: the run corrects languages itself, and thresholds go by the given one
@@ -55,6 +59,8 @@ def read_as_trained(file: str | Source, run: Mapping[str, Any]) -> Source:
     A published run does not hold them: they are part of somebody's data.
     """
     source = file if isinstance(file, Source) else Source(os.fspath(file))
+    if (grades := len(run.get("labels", LABELS))) > 2:  # a stack has two
+        source = replace(source, reading=source.reading.with_grades(grades))
     trained = run.get("arguments", {}).get("data", {})
     names = [name for name in ("columns", "label_map") if trained.get(name)]
     asked = source.reading
@@ -76,10 +82,14 @@ def score_records(
         (probabilities of shape (n,), fold probabilities of shape (n, folds)).
     """
     vote = ensemble.checked_vote(vote)
-    folds = ensemble.score_folds(frame, translation, progress)
+    return _with_prior(ensemble, frame, ensemble.score_folds(frame, translation, progress), vote)
+
+
+def _with_prior(ensemble, frame: pd.DataFrame, folds: np.ndarray, vote: str) -> tuple[np.ndarray, np.ndarray]:
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
-    prior = ensemble.run["data"]["positive"]
+    shares = ensemble.run["data"].get("grades")
+    prior = ensemble.run["data"]["positive"] if shares is None else float(expected_grade(np.array(shares)))
     return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
 
 
@@ -168,9 +178,17 @@ def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.Dat
 
 
 def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.DataFrame:
-    scores, folds = score_records(ensemble, chunk, vote=options.vote, translation=options.translation)
+    graded: dict[str, np.ndarray] = {}
+    if ensemble.run.get("grade_thresholds"):
+        shares = ensemble.share_folds(chunk, options.translation)
+        scores, folds = _with_prior(ensemble, chunk, expected_grade(shares), ensemble.checked_vote(options.vote))
+        unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run["data"].get("grades")
+        mean = shares.mean(axis=1) if prior is None else np.where(unusable, prior, shares.mean(axis=1))
+        graded = {"grade": ensemble.decide_grades(expected_grade(mean))} | share_columns(mean)
+    else:
+        scores, folds = score_records(ensemble, chunk, vote=options.vote, translation=options.translation)
     table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
-    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)})
+    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)} | graded)
 
 
 def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd.DataFrame:

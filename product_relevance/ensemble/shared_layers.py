@@ -66,15 +66,16 @@ class SharedLayers:
             progress: description of a progress bar; none when None.
 
         Returns:
-            float32 array of shape (n, K, 2), in the order of `ids`.
+            float32 array of shape (n, folds, labels), in the order of `ids`.
 
         Raises:
             ValueError: a logit is not finite.
         """
         device = next(self.model.parameters()).device
         limits = ForwardLimits(device.type, max_tokens or token_budget(self.model, device), progress)
+        shape = (len(self.folds), self.model.config.num_labels)
         with evaluating(self.model):
-            return score_in_batches(partial(self._forward, device, pad_id), ids, (len(self.folds), 2), limits)
+            return score_in_batches(partial(self._forward, device, pad_id), ids, shape, limits)
 
     def _forward(self, device: torch.device, pad_id: int, rows: list[list[int]]) -> torch.Tensor:
         stack = layer_stack(self.model)

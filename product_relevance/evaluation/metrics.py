@@ -176,31 +176,66 @@ def threshold_curve(labels: ArrayLike, scores: ArrayLike, points: int = 101) -> 
 
 
 def to_probabilities(logits: ArrayLike) -> np.ndarray:
-    """Turn the two logits of each pair into its probability of relevance.
+    """Turn the two logits of each pair into its probability of relevance, or those of K grades into its score.
 
     Args:
-        logits: Irrelevant and relevant, shape (n, 2).
+        logits: Irrelevant and relevant, shape (n, 2); or of each grade, shape (n, K).
 
     Returns:
-        Softmax of the second column, float64, shape (n,).
+        Of two logits the softmax of the second; of more the expected grade divided by K - 1. float64, shape (n,).
+
+    Raises:
+        ValueError: Another shape, or a logit that is not finite.
+    """
+    return expected_grade(distribution(logits))
+
+
+def distribution(logits: ArrayLike) -> np.ndarray:
+    """Turn the logits of each pair into the probabilities of its K labels, their softmax.
+
+    Args:
+        logits: Shape (n, K), K at least 2.
+
+    Returns:
+        float64, shape (n, K); each row sums to 1.
 
     Raises:
         ValueError: Another shape, or a logit that is not finite.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    if logits.ndim != 2 or logits.shape[1] != 2:
-        raise ValueError(f"logits: found shape {logits.shape}, expected (n, 2)")
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits: found shape {logits.shape}, expected (n, 2), or (n, K) of K grades")
     require_finite(logits, "logits")
     shifted: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest exponent is 0: no overflow
-    found: np.ndarray = shifted[:, 1] / shifted.sum(axis=1)
+    found: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
     return found
 
 
-def compute_metrics(prediction: Any) -> dict[str, float]:
+def expected_grade(shares: np.ndarray) -> np.ndarray:
+    """Return the expected grade of distributions, as a score from 0 to 1.
+
+    It is linear: the mean of the folds' scores is the score of the mean of their distributions.
+
+    Args:
+        shares: Probabilities of K labels, shape (..., K).
+
+    Returns:
+        Expected grade divided by K - 1, shape (...); of two labels the probability of the second.
+    """
+    if shares.shape[-1] == 2:
+        return shares[..., 1].copy()  # rows that lie side by side are summed as they always were
+    best = shares.shape[-1] - 1
+    # One operation per column, in order: a matrix product would round otherwise for other numbers of rows.
+    total = sum((grade / best * shares[..., grade] for grade in range(1, best + 1)), np.zeros(shares.shape[:-1]))
+    return np.minimum(total, 1.0)
+
+
+def compute_metrics(prediction: Any, relevant_from: int | None = None) -> dict[str, float]:
     """Measure an evaluation of the Hugging Face Trainer, to be given as its `compute_metrics`.
 
     Args:
         prediction: Has `predictions`, logits (n, 2) or a tuple that begins with them, and `label_ids` (n,).
+        relevant_from: Lowest label that counts as relevant, where labels are grades.
 
     Returns:
         f1 and macro_f1, each at its own best threshold on these rows (to compare checkpoints, not to report),
@@ -211,7 +246,8 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
     """
     logits = prediction.predictions
     scores = to_probabilities(logits[0] if isinstance(logits, tuple) else logits)
-    labels, scores = check_scores(prediction.label_ids, scores)
+    given = prediction.label_ids if relevant_from is None else np.asarray(prediction.label_ids) >= relevant_from
+    labels, scores = check_scores(given, scores)
     threshold, f1 = best_threshold(labels, scores)
     result = {"f1": f1, "macro_f1": best_threshold(labels, scores, "macro_f1")[1], "threshold": threshold}
     result["f1_at_half"] = float(measure_thresholds(labels, scores, [0.5])["f1"][0])

@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from product_relevance.evaluation import metrics
+from product_relevance.evaluation.decision import name_parts
 from product_relevance.evaluation.figures import History
+from product_relevance.evaluation.grades import decide_grades, even_thresholds, fit_grade_thresholds, measure_grades
 from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.report import write_report
 from product_relevance.utils import run_folder
@@ -81,7 +83,7 @@ def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, 
         oof: out-of-fold rows; None where no fold validated.
 
     Returns:
-        thresholds, thresholds_from, metrics; each by task where there are two.
+        thresholds, thresholds_from, metrics; each by task where there are two. Of graded rows also grade_thresholds.
     """
     if record.task == BOTH:
         by_task: dict[str, dict[str, Any]] = {}
@@ -90,7 +92,8 @@ def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, 
             by_task[task] = choose_thresholds(alone, task_rows(oof, task))
         return {key: {task: part[key] for task, part in by_task.items()} for key in BY_TASK}
     if oof is None:
-        return {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
+        default = {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
+        return default | ({"grade_thresholds": even_thresholds(count)} if (count := len(record.labels)) > 2 else {})
     labels, scores = oof["label"], oof["score"]
     chosen: dict[str, float] = {}
     best: dict[str, float] = {}
@@ -100,7 +103,33 @@ def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, 
     facts = metrics.RowFacts(oof["language"].tolist(), seen, queries=oof.get("query_digest"))
     found = metrics.final_report(labels, scores, chosen["f1"], facts)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
-    return {"thresholds": chosen, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
+    graded = choose_grades(oof, len(record.labels)) if "grade" in oof else None
+    if graded is not None:
+        found["grades"] = graded["measured"]
+    chosen_grades = {} if graded is None else {"grade_thresholds": graded["thresholds"]}
+    return chosen_grades | {"thresholds": chosen, "thresholds_from": f"{len(oof)} out-of-fold rows", "metrics": found}
+
+
+def choose_grades(oof: pd.DataFrame, count: int) -> dict[str, Any]:
+    """Choose the thresholds between the grades on all rows, and measure such thresholds on rows of other folds.
+
+    Args:
+        oof: grade, score, id, fold, and query_digest where known.
+        count: Number of grades K.
+
+    Returns:
+        thresholds (K - 1, rising); measured, as `measure_grades` gives it.
+    """
+    grades, scores, parts = oof["grade"].to_numpy(int), oof["score"].to_numpy(float), name_parts(oof)
+    decided = np.zeros(len(oof), int)
+    for part in set(parts):
+        here = parts == part
+        fitted = (
+            fit_grade_thresholds(grades[~here], scores[~here], count) if not here.all() else even_thresholds(count)
+        )
+        decided[here] = decide_grades(scores[here], fitted)
+    measured = measure_grades(grades, decided, count, oof.get("query_digest"))
+    return {"thresholds": fit_grade_thresholds(grades, scores, count), "measured": measured}
 
 
 def write_reports(

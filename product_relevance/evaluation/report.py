@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from product_relevance.evaluation import figures
+from product_relevance.evaluation.grade_report import draw_confusion, report_grades
 from product_relevance.evaluation.markdown_tables import format_cell, language_notes, metrics_table, note_of
 from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold, scores_report
 from product_relevance.utils import run_settings
@@ -77,10 +78,14 @@ def write_report(
     rows = _fold_rows(run, oof, whole) if oof is not None and whole else []
     table = metrics_table(rows, FOLD_COLUMNS) if whole else NO_OOF
     pictures = figures.draw_run(Path(folder) / "figures", oof, whole, histories or {})
+    if whole and "grades" in whole:
+        draw_confusion(whole["grades"], Path(folder) / "figures" / "grades.png")
+        pictures["Decided and true grades"] = "grades.png"
     parts = [_title(run), _headline(whole), _trained(run), *run_settings.describe_settings(run), "## Metrics", table]
     parts += [
         *_thresholds(run, whole),
         *_decision(run),
+        *report_grades(run, whole),
         *_languages(run, oof, whole),
         *_speed(run),
         *_shown(pictures),

@@ -21,6 +21,7 @@ class ClassifierOptions:
         attn_implementation: as in transformers; the base's default if None.
         dropout: inside the base while training; None keeps its config's own.
         device: that the base's weights are read to at once, without a copy in main memory; the CPU if None.
+        grades: number of labels K.
     """
 
     revision: str | None = None
@@ -32,3 +33,4 @@ class ClassifierOptions:
     attn_implementation: str | None = None
     dropout: float | None = None
     device: str | torch.device | None = None
+    grades: int = 2

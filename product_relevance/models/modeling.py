@@ -101,7 +101,7 @@ def load_config(name: str, revision: str | None = None):
 
 
 def load_classifier(name: str, tokenizer, options: ClassifierOptions | None = None):
-    """Load a base with a new two-label head, or with two answers; the class comes from the config's `model_type`.
+    """Load a base with a new head of two labels or K grades, or with two answers; the class comes from the config's `model_type`.
 
     Args:
         name: Hub id, folder, or embedded base.
@@ -109,7 +109,7 @@ def load_classifier(name: str, tokenizer, options: ClassifierOptions | None = No
         options: head, precision and place; a float32 classifier on the CPU if None.
 
     Returns:
-        A model whose forward gives logits of shape (batch, 2), or, of a language model, its loss.
+        A model whose forward gives logits of shape (batch, K), or, of a language model, its loss.
 
     Raises:
         ValueError: weights that the architecture needs are missing, or weights are left that it does not know.
@@ -126,7 +126,7 @@ def load_classifier(name: str, tokenizer, options: ClassifierOptions | None = No
     if options.answers is not None:
         return YesNoModel(model, options.answers, options.writes)
     if options.pooling == "auto":
-        adopt_head(name, model, new)
+        adopt_head(name, model, new, options.grades)
     else:
         model = PooledClassifier(model, options.pooling, tokenizer.sep_token_id or tokenizer.eos_token_id)
     return compute_in_float32(model)
@@ -140,7 +140,7 @@ def _read_weights(name: str, config, options: ClassifierOptions) -> tuple[Any, s
     else:
         kind = classifier_class(name, config) if options.pooling == "auto" else AutoModel
     if kind in (AutoModel, AutoModelForCausalLM):  # a classifier gets its labels when its own head is known
-        set_labels(config)
+        set_labels(config, options.grades)
     # transformers warns of new or dropped tensors; the check is stricter
     with _quiet(), explain_errors(name, "weights"):
         model, info = kind.from_pretrained(packaged_bases.resolve_base(name), **_loading_options(config, options))

@@ -25,6 +25,7 @@ class PairEncoder:
         max_length: tokens of a pair at most; the longer side loses tokens first.
         taxonomy: tree of the training paths, to read paths in the other rendering; None leaves it out.
         answers: of the prompt's yes and no; None for a classifier.
+        grades: number of labels K of the run, as many as the model on these tokens has logits.
     """
 
     tokenizer: Any
@@ -32,6 +33,7 @@ class PairEncoder:
     max_length: int
     taxonomy: Taxonomy | None = None
     answers: Answers | None = None
+    grades: int = 2
 
     @classmethod
     def from_tokenizer(

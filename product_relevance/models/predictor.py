@@ -26,14 +26,14 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
     """Score tokenised pairs; a causal model forwards a prefix that many pairs share once, where that pays.
 
     Args:
-        model: gives logits of shape (batch, 2); scores on the device where it lies.
+        model: gives logits of shape (batch, K), of K labels; scores on the device where it lies.
         ids: n lists of token ids.
         pad_id: pad token.
         max_tokens: padded tokens per forward; by device and its free memory when None. Halved when memory runs out.
         progress: description of a progress bar; none when None.
 
     Returns:
-        float32 array of shape (n, 2), in the order of `ids`.
+        float32 array of shape (n, K), in the order of `ids`.
 
     Raises:
         ValueError: a logit is not finite.
@@ -48,7 +48,7 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
 
     limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
     with evaluating(model):
-        return score_in_batches(forward, ids, (2,), limits, after)
+        return score_in_batches(forward, ids, (model.config.num_labels,), limits, after)
 
 
 def token_budget(model, device: torch.device) -> int | None:

@@ -110,6 +110,11 @@ def export_classifier(name: str | Path, output: str | Path, options: ExportOptio
 
 def _require_plain_head(name: str | Path, revision: str | None) -> None:
     run = read_run(name, revision)
+    if len(run["labels"]) > 2:
+        raise ValueError(
+            f"{name}: it has {len(run['labels'])} grades, and the snippets of an export show a probability of two "
+            "labels; score with relevance predict, or train with --grades 2"
+        )
     if run["pooling"] != "auto":
         raise ValueError(
             f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "

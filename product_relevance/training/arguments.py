@@ -147,6 +147,7 @@ def _make_arguments(given: dict[str, Any]) -> "Arguments":
     _check_precision(model_args, training)
     _check_checkpointing(training)
     _check_metric(data_args, training)
+    _check_grades(model_args, data_args, objective)
     if data_args.global_batch_size and training.auto_find_batch_size:
         raise ValueError(
             "--auto_find_batch_size would change the batch that --global_batch_size asks for: leave it out; "
@@ -186,6 +187,19 @@ def _check_precision(model_args: ModelArguments, training: "TrainingArguments") 
             f"--dtype {model_args.dtype}: what is trained would be kept in 16 bits, where small updates round to "
             "nothing; leave --dtype out and give --bf16 true"
         )
+
+
+def _check_grades(model_args: ModelArguments, data_args: DataArguments, objective: ObjectiveArguments) -> None:
+    """Raise ValueError for what knows relevant and irrelevant only."""
+    if data_args.grades == 2:
+        return
+    in_the_way = {
+        "--head yes_no answers with two words: take --head classifier": model_args.head == "yes_no",
+        f"--objective {objective.objective} is of two labels: leave it out": objective.objective != "cross_entropy",
+        f"--task {tasks.BOTH} has no thresholds of grades: train each task alone": data_args.task == tasks.BOTH,
+    }
+    for reason in (reason for reason, found in in_the_way.items() if found):
+        raise ValueError(f"--grades {data_args.grades}: {reason}, or keep --grades 2")
 
 
 def _check_metric(data_args: DataArguments, training: "TrainingArguments") -> None:

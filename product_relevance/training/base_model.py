@@ -55,6 +55,7 @@ class BaseModelPool:
                 attn_implementation=args.attn_implementation,
                 dropout=args.base_dropout,
                 device=self._straight_to(),
+                grades=self.encoder.grades,
             )
             self.model = modeling.load_classifier(args.model_name_or_path, self.encoder.tokenizer, options)
             modeling.require_positions(self.model, args.max_length)

@@ -17,7 +17,8 @@ from transformers import TrainingArguments
 from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.confusion import require_finite
-from product_relevance.evaluation.metrics import to_probabilities
+from product_relevance.evaluation.grades import share_columns
+from product_relevance.evaluation.metrics import distribution, to_probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating
@@ -170,11 +171,14 @@ def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     part, name = data.valid, data.split.name
     if not len(part):
         return None
-    scores = score_rows(fitter, data.valid_tokens, part["query_group"].tolist(), pad_id, f"{name} scores")
+    logits = score_logits(fitter, data.valid_tokens, part["query_group"].tolist(), pad_id, f"{name} scores")
     names = ["id", "language", "given_language"] + ["task"] * (data.train.tasks is not None)
     columns = {column: part[column].to_numpy() for column in names}
     columns["query_digest"] = hash_texts(part["query_group"])  # for intervals over queries, without their texts
-    return pd.DataFrame(columns | {"label": part["label"].to_numpy(int), "score": scores, "fold": name})
+    columns |= {"label": part["label"].to_numpy(int), "score": to_probabilities(logits)}
+    if "grade" in part:
+        columns |= {"grade": part["grade"].to_numpy(int)} | share_columns(distribution(logits))
+    return pd.DataFrame(columns).assign(fold=name)
 
 
 def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result: FoldResult) -> None:
@@ -198,7 +202,7 @@ def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result
     run_folder.write_json(path / "fold.json", record.to_json())
 
 
-def score_rows(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, progress: str) -> np.ndarray:
+def score_logits(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, progress: str) -> np.ndarray:
     """Score tokenised pairs with the model of a Trainer, by the scorer that one process has, on all of them.
 
     Args:
@@ -209,28 +213,27 @@ def score_rows(fitter, ids: list[list[int]], queries: Sequence, pad_id: int, pro
         progress: description of the first process's progress bar.
 
     Returns:
-        Probabilities, shape (n,), on every process.
+        Logits of the labels, shape (n, K), on every process.
 
     Raises:
         ValueError: a logit is not finite.
     """
     if distributed.zero_stage(fitter.args) == 3:
-        return to_probabilities(_in_step(fitter, ids, pad_id))
+        return _in_step(fitter, ids, pad_id)
     shown = progress if fitter.args.process_index == 0 else None
-    logits = distributed.share_computation(
+    return distributed.share_computation(
         queries,
         lambda rows: predictor.predict_logits(fitter.model, [ids[i] for i in rows], pad_id, progress=shown),
     )
-    return to_probabilities(logits)
 
 
 def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
-    """Return logits of shape (n, 2) where the weights are spread (ZeRO-3): all processes forward equally often."""
+    """Return logits of shape (n, K) where the weights are spread (ZeRO-3): all processes forward equally often."""
     (once, inverse), device = distinct_rows(ids), fitter.args.device
     tokens, at_most = batch_limits(device.type)
     tokens = distributed.decide_on_first(lambda: predictor.token_budget(fitter.model, device)) or tokens
     batches = list(budget_batches([len(row) for row in once], tokens, at_most))
-    found = np.full((len(once), 2), np.nan, np.float32)
+    found = np.full((len(once), fitter.model.config.num_labels), np.nan, np.float32)
     with evaluating(fitter.model), torch.no_grad():
         for start in range(0, len(batches), fitter.args.world_size):
             # the last batch once more where no other is left

@@ -7,6 +7,8 @@ from torch.nn.functional import kl_div, logsigmoid
 
 # The label of a row that has none: its only target is a teacher's probability.
 UNLABELLED = -1
+# Each grade further from the given one gets exp(-SHARPNESS) times as much of the target.
+SHARPNESS = 2.0
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -21,6 +23,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
         Losses of shape (n,).
     """
     return library_cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+
+
+def ordinal(logits: Tensor, grades: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with soft targets: near grades share what a far one gets nothing of (Diaz and Marathe 2019, SORD).
+
+    The target of grade y is a softmax over -SHARPNESS * |k - y|, mixed with label smoothing.
+
+    Args:
+        logits: shape (n, K).
+        grades: 0 to K - 1, shape (n,).
+        smoothing: as in `cross_entropy`.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    count = logits.shape[-1]
+    places = torch.arange(count, device=logits.device)
+    near = (-SHARPNESS * (places - grades.unsqueeze(-1)).abs().float()).softmax(-1)
+    target = (1 - smoothing) * near + smoothing / count
+    return -(target * logits.float().log_softmax(-1)).sum(-1)
 
 
 def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0.0) -> Tensor:

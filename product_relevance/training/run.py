@@ -22,7 +22,7 @@ from product_relevance.training.run_config import DescribedConfig, RunConfig
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_record import RunRecord
-from product_relevance.utils.tasks import LABELS
+from product_relevance.utils.tasks import label_names
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ def pin_base(config: RunConfig) -> RunConfig:
 def make_encoder(config: RunConfig, template: Template, taxonomy: Taxonomy | None) -> PairEncoder:
     """Return what makes the tokens of a run: the base's tokenizer with the run's template and tree of paths."""
     tokenizer = modeling.load_tokenizer(config.model.model_name_or_path, config.model.model_revision)
-    return PairEncoder.from_tokenizer(tokenizer, template, config.model.max_length, taxonomy)
+    encoder = PairEncoder.from_tokenizer(tokenizer, template, config.model.max_length, taxonomy)
+    return replace(encoder, grades=config.data.grades)
 
 
 def encode_records(encoder: PairEncoder, frame: pd.DataFrame) -> list[list[int]]:
@@ -65,10 +66,11 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
         template=template.to_dict(),
         columns={k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")}
         | {"translation_sha256": _sha256_of_table(data_args.translation)},
-        labels={str(i): label for i, label in LABELS.items()},
+        labels={str(i): label for i, label in label_names(data_args.grades).items()},
+        relevant_from=data_args.relevant_from if data_args.grades > 2 else None,
         folds_by={k: getattr(data_args, k) for k in by}
         | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].valid_digests},
-        data=loading.describe_data(frame, data_args.held_out_languages),
+        data=loading.describe_data(frame, data_args.held_out_languages, data_args.grades),
         arguments={
             "model": vars(model_args),
             "data": vars(data_args),

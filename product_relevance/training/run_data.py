@@ -84,7 +84,8 @@ class RunData:
             mixed = np.array(mixing_weights(part["task"].tolist(), self.mixing), dtype=float)
             found["weights"] = found["weights"] * mixed if "weights" in found else mixed
         tasks = part["task"].to_numpy(str) if self.frame["task"].nunique() > 1 else None
-        return PairDataset([self.tokens[i] for i in rows], part["label"].to_numpy(int), tasks=tasks, **found)
+        labels = part["grade" if "grade" in part else "label"].to_numpy(int)
+        return PairDataset([self.tokens[i] for i in rows], labels, tasks=tasks, **found)
 
 
 def prepare_run_data(

@@ -92,6 +92,8 @@ class RelevanceTrainer(ResumableTrainer):
                 return losses.distillation_loss(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
             case "dpo":
                 return losses.preference_loss(logits, labels, row_inputs["reference"], chosen.dpo_beta)
+        if logits.shape[-1] > 2:
+            return losses.ordinal(logits, labels, smoothing)
         return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -177,6 +179,7 @@ def make_trainer(
     from product_relevance.evaluation.out_of_fold import compute_metrics_by_task
 
     tasks, patience = None if valid is None else valid.tasks, config.data.early_stopping_patience
+    measure = partial(compute_metrics, relevant_from=config.data.relevant_from if config.data.grades > 2 else None)
     _check_objective(model, config.training, config.objective)
     if (tokens := config.data.tokens_per_forward) is not None:
         micro_batches.require_splittable(config.training, f"--tokens_per_forward {tokens}")
@@ -189,7 +192,7 @@ def make_trainer(
         processing_class=tokenizer,
         pad_id=tokenizer.pad_token_id,
         objective=config.objective,
-        compute_metrics=compute_metrics if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
+        compute_metrics=measure if tasks is None else partial(compute_metrics_by_task, tasks=tasks),
         callbacks=callbacks,
         tokens_per_forward=tokens,
         share_prefixes=config.data.share_prefixes,

@@ -46,7 +46,8 @@ class RunRecord(JsonRecord):
         max_length: tokens of a pair at most.
         template: of `Template.to_dict`.
         columns: how the columns were made.
-        labels: names of the two labels.
+        labels: names of the labels, of two or of so many grades.
+        relevant_from: lowest grade that counts as relevant; None of two labels.
         folds_by: how the folds were made, with the digests of what each validates on.
         data: facts of the records.
         arguments: all arguments, by group.
@@ -71,6 +72,7 @@ class RunRecord(JsonRecord):
     template: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    relevant_from: int | None = None
     folds_by: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class FinishedRunRecord(RunRecord):
         mixed_folds: settings in which the folds differ, with the value of each fold.
         taxonomy_sha256: of taxonomy.json.
         thresholds: for F1 and macro-F1; of two tasks by task.
+        grade_thresholds: rising, between the grades; None of two labels.
         thresholds_from: the rows that they were chosen on.
         metrics: of the out-of-fold scores; None where no fold validated.
     """
@@ -107,6 +110,7 @@ class FinishedRunRecord(RunRecord):
     mixed_folds: Mapping[str, Any] | None = None
     taxonomy_sha256: str | None = None
     thresholds: Mapping[str, Any] | None = None
+    grade_thresholds: list[float] | None = None
     thresholds_from: str | Mapping[str, str] | None = None
     metrics: Mapping[str, Any] | None = None
 

@@ -29,7 +29,7 @@ SHAPING = {
     *("language_tag", "task_tag", "path_style", "path_separator", "level_names", "random_levels"),
     *("num_folds", "group_by", "prefix_levels"),
     *("fold_seed", "held_out_languages", "eval_rows", "early_stopping_patience", "share_prefixes"),
-    *("columns", "label_map", "on_duplicates", "encoding", "delimiter"),
+    *("columns", "label_map", "on_duplicates", "encoding", "delimiter", "grades"),
     # TrainingArguments: the optimiser and its schedule, the order of the rows, and which checkpoint is the best
     *("accelerator_config", "adam_beta1", "adam_beta2", "adam_epsilon", "auto_find_batch_size", "bf16"),
     "average_tokens_across_devices",
@@ -43,6 +43,8 @@ SHAPING = {
 WITHOUT_EFFECT = {
     # ModelArguments, ObjectiveArguments, DataArguments: which folds, and how much of a batch goes through at once
     *("on_bad_rows", "fold", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow", "mixed_folds"),
+    # What thresholds and figures are of; the loss is of the grades
+    "relevant_from",
     # Which rows are read, and whether they are enough: `train_file` is compared by their content
     *("split", "data_revision", "max_missing_translations"),
     # The split of a batch: their product with the processes is `effective_batch`
@@ -78,7 +80,16 @@ DERIVED = {"effective_batch", "validation_rows", "base_weights", "product_releva
 # What the tensors of a checkpoint are, and the rows that they may not have seen: with another one none goes on.
 FIXED = {
     *("base_weights", "pooling", "head", "adapter", "lora_r", "lora_layers"),
-    *("lora_target_modules", "use_dora", "init_lora_weights", "quantization", "init_adapter", "task", "stage"),
+    *(
+        "lora_target_modules",
+        "use_dora",
+        "grades",
+        "init_lora_weights",
+        "quantization",
+        "init_adapter",
+        "task",
+        "stage",
+    ),
     *("optim", "deepspeed", "fsdp", "validation_rows"),
 }
 

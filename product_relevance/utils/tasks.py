@@ -22,6 +22,11 @@ def task_names(task: str) -> tuple[str, ...]:
     return tuple(task.split(","))
 
 
+def label_names(grades: int) -> dict[int, str]:
+    """Return the name of each label: of two irrelevant and relevant, of more `grade 0` and so on."""
+    return LABELS if grades == 2 else {grade: f"grade {grade}" for grade in range(grades)}
+
+
 def mixing_exponent(mixing: str) -> float:
     """Return the power of a task's rows that its share of the loss grows with.
 

@@ -315,3 +315,11 @@ def test_senseless_arguments_are_refused(values, told):
 def test_an_objective_that_the_model_cannot_have_is_refused(more, told, taught, base_of, tmp_path):
     with pytest.raises(SystemExit, match=told):
         train(base_of("qwen3"), taught / "train.txt", tmp_path / "run", *more, "--max_steps", "2")
+
+
+def test_soft_targets_of_grades_fall_with_the_distance_and_sum_to_one():
+    logits, grades = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 3])
+    logs = logits.double().log_softmax(-1)
+    weights = torch.exp(-objectives.SHARPNESS * (torch.arange(4) - grades.unsqueeze(1)).abs().double())
+    target = 0.9 * weights / weights.sum(1, keepdim=True) + 0.1 / 4
+    assert torch.allclose(objectives.ordinal(logits, grades, 0.1).double(), -(target * logs).sum(1), atol=1e-5)

@@ -14,7 +14,7 @@ from transformers.utils import can_return_tuple
 
 from product_relevance.models.heads.wrapped import Trainable
 from product_relevance.models.loading.base_errors import UnusableBaseError
-from product_relevance.utils.tasks import LABELS
+from product_relevance.utils.tasks import LABELS, label_names
 
 logger = logging.getLogger(__name__)
 
@@ -82,52 +82,55 @@ def classifier_class(name: str, config):
     return type(known.__name__, (ours, known), {"__module__": known.__module__})
 
 
-def set_labels(config) -> None:
-    """Set a config for the two labels of relevance."""
-    config.num_labels, config.id2label = NUM_LABELS, dict(LABELS)
-    config.label2id = {label: i for i, label in LABELS.items()}
+def set_labels(config, grades: int = NUM_LABELS) -> None:
+    """Set a config for the two labels of relevance, or for so many grades."""
+    config.num_labels, config.id2label = grades, dict(label_names(grades))
+    config.label2id = {label: i for i, label in config.id2label.items()}
 
 
-def adopt_head(name: str, model, missing: set[str]) -> None:
-    """Give a classifier two labels, whatever its checkpoint had, in place.
+def adopt_head(name: str, model, missing: set[str], grades: int = NUM_LABELS) -> None:
+    """Give a classifier two labels, or so many grades, whatever its checkpoint had, in place.
 
-    A reranker's one logit s becomes [0, s], whose softmax is the sigmoid of s: the same ranking before any training.
+    For two labels a reranker's one logit s becomes [0, s], whose softmax is the sigmoid of s: the same ranking before
+    any training.
     The last layer of a head of two labels stays; that of any other head is replaced.
 
     Args:
         name: of the base, for the log.
         model: loaded with as many labels as its config says.
         missing: names of the weights that the checkpoint has not, and that are new.
+        grades: number of labels.
     """
     config = model.config
     where = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and LAST.search(n)][-1]
     last, labels = model.get_submodule(where), ", ".join(map(str, config.id2label.values()))
     ours = f"{where}.weight" in missing
     of_pairs = not config.architectures or config.architectures[0].endswith("ForSequenceClassification")
-    if not ours and last.out_features == 1 and of_pairs:
+    if not ours and last.out_features == 1 and of_pairs and grades == NUM_LABELS:
         model.set_submodule(where, _widened(last))
         logger.info("%s: its head of one label is taken over: its logit s becomes [0, s], the same ranking", name)
-    elif not ours and last.out_features == NUM_LABELS and of_pairs:
+    elif not ours and last.out_features == NUM_LABELS == grades and of_pairs:
         logger.info("%s: its head of two labels (%s) is taken over: the second one is read as relevant", name, labels)
-    elif not ours or last.out_features != NUM_LABELS:
-        model.set_submodule(where, _fresh(last, getattr(config, "initializer_range", 0.02)))
+    elif not ours or last.out_features != grades:
+        model.set_submodule(where, _fresh(last, getattr(config, "initializer_range", 0.02), grades))
         if not ours:
+            new = "two" if grades == NUM_LABELS else grades
             logger.info(
-                "%s: its head of %d labels (%s) is replaced by a new one of two", name, last.out_features, labels
+                "%s: its head of %d labels (%s) is replaced by a new one of %s", name, last.out_features, labels, new
             )
-    model.num_labels = NUM_LABELS
+    model.num_labels = grades
     config.problem_type = None
-    set_labels(config)
+    set_labels(config, grades)
 
 
-def _like(linear: nn.Linear) -> nn.Linear:
+def _like(linear: nn.Linear, labels: int = NUM_LABELS) -> nn.Linear:
     kind = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-    return nn.Linear(linear.in_features, NUM_LABELS, linear.bias is not None, **kind)
+    return nn.Linear(linear.in_features, labels, linear.bias is not None, **kind)
 
 
-def _fresh(linear: nn.Linear, deviation: float) -> nn.Linear:
+def _fresh(linear: nn.Linear, deviation: float, labels: int) -> nn.Linear:
     """Return a new last layer, which starts as transformers starts it."""
-    made = _like(linear)
+    made = _like(linear, labels)
     nn.init.normal_(made.weight, std=deviation)
     if made.bias is not None:
         nn.init.zeros_(made.bias)

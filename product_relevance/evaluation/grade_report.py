@@ -1,0 +1,66 @@
+"""Show how decided grades agree with the true ones: a table for terminals and reports, and a picture."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.utils.plotting import INK, draw_axes, save_figure
+
+GRADE_COLUMNS = {
+    "kappa": "quadratic kappa", "kappa_interval": "kappa 95%", "macro_f1": "macro-F1 of the grades",
+    "accuracy": "accuracy",
+}  # fmt: skip
+
+
+def grades_table(measured: Mapping[str, Any]) -> str:
+    """Lay out kappa and macro-F1 of the grades, and below the rows by true and decided grade.
+
+    Args:
+        measured: Of `grades.measure_grades`.
+    """
+    confusion = measured["confusion"]
+    decided = {f"d{grade}": f"decided {grade}" for grade in range(len(confusion))}
+    rows = [{"grade": str(k)} | dict(zip(decided, counts, strict=True)) for k, counts in enumerate(confusion)]
+    return f"{metrics_table([measured], GRADE_COLUMNS)}\n\n{metrics_table(rows, {'grade': 'true grade'} | decided)}"
+
+
+def report_grades(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> list[str]:
+    """Return the report's part on grades; nothing of a run of two labels.
+
+    Args:
+        run: Content of run.json.
+        whole: Its out-of-fold figures.
+    """
+    if not run.get("grade_thresholds") or whole is None or "grades" not in whole:
+        return []
+    limits = ", ".join(f"{limit:.4f}" for limit in run["grade_thresholds"])
+    line = (
+        f"A row has the grade of how many of the thresholds {limits} its score reaches. The score is the expected "
+        "grade divided by the highest one. The figures are of thresholds that were fitted on the other folds. Rows "
+        f"from grade {run['relevant_from']} up count as relevant in all other figures of this report."
+    )
+    return ["## Grades", line, grades_table(whole["grades"])]
+
+
+def draw_confusion(measured: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draw the share of each true grade's rows that got each grade, with the counts.
+
+    Args:
+        measured: Of `grades.measure_grades`.
+        path: The PNG to write.
+    """
+    counts = np.array(measured["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = draw_axes(1.6 + 0.9 * len(counts), 1.4 + 0.8 * len(counts))
+    axes.grid(False)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else INK
+        axes.text(column, row, f"{share:.0%}\n{counts[row, column]:,}", ha="center", va="center", color=colour)
+    places = range(len(counts))
+    axes.set(xlabel="decided grade", ylabel="true grade", xticks=places, yticks=places)
+    axes.set_title(f"Quadratic kappa {measured['kappa']:.3f}", loc="left")
+    save_figure(figure, path)

@@ -1,0 +1,135 @@
+"""A run with four grades: trained, loaded, its grades decided, its distribution the mean of the folds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.ensemble.evaluate_file import evaluate_file, evaluation_table
+from product_relevance.ensemble.predict_file import predict_file
+from product_relevance.evaluation.decision import decide_run
+from product_relevance.training.run_config import RunConfig
+from product_relevance.training.train import train
+from tests.conftest import rows_of, write_rows
+
+GRADES = 4
+PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("train_QC.txt")[:12]]
+
+
+def graded_rows(count: int) -> list[dict]:
+    """Rows whose grade follows from label and length of the path, so that there is something to learn."""
+    return [
+        row | {"label": 2 * row["label"] + len(row["category_path"]) % 2} for row in rows_of("train_QC.txt")[:count]
+    ]
+
+
+def options_of(tmp_path, base, **more) -> dict:
+    plain = {"train_file": str(write_rows(tmp_path / "train_QC.txt", graded_rows(160))), "task": "QC"}
+    plain |= {"model_name_or_path": str(base), "output_dir": str(tmp_path / "run"), "num_folds": 2, "seed": 3}
+    plain |= {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "eval_strategy": "no"}
+    plain |= {"load_best_model_at_end": False, "save_strategy": "no", "use_cpu": True, "grades": GRADES}
+    return plain | {"max_length": 48, "lora_r": 4} | more
+
+
+@pytest.fixture(scope="module")
+def trained(base_of, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graded")
+    return train(RunConfig.from_recipe(**options_of(folder, base_of("bert"))))
+
+
+@pytest.fixture(scope="module")
+def ensemble(trained):
+    return RelevanceEnsemble.from_pretrained(str(trained.folder))
+
+
+def test_the_run_says_its_grades_and_its_thresholds_rise(trained):
+    content = json.loads((trained.folder / "run.json").read_text(encoding="utf-8"))
+    assert content["labels"] == {str(k): f"grade {k}" for k in range(GRADES)} and content["relevant_from"] == 2
+    limits = content["grade_thresholds"]
+    assert len(limits) == GRADES - 1 and limits == sorted(set(limits)) and limits[0] > 0 and limits[-1] < 1
+    assert sum(content["data"]["grades"]) == pytest.approx(1) and content["data"]["positive"] < 1
+    assert np.sum(content["metrics"]["grades"]["confusion"]) == 160
+
+
+def test_out_of_fold_rows_hold_a_distribution_whose_mean_is_the_score(trained):
+    oof = pd.read_parquet(trained.folder / "oof.parquet")
+    shares = oof[[f"share_{k}" for k in range(GRADES)]].to_numpy()
+    assert np.allclose(shares.sum(axis=1), 1) and np.allclose(shares @ np.arange(GRADES) / 3, oof["score"])
+    assert (oof["label"] == (oof["grade"] >= 2)).all()
+
+
+def test_the_report_shows_the_grades(trained):
+    report = (trained.folder / "report.md").read_text(encoding="utf-8")
+    assert "## Grades" in report and "quadratic kappa" in report and "decided 3" in report
+    assert (trained.folder / "figures" / "grades.png").is_file()
+
+
+def test_the_ensemble_averages_the_distributions_of_its_folds(ensemble):
+    shares, scores = ensemble.predict_shares(PAIRS), ensemble.predict(PAIRS)
+    assert shares.shape == (len(PAIRS), GRADES) and np.allclose(shares.sum(axis=1), 1)
+    assert np.allclose(shares @ np.arange(GRADES) / 3, scores)
+    assert np.allclose(ensemble.predict_folds(PAIRS).mean(axis=1), scores)
+    assert set(ensemble.decide_grades(scores)) <= set(range(GRADES))
+
+
+def test_a_pair_alone_scores_as_in_a_batch(ensemble):
+    together = ensemble.predict_shares(PAIRS)
+    alone = np.concatenate([ensemble.predict_shares([pair]) for pair in PAIRS])
+    assert np.allclose(alone, together, atol=1e-6)
+
+
+def test_out_of_fold_scores_are_those_of_the_loaded_fold(trained, ensemble):
+    oof = pd.read_parquet(trained.folder / "oof.parquet").set_index("id")
+    rows = [row for row in graded_rows(160) if row["id"] in oof.index]
+    found = ensemble.predict_folds([(row["origin_query"], row["category_path"]) for row in rows])
+    for row, scores in zip(rows, found, strict=True):
+        fold = list(ensemble.folds).index(oof.loc[row["id"], "fold"])
+        assert scores[fold] == pytest.approx(oof.loc[row["id"], "score"], abs=1e-5)
+
+
+def test_a_file_is_measured_by_its_grades(ensemble, tmp_path):
+    found = evaluate_file(ensemble, str(write_rows(tmp_path / "dev.txt", graded_rows(40))))
+    assert np.sum(found["ensemble"]["grades"]["confusion"]) == 40
+    assert "quadratic kappa" in evaluation_table(found)
+
+
+def test_predictions_hold_the_grade_and_the_distribution(ensemble, tmp_path):
+    predict_file(ensemble, str(write_rows(tmp_path / "dev.txt", graded_rows(40))), str(tmp_path / "out.csv"))
+    table = pd.read_parquet(tmp_path / "out.csv.scores.parquet")
+    shares = table[[f"share_{k}" for k in range(GRADES)]].to_numpy()
+    assert np.allclose(shares @ np.arange(GRADES) / 3, table["score"])
+    assert (ensemble.decide_grades(table["score"]) == table["grade"]).all()
+
+
+def test_calibration_and_thresholds_are_chosen_on_the_binary_view(trained):
+    assert "Chosen: calibration isotonic" in decide_run(trained.folder, dry_run=True)
+
+
+def test_a_resumed_training_gives_the_scores_of_an_uninterrupted_one(trained, base_of, tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 3, "keep_checkpoints": True}
+    train(RunConfig.from_recipe(**options_of(tmp_path, base_of("bert"), fold="0", **saved)))
+    folder, first = tmp_path / "run", pd.read_parquet(tmp_path / "run" / "fold-0" / "oof.parquet")
+    (folder / "fold-0" / "fold.json").unlink()
+    for late in (folder / "checkpoints" / "fold-0").glob("checkpoint-6"):
+        late.rename(tmp_path / "late")
+    again = options_of(tmp_path, base_of("bert"), fold="0", resume_from_checkpoint="last", **saved)
+    train(RunConfig.from_recipe(**again))
+    assert pd.read_parquet(folder / "fold-0" / "oof.parquet").equals(first)
+    whole = pd.read_parquet(trained.folder / "fold-0" / "oof.parquet")
+    assert np.allclose(whole["score"], first["score"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"head": "yes_no"}, "--head yes_no answers with two words"),
+        ({"objective": "r_drop"}, "--objective r_drop is of two labels"),
+        ({"objective": "distill", "teacher": "x"}, "--objective distill is of two labels"),
+        ({"task": "QC,QI", "train_file": "a,b"}, "--task QC,QI has no thresholds of grades"),
+    ],
+)
+def test_what_knows_two_labels_only_is_refused_with_the_reason(given, reason, tmp_path, base_of):
+    with pytest.raises(ValueError, match=f"--grades 4: {reason}"):
+        RunConfig.from_recipe(**options_of(tmp_path, base_of("bert"), **given))
