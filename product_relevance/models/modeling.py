@@ -101,7 +101,7 @@ def load_config(name: str, revision: str | None = None):
 
 
 def load_classifier(name: str, tokenizer, options: ClassifierOptions | None = None):
-    """Load a base with a new head of two labels or K grades, or with two answers; the class comes from the config's `model_type`.
+    """Load a base with a new head of K labels, or with two answers; the class comes from the config's `model_type`.
 
     Args:
         name: Hub id, folder, or embedded base.

@@ -113,7 +113,7 @@ def _require_plain_head(name: str | Path, revision: str | None) -> None:
     if len(run["labels"]) > 2:
         raise ValueError(
             f"{name}: it has {len(run['labels'])} grades, and the snippets of an export show a probability of two "
-            "labels; score with relevance predict, or train with --grades 2"
+            "labels; score with relevance predict, or train again by train_relevance.py --grades 2"
         )
     if run["pooling"] != "auto":
         raise ValueError(
