@@ -46,8 +46,8 @@ def measure_judged(judged: JudgedFile, options: FileOptions) -> dict[str, Any]:
     found["macro_f1_at_macro_threshold"] = metrics.scores_report(
         labels, scores, 0.5, metrics.RowFacts(row_thresholds=macro)
     )["macro_f1"]
-    if "grade" in frame and (decided := ensemble.decide_grades(scores)) is not None:
-        found["grades"] = measure_grades(frame["grade"], decided, len(ensemble.run["labels"]), queries)
+    if "grade" in judged.frame and (decided := ensemble.decide_grades(scores)) is not None:
+        found["grades"] = measure_grades(judged.frame["grade"], decided, len(ensemble.run["labels"]), queries)
     if vote == "mean" and ensemble.rule.chosen:
         after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}
