@@ -148,13 +148,13 @@ def compare(judged: dict[str, list[dict]], rows: pd.DataFrame) -> list[dict]:
         line = {"way": way, "ndcg": float(np.mean([seed["ndcg"].mean() for seed in seeds]))}
         line |= {name: float(np.mean([each[name] for each in measured])) for name in ("kappa", "macro_f1")}
         once = np.ones(len(rows), int)
-        line["auc"] = float(np.mean([intervals.auc(relevant, seed["score"], once) for seed in seeds]))
+        line["auc"] = float(np.mean([intervals.weighted_auc(relevant, seed["score"], once) for seed in seeds]))
         line["seeds"] = {
             "ndcg": [float(seed["ndcg"].mean()) for seed in seeds],
             "kappa": [each["kappa"] for each in measured],
         }
         for name in ("ndcg", "kappa") if way != "binary" else ():
-            line[f"{name}_difference"] = intervals.interval(drawn[way][name] - drawn["binary"][name])
+            line[f"{name}_difference"] = intervals.percentile_interval(drawn[way][name] - drawn["binary"][name])
         lines.append(line)
     return lines
 

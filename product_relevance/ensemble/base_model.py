@@ -16,7 +16,7 @@ from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
-from product_relevance.utils.tasks import label_names
+from product_relevance.utils.tasks import name_labels
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _require_adapters(found: Located) -> None:
 
 
 def _check_base(folder: Path, run: Mapping[str, Any], model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in label_names(len(run["labels"])).items()}
+    base, labels = run["base"], {str(i): label for i, label in name_labels(len(run["labels"])).items()}
     if run["labels"] != labels:
         raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
     try:

@@ -21,7 +21,7 @@ from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grades import decide_grades
-from product_relevance.evaluation.metrics import distribution, expected_grade
+from product_relevance.evaluation.metrics import compute_expected_grade, to_distribution
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
@@ -208,7 +208,7 @@ class RelevanceEnsemble:
         return None if chosen is None else decide_grades(scores, chosen)
 
     def _score(self, ids: list[list[int]], progress: bool) -> np.ndarray:
-        return expected_grade(self._share(ids, progress))
+        return compute_expected_grade(self._share(ids, progress))
 
     def _share(self, ids: list[list[int]], progress: bool) -> np.ndarray:
         pad_id, names, columns = self.encoder.pad_id, list(self.folds), []
@@ -216,17 +216,17 @@ class RelevanceEnsemble:
             # the layers below all adapters run once: the same scores, sooner
             shared = shared_layers.SharedLayers(self.model, names, self.select, self.shared_layers)
             logits = shared.predict_logits(ids, pad_id, progress=f"{len(names)} folds" if progress else None)
-            return distribution(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
+            return to_distribution(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
         for name in names:
             self.select(name)
             rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
             logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
-            columns.append(distribution(logits))
+            columns.append(to_distribution(logits))
         return np.stack(columns, axis=1)
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
-        return expected_grade(self.share_folds(frame, translation, progress))
+        return compute_expected_grade(self.share_folds(frame, translation, progress))
 
     @property
     def dtype(self) -> str:

@@ -8,7 +8,7 @@ from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.judge_file import JudgedFile, judge_file
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
-from product_relevance.evaluation.grade_report import grades_table
+from product_relevance.evaluation.grade_report import lay_out_grades
 from product_relevance.evaluation.grades import measure_grades
 from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
 
@@ -89,7 +89,7 @@ def evaluation_table(figures: dict) -> str:
         rows = [{"queries": name, **ensemble[key]} for key, name in names.items() if key in ensemble]
         parts.append(metrics_table(rows, ["queries", *columns]))
     if "grades" in ensemble:
-        parts.append(grades_table(ensemble["grades"]))
+        parts.append(lay_out_grades(ensemble["grades"]))
     if "calibrated" in ensemble:
         rows = [{"probabilities": "scores", **ensemble}, {"probabilities": "calibrated", **ensemble["calibrated"]}]
         parts.append(metrics_table(rows, ["probabilities", "ece", "log_loss"]))

@@ -20,8 +20,8 @@ from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
 from product_relevance.ensemble.scoring_arguments import FileOptions
-from product_relevance.evaluation.grades import share_columns
-from product_relevance.evaluation.metrics import expected_grade
+from product_relevance.evaluation.grades import name_shares
+from product_relevance.evaluation.metrics import compute_expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
@@ -89,7 +89,7 @@ def _with_prior(ensemble, frame: pd.DataFrame, folds: np.ndarray, vote: str) -> 
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
     shares = ensemble.run["data"].get("grades")
-    prior = ensemble.run["data"]["positive"] if shares is None else float(expected_grade(np.array(shares)))
+    prior = ensemble.run["data"]["positive"] if shares is None else float(compute_expected_grade(np.array(shares)))
     return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
 
 
@@ -181,10 +181,12 @@ def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.Data
     graded: dict[str, np.ndarray] = {}
     if ensemble.run.get("grade_thresholds"):
         shares = ensemble.share_folds(chunk, options.translation)
-        scores, folds = _with_prior(ensemble, chunk, expected_grade(shares), ensemble.checked_vote(options.vote))
+        scores, folds = _with_prior(
+            ensemble, chunk, compute_expected_grade(shares), ensemble.checked_vote(options.vote)
+        )
         unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run["data"].get("grades")
         mean = shares.mean(axis=1) if prior is None else np.where(unusable, prior, shares.mean(axis=1))
-        graded = {"grade": ensemble.decide_grades(expected_grade(mean))} | share_columns(mean)
+        graded = {"grade": ensemble.decide_grades(compute_expected_grade(mean))} | name_shares(mean)
     else:
         scores, folds = score_records(ensemble, chunk, vote=options.vote, translation=options.translation)
     table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}

@@ -15,7 +15,7 @@ GRADE_COLUMNS = {
 }  # fmt: skip
 
 
-def grades_table(measured: Mapping[str, Any]) -> str:
+def lay_out_grades(measured: Mapping[str, Any]) -> str:
     """Lay out kappa and macro-F1 of the grades, and below the rows by true and decided grade.
 
     Args:
@@ -42,7 +42,7 @@ def report_grades(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> li
         "grade divided by the highest one. The figures are of thresholds that were fitted on the other folds. Rows "
         f"from grade {run['relevant_from']} up count as relevant in all other figures of this report."
     )
-    return ["## Grades", line, grades_table(whole["grades"])]
+    return ["## Grades", line, lay_out_grades(whole["grades"])]
 
 
 def draw_confusion(measured: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

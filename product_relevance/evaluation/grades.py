@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from product_relevance.evaluation.intervals import DRAWS, FEWEST, ROWS, draw_queries, interval
+from product_relevance.evaluation.intervals import DRAWS, FEWEST, ROWS, draw_queries, percentile_interval
 
 CANDIDATES = 200  # thresholds that are tried between two neighbours: quantiles of the scores
 ROUNDS = 10
 
 
-def share_columns(shares: np.ndarray) -> dict[str, np.ndarray]:
+def name_shares(shares: np.ndarray) -> dict[str, np.ndarray]:
     """Name the columns of distributions, shape (n, K): `share_0` to `share_K-1`."""
     return {f"share_{grade}": shares[:, grade] for grade in range(shares.shape[1])}
 
@@ -30,18 +30,18 @@ def decide_grades(scores: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     return found
 
 
-def even_thresholds(count: int) -> list[float]:
+def space_thresholds(count: int) -> list[float]:
     """Return the K - 1 thresholds halfway between the scores of K grades, where there are no rows to choose on."""
     return [(grade + 0.5) / (count - 1) for grade in range(count - 1)]
 
 
-def grade_confusion(grades: ArrayLike, decided: ArrayLike, count: int) -> np.ndarray:
+def count_grades(grades: ArrayLike, decided: ArrayLike, count: int) -> np.ndarray:
     """Count rows by true grade (row) and decided grade (column), of K = `count` grades; shape (K, K)."""
     cells = np.asarray(grades, int) * count + np.asarray(decided, int)
     return np.bincount(cells, minlength=count * count).reshape(count, count)
 
 
-def quadratic_kappa(confusion: np.ndarray) -> float:
+def compute_kappa(confusion: np.ndarray) -> float:
     """Return Cohen's kappa with quadratic weights (Cohen 1968) of a confusion of K grades.
 
     Args:
@@ -57,7 +57,7 @@ def quadratic_kappa(confusion: np.ndarray) -> float:
     return float(1 - (apart * confusion).sum() / expected) if expected else 0.0
 
 
-def grade_macro_f1(confusion: np.ndarray) -> float:
+def compute_grade_f1(confusion: np.ndarray) -> float:
     """Return the mean F1 of the grades that a confusion, shape (K, K), has rows or decisions of."""
     both = confusion.sum(0) + confusion.sum(1)
     return float(np.mean(2 * np.diag(confusion)[both > 0] / both[both > 0]))
@@ -82,7 +82,7 @@ def fit_grade_thresholds(grades: ArrayLike, scores: ArrayLike, count: int) -> li
     order = np.argsort(found, kind="stable")
     counts = np.cumsum(np.vstack([np.zeros(count, int), np.eye(count, dtype=int)[given[order]]]), axis=0)
     below = counts[np.searchsorted(found[order], candidates, side="left")]
-    places = _spread_out(np.searchsorted(candidates, even_thresholds(count)), len(candidates))
+    places = _spread_out(np.searchsorted(candidates, space_thresholds(count)), len(candidates))
     for _ in range(ROUNDS):
         before = places.copy()
         for i in range(count - 1):
@@ -123,7 +123,7 @@ def _best_place(places: np.ndarray, i: int, below: np.ndarray, whole: np.ndarray
 
 def _kappa_at(places: np.ndarray, below: np.ndarray, whole: np.ndarray) -> float:
     edges = np.vstack([np.zeros_like(whole), below[places], whole])
-    return quadratic_kappa(np.diff(edges, axis=0).T)
+    return compute_kappa(np.diff(edges, axis=0).T)
 
 
 def measure_grades(grades: ArrayLike, decided: ArrayLike, count: int, queries: ArrayLike | None) -> dict[str, Any]:
@@ -139,11 +139,11 @@ def measure_grades(grades: ArrayLike, decided: ArrayLike, count: int, queries: A
         kappa (quadratic), macro_f1 (over the grades), accuracy, confusion (K rows of K counts, by true grade); with
         queries kappa_interval.
     """
-    confusion = grade_confusion(grades, decided, count)
-    found: dict[str, Any] = {"kappa": quadratic_kappa(confusion), "macro_f1": grade_macro_f1(confusion)}
+    confusion = count_grades(grades, decided, count)
+    found: dict[str, Any] = {"kappa": compute_kappa(confusion), "macro_f1": compute_grade_f1(confusion)}
     found |= {"accuracy": float(np.trace(confusion) / confusion.sum()), "confusion": confusion.astype(int).tolist()}
     if queries is not None:
-        found["kappa_interval"] = list(interval(draw_kappas(grades, decided, count, queries)))
+        found["kappa_interval"] = list(percentile_interval(draw_kappas(grades, decided, count, queries)))
     return found
 
 
@@ -158,4 +158,4 @@ def draw_kappas(grades: ArrayLike, decided: ArrayLike, count: int, queries: Arra
     np.add.at(of_queries, (places, cells), 1)
     draws = int(np.clip(ROWS // size, FEWEST, DRAWS))
     times = draw_queries(np.arange(size), count=draws)
-    return np.array([quadratic_kappa(drawn.reshape(count, count)) for drawn in times @ of_queries])
+    return np.array([compute_kappa(drawn.reshape(count, count)) for drawn in times @ of_queries])

@@ -187,10 +187,10 @@ def to_probabilities(logits: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: Another shape, or a logit that is not finite.
     """
-    return expected_grade(distribution(logits))
+    return compute_expected_grade(to_distribution(logits))
 
 
-def distribution(logits: ArrayLike) -> np.ndarray:
+def to_distribution(logits: ArrayLike) -> np.ndarray:
     """Turn the logits of each pair into the probabilities of its K labels, their softmax.
 
     Args:
@@ -211,7 +211,7 @@ def distribution(logits: ArrayLike) -> np.ndarray:
     return found
 
 
-def expected_grade(shares: np.ndarray) -> np.ndarray:
+def compute_expected_grade(shares: np.ndarray) -> np.ndarray:
     """Return the expected grade of distributions, as a score from 0 to 1.
 
     It is linear: the mean of the folds' scores is the score of the mean of their distributions.

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.decision import name_parts
 from product_relevance.evaluation.figures import History
-from product_relevance.evaluation.grades import decide_grades, even_thresholds, fit_grade_thresholds, measure_grades
+from product_relevance.evaluation.grades import decide_grades, fit_grade_thresholds, measure_grades, space_thresholds
 from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.report import write_report
 from product_relevance.utils import run_folder
@@ -93,7 +93,7 @@ def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, 
         return {key: {task: part[key] for task, part in by_task.items()} for key in BY_TASK}
     if oof is None:
         default = {"thresholds": {"f1": 0.5, "macro_f1": 0.5}, "thresholds_from": "default", "metrics": None}
-        return default | ({"grade_thresholds": even_thresholds(count)} if (count := len(record.labels)) > 2 else {})
+        return default | ({"grade_thresholds": space_thresholds(count)} if (count := len(record.labels)) > 2 else {})
     labels, scores = oof["label"], oof["score"]
     chosen: dict[str, float] = {}
     best: dict[str, float] = {}
@@ -125,7 +125,7 @@ def choose_grades(oof: pd.DataFrame, count: int) -> dict[str, Any]:
     for part in set(parts):
         here = parts == part
         fitted = (
-            fit_grade_thresholds(grades[~here], scores[~here], count) if not here.all() else even_thresholds(count)
+            fit_grade_thresholds(grades[~here], scores[~here], count) if not here.all() else space_thresholds(count)
         )
         decided[here] = decide_grades(scores[here], fitted)
     measured = measure_grades(grades, decided, count, oof.get("query_digest"))

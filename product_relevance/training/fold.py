@@ -17,8 +17,8 @@ from transformers import TrainingArguments
 from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.confusion import require_finite
-from product_relevance.evaluation.grades import share_columns
-from product_relevance.evaluation.metrics import distribution, to_probabilities
+from product_relevance.evaluation.grades import name_shares
+from product_relevance.evaluation.metrics import to_distribution, to_probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating
@@ -177,7 +177,7 @@ def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     columns["query_digest"] = hash_texts(part["query_group"])  # for intervals over queries, without their texts
     columns |= {"label": part["label"].to_numpy(int), "score": to_probabilities(logits)}
     if "grade" in part:
-        columns |= {"grade": part["grade"].to_numpy(int)} | share_columns(distribution(logits))
+        columns |= {"grade": part["grade"].to_numpy(int)} | name_shares(to_distribution(logits))
     return pd.DataFrame(columns).assign(fold=name)
 
 

@@ -22,7 +22,7 @@ from product_relevance.training.run_config import DescribedConfig, RunConfig
 from product_relevance.utils import run_folder
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_record import RunRecord
-from product_relevance.utils.tasks import label_names
+from product_relevance.utils.tasks import name_labels
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
         template=template.to_dict(),
         columns={k: getattr(data_args, k) for k in ("lowercase", "language_fix", "translation")}
         | {"translation_sha256": _sha256_of_table(data_args.translation)},
-        labels={str(i): label for i, label in label_names(data_args.grades).items()},
+        labels={str(i): label for i, label in name_labels(data_args.grades).items()},
         relevant_from=data_args.relevant_from if data_args.grades > 2 else None,
         folds_by={k: getattr(data_args, k) for k in by}
         | {"full": data_args.fold == "full", "given": "fold" in frame, "valid_sha256": splits[0].valid_digests},

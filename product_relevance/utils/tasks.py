@@ -22,7 +22,7 @@ def task_names(task: str) -> tuple[str, ...]:
     return tuple(task.split(","))
 
 
-def label_names(grades: int) -> dict[int, str]:
+def name_labels(grades: int) -> dict[int, str]:
     """Return the name of each label: of two irrelevant and relevant, of more `grade 0` and so on."""
     return LABELS if grades == 2 else {grade: f"grade {grade}" for grade in range(grades)}
 

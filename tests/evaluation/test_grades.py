@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from product_relevance.evaluation import grades
-from product_relevance.evaluation.metrics import distribution, expected_grade, probabilities
+from product_relevance.evaluation.metrics import compute_expected_grade, to_distribution, to_probabilities
 
 rng = np.random.default_rng(0)
 
@@ -18,13 +18,13 @@ rng = np.random.default_rng(0)
 def test_kappa_and_macro_f1_are_those_of_scikit_learn(count, seed):
     draw = np.random.default_rng(seed)
     true, decided = draw.integers(0, count, 50), draw.integers(0, count, 50)
-    confusion = grades.grade_confusion(true, decided, count)
-    assert grades.quadratic_kappa(confusion) == pytest.approx(cohen_kappa_score(true, decided, weights="quadratic"))
-    assert grades.grade_macro_f1(confusion) == pytest.approx(f1_score(true, decided, average="macro"))
+    confusion = grades.count_grades(true, decided, count)
+    assert grades.compute_kappa(confusion) == pytest.approx(cohen_kappa_score(true, decided, weights="quadratic"))
+    assert grades.compute_grade_f1(confusion) == pytest.approx(f1_score(true, decided, average="macro"))
 
 
 def test_kappa_of_one_grade_only_is_zero():
-    assert grades.quadratic_kappa(grades.grade_confusion([1, 1], [1, 1], 3)) == 0
+    assert grades.compute_kappa(grades.count_grades([1, 1], [1, 1], 3)) == 0
 
 
 @given(st.integers(2, 6), st.integers(0, 10_000), st.integers(1, 40))
@@ -38,8 +38,8 @@ def test_thresholds_rise_strictly_within_0_and_1(count, seed, rows):
 def test_thresholds_are_as_good_as_the_best_of_all():
     true = np.repeat([0, 1, 2], [30, 10, 20])
     scores = np.clip(true / 2 + rng.normal(0, 0.2, 60), 0, 1)
-    kappa = lambda limits: grades.quadratic_kappa(  # noqa: E731
-        grades.grade_confusion(true, grades.decide_grades(scores, limits), 3)
+    kappa = lambda limits: grades.compute_kappa(  # noqa: E731
+        grades.count_grades(true, grades.decide_grades(scores, limits), 3)
     )
     best = max(kappa(limits) for limits in itertools.combinations(np.unique(scores), 2))
     assert kappa(grades.fit_grade_thresholds(true, scores, 3)) >= best - 0.01
@@ -52,22 +52,22 @@ def test_a_score_has_the_grade_of_the_thresholds_that_it_reaches():
 def test_the_distribution_sums_to_one_and_two_labels_are_as_they_were():
     logits = rng.normal(size=(50, 2)) * 9
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    assert (probabilities(logits) == shifted[:, 1] / shifted.sum(axis=1)).all()
-    assert np.allclose(distribution(rng.normal(size=(9, 5)) * 50).sum(axis=1), 1)
+    assert (to_probabilities(logits) == shifted[:, 1] / shifted.sum(axis=1)).all()
+    assert np.allclose(to_distribution(rng.normal(size=(9, 5)) * 50).sum(axis=1), 1)
 
 
 @given(st.integers(3, 7), st.integers(0, 10_000))
 def test_the_expected_grade_rises_with_the_logit_of_the_best_and_falls_with_that_of_the_worst(count, seed):
     logits = np.random.default_rng(seed).normal(size=(1, count)) * 3
     step = np.eye(count)
-    plain = probabilities(logits)[0]
-    assert probabilities(logits + step[-1])[0] > plain > probabilities(logits + step[0])[0]
+    plain = to_probabilities(logits)[0]
+    assert to_probabilities(logits + step[-1])[0] > plain > to_probabilities(logits + step[0])[0]
     assert 0 <= plain <= 1
 
 
 def test_the_mean_of_scores_is_the_score_of_the_mean_distribution():
-    shares = distribution(rng.normal(size=(40, 4))).reshape(10, 4, 4)
-    assert np.allclose(expected_grade(shares).mean(axis=1), expected_grade(shares.mean(axis=1)))
+    shares = to_distribution(rng.normal(size=(40, 4))).reshape(10, 4, 4)
+    assert np.allclose(compute_expected_grade(shares).mean(axis=1), compute_expected_grade(shares.mean(axis=1)))
 
 
 def test_measured_grades_have_an_interval_over_queries():

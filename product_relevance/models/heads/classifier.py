@@ -14,7 +14,7 @@ from transformers.utils import can_return_tuple
 
 from product_relevance.models.heads.wrapped import Trainable
 from product_relevance.models.loading.base_errors import UnusableBaseError
-from product_relevance.utils.tasks import LABELS, label_names
+from product_relevance.utils.tasks import LABELS, name_labels
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def classifier_class(name: str, config):
 
 def set_labels(config, grades: int = NUM_LABELS) -> None:
     """Set a config for the two labels of relevance, or for so many grades."""
-    config.num_labels, config.id2label = grades, dict(label_names(grades))
+    config.num_labels, config.id2label = grades, dict(name_labels(grades))
     config.label2id = {label: i for i, label in config.id2label.items()}
 
 
