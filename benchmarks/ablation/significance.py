@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from product_relevance.evaluation import intervals
+from product_relevance.utils import plotting
 
 FIGURES = ("auc", "macro_f1", "f1")
 TITLES = {"auc": "AUC", "macro_f1": "macro-F1", "f1": "F1"}
+UNSURE = "0.6"  # a grey, where the interval holds zero
 
 
 def measure(study, output: Path, folder_of, finished) -> dict:
@@ -109,29 +112,23 @@ def to_markdown(study, found: dict) -> str:
 
 
 def draw(study, found: dict, path: Path) -> None:
-    """Draw the differences to the baseline with their intervals, a panel a figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    """Draw the differences to the baseline with their intervals, one panel per figure."""
     rows = [name for name in found["rows"] if name != study.baseline]
     if not rows:
         return
-    figure, panels = plt.subplots(1, len(FIGURES), figsize=(11, 1.4 + 0.36 * len(rows)), sharey=True)
+    figure = Figure(figsize=(11, 1.4 + 0.36 * len(rows)), dpi=plotting.DPI, layout="constrained")
+    panels = figure.subplots(1, len(FIGURES), sharey=True)
     for panel, name in zip(panels, FIGURES, strict=True):
+        plotting.style_axes(panel)
         for height, row in enumerate(reversed(rows)):
             value = found["rows"][row][name]
-            sure = value["low"] > 0 or value["high"] < 0
-            panel.plot([value["low"], value["high"]], [height] * 2, color="tab:blue" if sure else "0.6", linewidth=2)
-            panel.plot(value["difference"], height, "o", color="tab:blue" if sure else "0.6")
-        panel.axvline(0, color="0.2", linewidth=0.8)
+            color = plotting.BLUE if value["low"] > 0 or value["high"] < 0 else UNSURE
+            panel.plot([value["low"], value["high"]], [height] * 2, color=color, linewidth=2)
+            panel.plot(value["difference"], height, "o", color=color)
+        panel.axvline(0, color=plotting.INK, linewidth=0.8)
         panel.set_title(f"{TITLES[name]} against {study.baseline}", fontsize=10)
         panel.set_yticks(range(len(rows)), list(reversed(rows)))
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.locator_params(axis="x", nbins=4)
-        panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{study.title}: difference and 95% interval over queries", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    plotting.save_figure(figure, path)
