@@ -107,9 +107,9 @@ def test_what_the_server_refuses_is_said_on_the_page(url, key, browser):
     if key:
         page.fill("#key", key)
     page.click("button")
-    page.wait_for_function("document.getElementById('error').textContent")
+    page.locator("#error", has_text="language").wait_for()
     assert "language: found no code of ISO 639" in page.inner_text("#error")
     if key:
         page.fill("#key", "another")
         page.click("button")
-        page.wait_for_function("document.getElementById('error').textContent.includes('Bearer')")
+        page.locator("#error", has_text="Bearer").wait_for()
