@@ -10,7 +10,7 @@ from product_relevance.evaluation.markdown_tables import metrics_table
 
 def add_commands(commands: Commands) -> None:
     """Add `rank`."""
-    parser = add_command(commands, "rank", rank, "order the targets of a file by their relevance to one query")
+    parser = add_command(commands, "rank", rank_targets, "order the targets of a file by their relevance to one query")
     add_model(parser)
     parser.add_argument("--query", required=True, help="text of the query")
     parser.add_argument("--targets", required=True, metavar="FILE", help="text file in UTF-8, one target per line")
@@ -20,7 +20,7 @@ def add_commands(commands: Commands) -> None:
     add_device(parser)
 
 
-def rank(arguments: argparse.Namespace) -> None:
+def rank_targets(arguments: argparse.Namespace) -> None:
     """Order targets by relevance to a query."""
     lines = _read_targets(arguments.targets)
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
