@@ -19,6 +19,8 @@ ERRORS = {
     500: "scoring failed",
     504: "no answer in time",
 }
+# Python takes these control characters for spaces as well, JSON Schema's regular expressions do not
+NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
 EXAMPLES: dict[str, dict] = {
     "predict": {"inputs": ["usb kabel", "shoes"]},
     "rerank": {"query": "usb kabel", "texts": ["cables", "shoes"]},
@@ -87,7 +89,7 @@ def _object(properties: dict, optional: dict | None = None) -> dict:
 
 
 def _text(limits: Limits) -> dict:
-    return {"type": "string", "minLength": 1, "maxLength": limits.characters, "pattern": "\\S"}
+    return {"type": "string", "minLength": 1, "maxLength": limits.characters, "pattern": NOT_BLANK}
 
 
 def _list(items: dict, most: int) -> dict:
