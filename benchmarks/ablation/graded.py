@@ -178,15 +178,20 @@ def to_markdown(lines: list[dict]) -> str:
     return "\n".join(text)
 
 
-def main() -> None:
-    """Train what is not trained yet, and compare."""
+def make_parser() -> Parser:
+    """Build the command line's parser."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("file", help="CSV with query, product_title and grade (0 to 3)")
     parser.add_argument("--output", default="runs/graded", help="folder of the runs and of graded.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--folds", type=int, default=2)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Train what is not trained yet, and compare."""
+    arguments = make_parser().parse_args()
     rows = pd.read_csv(arguments.file)
     rows.index += 1  # the number of a row is its id
     shares = rows["grade"].value_counts(normalize=True).sort_index().to_numpy()

@@ -19,7 +19,7 @@ SCORING = (
 ROOMS = ("utils", "text", "data", "evaluation", "models", "ensemble", "serving")  # that scoring imports
 METRIC = "relevance_f1"
 METRICS = "product_relevance.evaluation.metrics"
-IMPORT = re.compile(r"^from product_relevance\.((?:\w+\.)*)(\w+) import (\w+)", re.M)
+IMPORT = re.compile(r"^from product_relevance\.((?:\w+\.)*)(\w+) import (\(?\s*)(\w+)", re.M)
 METRIC_CARD = """---
 title: Relevance F1
 sdk: static
@@ -106,14 +106,14 @@ def _file_of(module: str) -> Path:
 
 def _standing_alone(module: str) -> str:
     """Return the source of a module whose imports from this package are from files beside it."""
-    return IMPORT.sub(r"from .\2 import \3", _file_of(module).read_text(encoding="utf-8"))
+    return IMPORT.sub(r"from .\2 import \3\4", _file_of(module).read_text(encoding="utf-8"))
 
 
 def _imports_of(module: str) -> dict[str, str]:
     """Map every module of the package that this one imports, directly or through others, to one of its names."""
     found = {
         f"product_relevance.{room}{name}": what
-        for room, name, what in IMPORT.findall(_file_of(module).read_text("utf-8"))
+        for room, name, _, what in IMPORT.findall(_file_of(module).read_text("utf-8"))
     }
     for name in list(found):
         found |= _imports_of(name)

@@ -20,6 +20,7 @@ SHOP = {
     ),
 }
 BINARY = {"exact": "true", "other": "true", "near": "false", "wrong": "false"}
+GRADES = {"exact": "3", "other": "2", "near": "1", "wrong": "0"}
 ESCI = {"exact": "E", "other": "S", "near": "C", "wrong": "I"}
 
 

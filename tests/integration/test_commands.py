@@ -17,6 +17,7 @@ from product_relevance.utils.extras import how_to_install
 from tests.conftest import ROOT, rows_of, write_rows
 from tests.helpers.pages import pages
 from tests.helpers.programs import module_of, scripts
+from tests.helpers.shop_export import GRADES, write_export
 
 # What cannot run here: what it needs. The first words of the command.
 ELSEWHERE = {
@@ -124,6 +125,8 @@ def place(tmp_path_factory):
     import pandas
 
     pandas.DataFrame(rows_of("train_QC.txt")[:120]).to_csv(folder / "train.csv", index=False)
+    shop = write_export(folder / "shop.csv", rows=120, labels=GRADES)
+    pandas.read_csv(shop, sep=";").rename(columns={"judgement": "grade"}).to_csv(shop, index=False)
     for name in ("translations", "translations_train_QC", "translations_train_QI"):
         pandas.DataFrame(columns).to_parquet(folder / f"{name}.parquet")
     return folder
