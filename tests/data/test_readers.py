@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from product_relevance.data.records import RecordError, read_records, source_record
+from product_relevance.utils.console import bars_on_terminal_only
 from product_relevance.utils.tasks import TARGET_FIELD
 from tests.helpers.record_rows import ROW, rows_of, write_lines
 
@@ -117,7 +118,8 @@ def write_all_forms(folder, rows):
             writer.writeheader()
             writer.writerows(rows)
     pd.DataFrame(rows).to_parquet(folder / "a.parquet")
-    datasets.Dataset.from_list(rows).save_to_disk(folder / "saved")
+    with bars_on_terminal_only(datasets):
+        datasets.Dataset.from_list(rows).save_to_disk(folder / "saved")
     return [folder / name for name in ("pandas.jsonl", "escaped.txt", "a.csv", "a.tsv", "a.parquet", "saved")]
 
 
@@ -128,7 +130,6 @@ def both_texts(rows):
 @FUZZ
 @given(RECORDS, st.sampled_from(["QC", "QI"]), st.booleans())
 def test_every_form_gives_back_what_was_written(tmp_path_factory, generated, task, text_ids):
-    datasets.disable_progress_bars()
     rows = [
         {
             "id": f"id {number}" if text_ids else number,
