@@ -6,7 +6,7 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
 ARG DEVICE=cpu
-ARG EXTRAS=serve,embedded
+ARG EXTRAS=serve,quickstart
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY constraints.txt ./

