@@ -36,7 +36,7 @@ WORKDIR /tmp
 EXPOSE 8000
 # The start is long enough to load a large model
 HEALTHCHECK --interval=30s --timeout=10s --start-period=600s --retries=3 \
-    CMD ["python", "-m", "product_relevance.serving.healthcheck", "http://127.0.0.1:8000/health"]
+    CMD ["python", "-m", "product_relevance.serving.http.healthcheck", "http://127.0.0.1:8000/health"]
 ENTRYPOINT ["relevance", "serve", "--host", "0.0.0.0"]
 CMD ["/model"]
 

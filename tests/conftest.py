@@ -183,7 +183,7 @@ def first_picture():
 @pytest.fixture(scope="module", autouse=True)
 def one_picture(request, first_picture):
     """Draw the pictures of runs once: laying out texts takes half of a tiny run's seconds. test_figures draws all."""
-    from product_relevance.evaluation import figures
+    from product_relevance.evaluation.reports import figures
 
     def save(figure, path):
         if not first_picture:

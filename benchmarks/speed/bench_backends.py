@@ -21,10 +21,10 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.evaluation import metrics
 from product_relevance.models.batching import batch_limits, budget_batches, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving import onnx_export
-from product_relevance.serving.export import export_classifier
-from product_relevance.serving.export_options import ExportOptions
-from product_relevance.serving.onnx_export import NAMES
+from product_relevance.serving.export import onnx_export
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.onnx_export import NAMES
+from product_relevance.serving.export.transformers_export import export_classifier
 from product_relevance.text.templates import PairFacts
 from product_relevance.utils.options import Parser
 

@@ -19,8 +19,8 @@ import torch
 
 from product_relevance.data import loading
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
+from product_relevance.ensemble.files.predict_file import read_records_for
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.ensemble.predict_file import read_records_for
 from product_relevance.evaluation import metrics
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import batch_limits, pad_rows

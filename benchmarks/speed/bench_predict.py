@@ -14,7 +14,7 @@ from bench_data import peak_mib
 from tqdm.auto import tqdm
 
 from product_relevance.data.records import read_records
-from product_relevance.ensemble import canaries
+from product_relevance.ensemble.published import canaries
 from product_relevance.models import modeling
 from product_relevance.models.loading import checkpoints
 from product_relevance.text.templates import PairFacts
@@ -52,8 +52,8 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
     from product_relevance.ensemble.loading_arguments import LoadingArguments
     from product_relevance.ensemble.locate import read_run
-    from product_relevance.serving.export import export_classifier, save_tokenizer
-    from product_relevance.serving.export_options import ExportOptions
+    from product_relevance.serving.export.export_options import ExportOptions
+    from product_relevance.serving.export.transformers_export import export_classifier, save_tokenizer
 
     if not (Path(name) / "run.json").is_file():
         torch.manual_seed(0)

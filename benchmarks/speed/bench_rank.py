@@ -17,7 +17,7 @@ from bench_predict import SAMPLE, peak, reset_peak
 from tqdm.auto import tqdm
 
 from product_relevance.data.records import read_records
-from product_relevance.ensemble import canaries
+from product_relevance.ensemble.published import canaries
 from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models import modeling
 from product_relevance.models.batching import pad_rows

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from product_relevance.ensemble import canaries
+from product_relevance.ensemble.published import canaries
 from product_relevance.utils.run_folder import write_json
 
 ROOT = Path(__file__).resolve().parents[2]

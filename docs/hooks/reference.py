@@ -144,7 +144,7 @@ def _action(action: argparse.Action) -> tuple[str, str]:
 
 def http_api() -> str:
     """Return the endpoints of the server with the JSON schema of what they take and give."""
-    from product_relevance.serving.openapi import describe_endpoints
+    from product_relevance.serving.http.openapi import describe_endpoints
     from product_relevance.serving.protocol import Limits
 
     named = {"f1": 0.5, "macro_f1": 0.5}
@@ -163,7 +163,7 @@ def http_api() -> str:
 
 def http_errors() -> str:
     """Return the table of the statuses of failed requests."""
-    from product_relevance.serving.openapi import ERRORS
+    from product_relevance.serving.http.openapi import ERRORS
 
     return table(("status", "what it means"), [(str(code), text) for code, text in ERRORS.items()])
 

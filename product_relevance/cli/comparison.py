@@ -66,7 +66,7 @@ def compare_runs(arguments: argparse.Namespace) -> None:
     if arguments.file is None:
         return _compare_submissions(arguments)
     require_files(arguments.file, arguments.translation)
-    from product_relevance.ensemble.compare_file import compare_on_file, write_changed
+    from product_relevance.ensemble.files.compare_file import compare_on_file, write_changed
     from product_relevance.ensemble.scoring_arguments import ScoringArguments
     from product_relevance.evaluation.comparison import comparison_table
 

@@ -94,7 +94,7 @@ def decide_thresholds(arguments: argparse.Namespace) -> None:
     options = DecisionOptions(arguments.calibration, arguments.threshold_by, arguments.shrinkage, **goals)
     if arguments.unlabelled:
         require_files(arguments.unlabelled)
-        from product_relevance.ensemble.predict_file import score_unlabelled
+        from product_relevance.ensemble.files.predict_file import score_unlabelled
 
         scored = score_unlabelled(run, source_of(arguments, arguments.unlabelled), **reading_of(arguments))
     print(decide_run(run, options, scored, arguments.match, arguments.dry_run))
@@ -107,7 +107,7 @@ def join_runs(arguments: argparse.Namespace) -> None:
     scored = None
     if arguments.unlabelled:
         require_files(arguments.unlabelled)
-        from product_relevance.ensemble.predict_file import score_unlabelled
+        from product_relevance.ensemble.files.predict_file import score_unlabelled
 
         source, read = source_of(arguments, arguments.unlabelled), reading_of(arguments)
         scored = [score_unlabelled(run, source, **read) for run in arguments.runs]

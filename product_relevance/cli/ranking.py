@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from product_relevance.cli.flags import Commands, add_command, add_device, add_model
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 
 
 def add_commands(commands: Commands) -> None:

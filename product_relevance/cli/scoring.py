@@ -92,7 +92,7 @@ def predict_rows(arguments: argparse.Namespace) -> None:
 
     require_format(arguments.output)
     require_files(arguments.file, arguments.translation)
-    from product_relevance.ensemble.predict_file import predict_file
+    from product_relevance.ensemble.files.predict_file import predict_file
 
     written = predict_file(
         _score(arguments).load(),
@@ -123,9 +123,9 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
 def evaluate_rows(arguments: argparse.Namespace) -> None:
     """Measure on a labelled file."""
     require_files(arguments.file, arguments.translation)
-    from product_relevance.ensemble.evaluate_file import evaluation_table, measure_judged
-    from product_relevance.ensemble.judge_file import judge_file, report_errors
-    from product_relevance.ensemble.rank_judged import measure_ranking, ranking_tables, write_trec
+    from product_relevance.ensemble.files.evaluate_file import evaluation_table, measure_judged
+    from product_relevance.ensemble.files.judge_file import judge_file, report_errors
+    from product_relevance.ensemble.files.rank_judged import measure_ranking, ranking_tables, write_trec
     from product_relevance.evaluation.ranking import parse_measures
 
     options, measures = _score(arguments), parse_measures(arguments.measures) if arguments.measures else []

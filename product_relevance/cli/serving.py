@@ -70,8 +70,8 @@ def _add_export(commands: Commands) -> None:
 def serve_run(arguments: argparse.Namespace) -> None:
     """Answer requests over HTTP."""
     try:
-        from product_relevance.serving import server
-        from product_relevance.serving.access import Access
+        from product_relevance.serving.http import server
+        from product_relevance.serving.http.access import Access
     except ModuleNotFoundError as error:
         raise ValueError(f"serve needs {error.name}: {how_to_install('serve')}") from None
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
@@ -93,8 +93,8 @@ def serve_run(arguments: argparse.Namespace) -> None:
 
 def export_run(arguments: argparse.Namespace) -> None:
     """Write one plain classifier."""
-    from product_relevance.serving.export import export_classifier
-    from product_relevance.serving.export_options import ExportOptions
+    from product_relevance.serving.export.export_options import ExportOptions
+    from product_relevance.serving.export.transformers_export import export_classifier
 
     options = ExportOptions(**{each.name: getattr(arguments, each.name) for each in fields(ExportOptions)})
     print(export_classifier(arguments.model, arguments.output, options))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from product_relevance.ensemble.locate import Located
-from product_relevance.ensemble.manifest import config_sha256
+from product_relevance.ensemble.published.manifest import config_sha256
 from product_relevance.models import modeling
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints, quantization

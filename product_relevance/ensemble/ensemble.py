@@ -13,12 +13,13 @@ import torch
 
 from product_relevance.data.loading import add_run_columns
 from product_relevance.data.pairs import read_pairs, read_targets
-from product_relevance.ensemble import canaries, shared_layers, weight_averaging
+from product_relevance.ensemble import shared_layers, weight_averaging
 from product_relevance.ensemble.base_model import load_base
-from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
-from product_relevance.ensemble.manifest_record import Manifest
+from product_relevance.ensemble.published import canaries
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grades import decide_grades
 from product_relevance.evaluation.metrics import compute_expected_grade, to_distribution

@@ -13,7 +13,7 @@ from product_relevance.ensemble.stack import KIND, NAME
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.blending import blend_scores, fit_blend
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder as run
 from product_relevance.utils.tasks import select_task

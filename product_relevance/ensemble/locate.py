@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from product_relevance.ensemble import manifest
-from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
-from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES, check_run_file, is_repo_id
+from product_relevance.ensemble.published import manifest
+from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
+from product_relevance.ensemble.published.manifest_schema import ADAPTER_FILES, MODEL_FILES, check_run_file, is_repo_id
 from product_relevance.models import adapter_schema
 from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of

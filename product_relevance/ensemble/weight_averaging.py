@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from product_relevance.ensemble import canaries
+from product_relevance.ensemble.published import canaries
 from product_relevance.models import adapters
 from product_relevance.models.adapter_schema import CONFIG, WEIGHTS, read_config
 from product_relevance.models.loading.safetensors_files import load_weights

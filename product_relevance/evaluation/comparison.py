@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from product_relevance.evaluation import intervals
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 
 MEASURES = ("auc", "f1", "macro_f1")
 

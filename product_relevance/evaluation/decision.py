@@ -15,7 +15,7 @@ from product_relevance.evaluation.calibration import METHODS
 from product_relevance.evaluation.confusion import measure_thresholds
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule, check_decision
 from product_relevance.evaluation.reliability import measure_reliability
-from product_relevance.evaluation.report import decision_table, write_report
+from product_relevance.evaluation.reports.report import decision_table, write_report
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
 from product_relevance.utils.tasks import select_task

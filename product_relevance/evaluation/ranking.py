@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from product_relevance.evaluation import intervals
 from product_relevance.evaluation.comparison import Difference
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.utils.extras import how_to_install
 
 USUAL = ("nDCG@10", "RR@10", "AP", "P@5", "R@50")

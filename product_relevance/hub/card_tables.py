@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult
 from markupsafe import Markup
 
 from product_relevance.evaluation.intervals import FEW_ROWS
-from product_relevance.evaluation.markdown_tables import note_of
+from product_relevance.evaluation.reports.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.language_codes import to_iso
 from product_relevance.utils.run_settings import SHOWN, pick_settings

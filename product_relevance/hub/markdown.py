@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 
 ESCAPES = {ord(c): f"&#{ord(c)};" for c in "&<>|`[]*\\$"}  # what means something in Markdown, HTML or a table
 

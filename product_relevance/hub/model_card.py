@@ -5,7 +5,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from markupsafe import Markup
 
-from product_relevance.ensemble.manifest_record import PublishedFold
+from product_relevance.ensemble.published.manifest_record import PublishedFold
 from product_relevance.hub import card_facts, card_tables
 from product_relevance.hub.card_template import (
     TAGS,

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from product_relevance.ensemble.manifest_schema import is_repo_id
+from product_relevance.ensemble.published.manifest_schema import is_repo_id
 
 LAYOUTS = ("repos", "branches", "one")
 COMMIT = re.compile(r"[0-9a-f]{40}")

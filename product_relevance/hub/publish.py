@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from product_relevance.ensemble.manifest import read_manifest
+from product_relevance.ensemble.published.manifest import read_manifest
 from product_relevance.utils.hub_errors import explain_errors
 
 logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from product_relevance.ensemble import manifest
-from product_relevance.ensemble.canaries import CanaryScores
-from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
-from product_relevance.ensemble.manifest_schema import ADAPTER_FILES, MODEL_FILES
-from product_relevance.evaluation import figures
+from product_relevance.ensemble.published import manifest
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
+from product_relevance.ensemble.published.manifest_schema import ADAPTER_FILES, MODEL_FILES
+from product_relevance.evaluation.reports import figures
 from product_relevance.hub import code_bundle, dataset_card, model_card
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.places import Staged

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from product_relevance.ensemble import manifest
-from product_relevance.ensemble.canaries import CanaryScores
-from product_relevance.ensemble.manifest_schema import is_repo_id
+from product_relevance.ensemble.published import manifest
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_schema import is_repo_id
 from product_relevance.hub import code_bundle, staged_content
 from product_relevance.hub.places import COMMIT, Staged, StagingOptions, check_names, list_places
 from product_relevance.models.loading import packaged_bases
@@ -139,8 +139,8 @@ def _check_untouched(out: Path, overwrite: bool) -> None:
 
 def _measure(run_folder: Path, fingerprint: str | None) -> tuple[dict[str, str], CanaryScores]:
     """Load the run; return config hash and fingerprint of its base, and the scores of the canaries."""
-    from product_relevance.ensemble import canaries
     from product_relevance.ensemble.ensemble import RelevanceEnsemble
+    from product_relevance.ensemble.published import canaries
 
     if fingerprint is None:  # ZeRO-3 spreads the weights while training, so the run has none
         fingerprint = _fingerprint_of(run_folder)

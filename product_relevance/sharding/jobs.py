@@ -17,8 +17,9 @@ from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble import outputs, predict_file
+from product_relevance.ensemble import outputs
 from product_relevance.ensemble import stack as stacking
+from product_relevance.ensemble.files import predict_file
 from product_relevance.ensemble.locate import read_run
 from product_relevance.ensemble.scoring_arguments import ScoringArguments
 from product_relevance.preparation.arguments import PreparationArguments

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from product_relevance.data.splits import Split
-from product_relevance.evaluation.report import weights_line
+from product_relevance.evaluation.reports.report import weights_line
 from product_relevance.training import trainer
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.run_config import RunConfig

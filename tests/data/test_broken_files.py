@@ -9,10 +9,10 @@ from random import Random
 import pytest
 
 from product_relevance.cli.main import main as relevance
-from product_relevance.ensemble import manifest
-from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.locate import locate_run
-from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
+from product_relevance.ensemble.published import manifest
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.models import adapters, modeling
 from product_relevance.models.adapter_fit import check_fit

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble import canaries
-from product_relevance.ensemble.canaries import CanaryScores
+from product_relevance.ensemble.published import canaries
+from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.text.languages import LANGUAGES
 from tests.helpers.published import PAIRS, tiny_run
 

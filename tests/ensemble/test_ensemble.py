@@ -15,7 +15,7 @@ import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.data.submission import check_submission
-from product_relevance.ensemble import evaluate_file, judge_file, predict_file
+from product_relevance.ensemble.files import evaluate_file, judge_file, predict_file
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.evaluation import ranking, trec
 from product_relevance.models.batching import budget_batches

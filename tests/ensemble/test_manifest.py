@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from product_relevance.ensemble import manifest
-from product_relevance.ensemble.manifest_record import Manifest
-from product_relevance.ensemble.manifest_schema import RUN_KEYS, check_manifest, check_name, is_repo_id
+from product_relevance.ensemble.published import manifest
+from product_relevance.ensemble.published.manifest_record import Manifest
+from product_relevance.ensemble.published.manifest_schema import RUN_KEYS, check_manifest, check_name, is_repo_id
 from product_relevance.utils.files import sha256_of
 
 SHA, COMMIT = "a" * 64, "b" * 40

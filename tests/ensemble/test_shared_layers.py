@@ -19,8 +19,8 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export_classifier
-from product_relevance.serving.export_options import ExportOptions
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.transformers_export import export_classifier
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
 

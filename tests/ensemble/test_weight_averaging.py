@@ -74,7 +74,7 @@ def test_merged_full_models_are_the_mean_of_all_their_weights(run_of):
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_disagreement_told_is_the_one_on_the_canaries(kind, run_of, caplog):
-    from product_relevance.ensemble import canaries
+    from product_relevance.ensemble.published import canaries
 
     with caplog.at_level(logging.WARNING):
         merged = load(run_of(kind))

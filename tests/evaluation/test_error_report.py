@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from product_relevance.evaluation.error_report import JudgedRows, write_error_report
 from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.reports.error_report import JudgedRows, write_error_report
 
 DATA = {"source": "train.csv", "rows": 90, "handled": {"rejected": 7, "languages_corrected": 3}}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from product_relevance.evaluation import figures
 from product_relevance.evaluation.metrics import RowFacts, scores_report
+from product_relevance.evaluation.reports import figures
 
 
 def assert_picture(path):
@@ -73,7 +73,7 @@ def test_no_file_is_left_behind_when_drawing_fails(tmp_path):
 def test_drawing_does_not_touch_the_global_state_of_pyplot():
     import subprocess
 
-    code = "import sys, product_relevance.evaluation.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, product_relevance.evaluation.reports.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

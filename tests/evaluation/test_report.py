@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
-from product_relevance.evaluation.report import metrics_table, write_report
+from product_relevance.evaluation.reports.report import metrics_table, write_report
 
 
 @pytest.fixture(scope="module")

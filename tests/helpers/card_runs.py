@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from product_relevance.ensemble.manifest_record import PublishedFold
+from product_relevance.ensemble.published.manifest_record import PublishedFold
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card

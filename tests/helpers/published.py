@@ -6,9 +6,9 @@ from pathlib import Path
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble import canaries, manifest
-from product_relevance.ensemble.manifest_record import Manifest, PublishedFold
-from product_relevance.ensemble.manifest_schema import ADAPTER_FILES
+from product_relevance.ensemble.published import canaries, manifest
+from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
+from product_relevance.ensemble.published.manifest_schema import ADAPTER_FILES
 from product_relevance.utils.files import sha256_of
 from tests.conftest import rows_of, write_rows
 

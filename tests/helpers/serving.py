@@ -81,7 +81,7 @@ def live(app, **options):
     """Run an app under uvicorn in a thread, with options of `connections.make_config`; gives its URL."""
     import uvicorn
 
-    from product_relevance.serving.connections import log_everything, make_config
+    from product_relevance.serving.http.connections import log_everything, make_config
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = uvicorn.Server(make_config(app, log_config=None, **options))

@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble.manifest import public_run
+from product_relevance.ensemble.published.manifest import public_run
 from product_relevance.hub import card_facts, model_card
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.model_card import ensemble_card

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.utils import close_session
 
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble import manifest
+from product_relevance.ensemble.published import manifest
 from product_relevance.hub import publish as publishing
 from product_relevance.hub.places import LAYOUTS
 from tests.helpers.staged import BASE, NAME, base_files, plain_run, staged

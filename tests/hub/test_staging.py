@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from product_relevance.ensemble import canaries, manifest
+from product_relevance.ensemble.published import canaries, manifest
 from product_relevance.evaluation import metrics
 from product_relevance.hub import code_bundle, staging
 from product_relevance.hub.model_card import PAIRS

@@ -20,11 +20,11 @@ from product_relevance.data.leakage import LeakageError
 from product_relevance.data.loading import load_columns
 from product_relevance.data.splits import make_splits
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.evaluate_file import evaluate_file
 from product_relevance.ensemble.extract_task import take_task
+from product_relevance.ensemble.files.evaluate_file import evaluate_file
+from product_relevance.ensemble.files.predict_file import predict_file
 from product_relevance.ensemble.fit_stack import stack_runs
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.ensemble.predict_file import predict_file
 from product_relevance.evaluation.decision import decide_run
 from product_relevance.evaluation.metrics import best_threshold
 from product_relevance.evaluation.out_of_fold import compute_metrics_by_task

@@ -101,7 +101,7 @@ def test_the_reference_names_every_file_and_key_of_a_run(base_of):
 
 def test_a_shop_goes_from_its_export_to_a_served_model_in_six_commands(clone, base_of, monkeypatch, capsys):
     pytest.importorskip("fastapi", reason="extra [serve] is not installed")
-    from product_relevance.serving.server import Settings, make_app
+    from product_relevance.serving.http.server import Settings, make_app
 
     monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")
     write_export(clone / "export.csv")
@@ -171,7 +171,7 @@ def test_the_estimates_of_the_page_are_those_of_its_command(monkeypatch, capsys)
 
 def test_a_run_is_published_loaded_and_served(hub, base, clone, capsys):
     pytest.importorskip("fastapi", reason="extra [serve] is not installed")
-    from product_relevance.serving.server import Settings, make_app
+    from product_relevance.serving.http.server import Settings, make_app
 
     hub.put(BASE, base_files(base))
     (clone / "runs").mkdir()

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble import canaries
 from product_relevance.ensemble.loading_arguments import LoadingArguments
+from product_relevance.ensemble.published import canaries
 from product_relevance.models import adapters, modeling
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
@@ -23,8 +23,8 @@ from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.loading.quantization import is_quantized, quantize
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export_classifier
-from product_relevance.serving.export_options import ExportOptions
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.transformers_export import export_classifier
 from product_relevance.training.base_model import BaseModelPool
 from tests.conftest import rows_of
 from tests.helpers.published import PAIRS, tiny_run

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
-from product_relevance.ensemble import manifest
 from product_relevance.ensemble.loading_arguments import LoadingArguments
+from product_relevance.ensemble.published import manifest
 from product_relevance.evaluation.metrics import to_probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
@@ -23,8 +23,8 @@ from product_relevance.models.heads.prompt_tokens import use_prompt
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
-from product_relevance.serving.export import export_classifier
-from product_relevance.serving.export_options import ExportOptions
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.transformers_export import export_classifier
 from product_relevance.text.prompt import load_prompt
 from tests.helpers.tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, arguments, encoded, save_strong_base, write_inputs
 

@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from product_relevance.serving.access import Access, RequireKey
+from product_relevance.serving.http.access import Access, RequireKey
 
 KEY = "a-key-of-this-test"
 PATHS = ("/health", "/metrics", "/openapi.json", "/")

@@ -13,8 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from product_relevance.serving import body
-from product_relevance.serving.errors import error_response
+from product_relevance.serving.http import body
+from product_relevance.serving.http.errors import error_response
 
 LIMIT = 10_000
 PACKED = gzip.compress(b'{"a": 1}')

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, free_port
 from tests.helpers.serving import get, live
 
 pytest.importorskip("uvicorn", reason="extra [serve] is not installed")
-from product_relevance.serving.connections import SPARE, OncePerInterval, require_descriptors
+from product_relevance.serving.http.connections import SPARE, OncePerInterval, require_descriptors
 
 LARGE = 8_000_000  # bytes, more than the kernel keeps of an answer that nobody reads
 
@@ -133,7 +133,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 sys.path.insert(0, sys.argv[1])
 import uvicorn
 from tests.serving.test_connections import app
-from product_relevance.serving.connections import make_config
+from product_relevance.serving.http.connections import make_config
 uvicorn.Server(make_config(app, max_connections=10_000, header_timeout=1, port=int(sys.argv[2]))).run()
 """
 

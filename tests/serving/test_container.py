@@ -101,7 +101,7 @@ def test_the_health_check_asks_a_live_server_with_its_key(monkeypatch):
     pytest.importorskip("fastapi", reason="extra [serve] is not installed")
     from fastapi import FastAPI
 
-    from product_relevance.serving.access import Access, RequireKey
+    from product_relevance.serving.http.access import Access, RequireKey
     from tests.helpers.serving import live
 
     (check,) = values("HEALTHCHECK")

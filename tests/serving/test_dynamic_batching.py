@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from product_relevance.serving.dynamic_batching import Batcher
+from product_relevance.serving.http.dynamic_batching import Batcher
 
 
 class Asked(list):

@@ -13,8 +13,8 @@ from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.models.modeling import load_tokenizer
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import export_classifier, save_tokenizer
-from product_relevance.serving.export_options import ExportOptions
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.transformers_export import export_classifier, save_tokenizer
 from tests.conftest import rows_of, save_base, tiny_config
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -197,7 +197,7 @@ def test_the_command_writes_once_and_overwrites_only_an_export(run_of, tmp_path,
 
 
 def test_an_export_that_fails_leaves_nothing(run_of, tmp_path, monkeypatch):
-    monkeypatch.setattr("product_relevance.serving.export.save_tokenizer", lambda *_: 1 / 0)
+    monkeypatch.setattr("product_relevance.serving.export.transformers_export.save_tokenizer", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_classifier(str(run_of("qwen3")), str(tmp_path / "out"), ExportOptions(fold="fold-0"))
     assert os.listdir(tmp_path) == []

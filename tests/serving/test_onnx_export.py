@@ -11,9 +11,9 @@ import torch
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.serving.export import export_classifier
-from product_relevance.serving.export_options import ExportOptions
-from product_relevance.serving.onnx_export import probabilities
+from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.onnx_export import probabilities
+from product_relevance.serving.export.transformers_export import export_classifier
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
 
@@ -93,7 +93,7 @@ def test_a_graph_in_int8_is_smaller_and_scores_within_what_is_told(run_of, tmp_p
 
 
 def test_weights_too_large_for_a_graph_lie_beside_it(run_of, tmp_path, monkeypatch):
-    monkeypatch.setattr("product_relevance.serving.onnx_export.LARGE", 0)
+    monkeypatch.setattr("product_relevance.serving.export.onnx_export.LARGE", 0)
     run, out = run_of("xlm-roberta"), tmp_path / "out"
     export_classifier(str(run), str(out), ExportOptions(max_disagreement=1.0, onnx="int8"))
     assert sorted(os.listdir(out / "onnx")) == ["model_quantized.onnx", "model_quantized.onnx.data"]

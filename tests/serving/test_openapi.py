@@ -16,8 +16,8 @@ pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import make_parser
+from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.protocol import Limits
-from product_relevance.serving.server import Settings, make_app
 
 PAGE = (ROOT / "docs/how-to/serve.md").read_text(encoding="utf-8")
 

@@ -10,10 +10,10 @@ from tests.helpers.serving import get, live, request, tiny_run
 
 pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 from product_relevance import RelevanceEnsemble
-from product_relevance.serving.access import Access
+from product_relevance.serving.http.access import Access
+from product_relevance.serving.http.page import PageFacts, render_page
+from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.page import PageFacts, render_page
-from product_relevance.serving.server import Settings, make_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = '<img src=x onerror="window.hacked=1">'

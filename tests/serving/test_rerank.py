@@ -12,8 +12,8 @@ from tests.helpers.serving import PAIRS, SECRET, live, post, tiny_run
 
 pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 from product_relevance import RelevanceEnsemble
+from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.server import Settings, make_app
 
 DOCUMENTS = [target for _, target in PAIRS[:7]]
 BODY = {"model": "any", "query": "red shoes", "documents": DOCUMENTS}

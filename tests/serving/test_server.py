@@ -26,9 +26,9 @@ pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 import product_relevance.serving
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
-from product_relevance.serving.access import Access
+from product_relevance.serving.http.access import Access
+from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.server import Settings, make_app
 
 RELEVANCE = [sys.executable, "-m", "product_relevance.cli.main"]
 
@@ -322,7 +322,7 @@ def test_a_taken_port_and_bad_flags_are_told(run):
 
 
 def test_without_the_extra_serve_says_what_to_install(run, monkeypatch):
-    monkeypatch.delitem(sys.modules, "product_relevance.serving.server")
+    monkeypatch.delitem(sys.modules, "product_relevance.serving.http.server")
     monkeypatch.delattr(product_relevance.serving, "server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[serve\]' in a clone"):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.evaluate_file import evaluate_file, evaluation_table
-from product_relevance.ensemble.predict_file import predict_file
+from product_relevance.ensemble.files.evaluate_file import evaluate_file, evaluation_table
+from product_relevance.ensemble.files.predict_file import predict_file
 from product_relevance.evaluation.decision import decide_run
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.train import train

@@ -47,7 +47,8 @@ def fingerprint_option(option: str, name: str | Source, revision: str | None = N
     Raises:
         ValueError: There is no such thing.
     """
-    from product_relevance.ensemble import locate, manifest
+    from product_relevance.ensemble import locate
+    from product_relevance.ensemble.published import manifest
     from product_relevance.models.loading import checkpoints
 
     if option in RECORDS:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from product_relevance.data.columns import fingerprint_frame
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.predict_file import score_records
+from product_relevance.ensemble.files.predict_file import score_records
 from product_relevance.ensemble.stack import RelevanceStack, is_stack
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun, find_parent, teacher_column

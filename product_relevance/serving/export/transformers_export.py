@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from product_relevance.data.pairs import Pairs
-from product_relevance.ensemble import canaries
-from product_relevance.ensemble.canaries import CanaryScores
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import read_run
-from product_relevance.ensemble.manifest_schema import is_repo_id
+from product_relevance.ensemble.published import canaries
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_schema import is_repo_id
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving import onnx_export
-from product_relevance.serving.export_options import ExportOptions
+from product_relevance.serving.export import onnx_export
+from product_relevance.serving.export.export_options import ExportOptions
 from product_relevance.text.templates import PairFacts
 
 MARK = "exported by product-relevance"

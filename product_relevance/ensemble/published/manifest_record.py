@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from product_relevance.ensemble.canaries import CanaryScores
-from product_relevance.ensemble.manifest_schema import FORMAT, KIND
+from product_relevance.ensemble.published.canaries import CanaryScores
+from product_relevance.ensemble.published.manifest_schema import FORMAT, KIND
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.judge_file import JudgedFile, judge_file
+from product_relevance.ensemble.files.judge_file import JudgedFile, judge_file
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation import metrics
-from product_relevance.evaluation.grade_report import lay_out_grades
 from product_relevance.evaluation.grades import measure_grades
-from product_relevance.evaluation.markdown_tables import language_notes, metrics_table, note_of
+from product_relevance.evaluation.reports.grade_report import lay_out_grades
+from product_relevance.evaluation.reports.markdown_tables import language_notes, metrics_table, note_of
 
 
 def evaluate_file(ensemble, file: str | Source, **chosen: Any) -> dict[str, Any]:

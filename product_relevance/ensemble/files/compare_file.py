@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.judge_file import judge_file
+from product_relevance.ensemble.files.judge_file import judge_file
 from product_relevance.ensemble.scoring_arguments import ScoringArguments
 from product_relevance.evaluation.comparison import Comparison, Judged, compare_models
 from product_relevance.utils.files import atomic_write

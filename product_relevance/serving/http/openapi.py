@@ -4,9 +4,9 @@ from fastapi import Security
 from fastapi.security import HTTPBearer
 
 from product_relevance.data.pairs import pair_forms
+from product_relevance.serving.http.rerank import UNREAD
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import LANGUAGE, OF_RECORDS
-from product_relevance.serving.rerank import UNREAD
 from product_relevance.utils.tasks import LABELS
 
 ERRORS = {

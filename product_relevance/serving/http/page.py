@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment
 
+from product_relevance.serving.http.openapi import EXAMPLES
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.openapi import EXAMPLES
 from product_relevance.utils.tasks import TARGET_NAMES
 
 LONGEST = 200  # characters of a pattern that is shown; that of all codes of languages is longer, and says nothing

@@ -11,9 +11,9 @@ import pandas as pd
 from product_relevance.data import loading
 from product_relevance.data.folds import hash_texts, query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble.predict_file import read_records_for, score_records
+from product_relevance.ensemble.files.predict_file import read_records_for, score_records
 from product_relevance.ensemble.scoring_arguments import FileOptions
-from product_relevance.evaluation.error_report import JudgedRows, write_error_report
+from product_relevance.evaluation.reports.error_report import JudgedRows, write_error_report
 from product_relevance.text.taxonomy import split_path
 from product_relevance.utils.run_folder import read_queries
 

@@ -5,7 +5,7 @@ import zlib
 
 from fastapi import Request
 
-from product_relevance.serving.errors import http_error
+from product_relevance.serving.http.errors import http_error
 
 GZIP = 16 + zlib.MAX_WBITS  # zlib's number for a gzip header
 

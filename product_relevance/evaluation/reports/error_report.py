@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_relevance.evaluation import figures
-from product_relevance.evaluation.markdown_tables import format_cell, note_of
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
+from product_relevance.evaluation.reports import figures
+from product_relevance.evaluation.reports.markdown_tables import format_cell, note_of
 from product_relevance.utils.html_page import Section, write_page
 from product_relevance.utils.tasks import LABELS
 

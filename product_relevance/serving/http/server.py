@@ -20,13 +20,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from product_relevance import __version__
-from product_relevance.serving import connections, openapi, protocol, rerank
-from product_relevance.serving.access import VARIABLE, Access, RequireKey
-from product_relevance.serving.body import read_json
-from product_relevance.serving.dynamic_batching import Batcher
-from product_relevance.serving.errors import error_response, http_error
+from product_relevance.serving import protocol
+from product_relevance.serving.http import connections, openapi, rerank
+from product_relevance.serving.http.access import VARIABLE, Access, RequireKey
+from product_relevance.serving.http.body import read_json
+from product_relevance.serving.http.dynamic_batching import Batcher
+from product_relevance.serving.http.errors import error_response, http_error
+from product_relevance.serving.http.page import PageFacts, render_page
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.page import PageFacts, render_page
 from product_relevance.serving.protocol import Answer, Question
 from product_relevance.serving.scorer import answer_together
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from product_relevance.serving.errors import error_response, http_error
+from product_relevance.serving.http.errors import error_response, http_error
 
 VARIABLE = "RELEVANCE_API_KEY"
 OPEN = frozenset({"/", "/health", "/metrics", "/openapi.json"})  # to GET; none of them shows a text or a score

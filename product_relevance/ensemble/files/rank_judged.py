@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from product_relevance.data.folds import hash_texts
-from product_relevance.ensemble.judge_file import JudgedFile
+from product_relevance.ensemble.files.judge_file import JudgedFile
 from product_relevance.evaluation import ranking, trec
-from product_relevance.evaluation.markdown_tables import metrics_table
 from product_relevance.evaluation.ranking import Measure
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 
 
 def qrels_of(judged: JudgedFile) -> pd.DataFrame:

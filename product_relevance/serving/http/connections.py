@@ -11,7 +11,7 @@ SPARE = 128  # descriptors for all but connections: libraries, the listener, the
 LOGGERS = (
     "asyncio",
     "uvicorn.error",
-    "product_relevance.serving.server",
+    "product_relevance.serving.http.server",
     "product_relevance.serving.scorer",
     __name__,
 )

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from product_relevance.evaluation import figures
-from product_relevance.evaluation.grade_report import draw_confusion, report_grades
-from product_relevance.evaluation.markdown_tables import format_cell, language_notes, metrics_table, note_of
 from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold, scores_report
+from product_relevance.evaluation.reports import figures
+from product_relevance.evaluation.reports.grade_report import draw_confusion, report_grades
+from product_relevance.evaluation.reports.markdown_tables import format_cell, language_notes, metrics_table, note_of
 from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write
 

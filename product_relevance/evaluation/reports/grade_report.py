@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from product_relevance.evaluation.markdown_tables import metrics_table
+from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.utils.plotting import INK, draw_axes, save_figure
 
 GRADE_COLUMNS = {

@@ -1,4 +1,4 @@
-"""Ask a server whether it is healthy, for a container: `python -m product_relevance.serving.healthcheck URL`."""
+"""Ask a server whether it is healthy, for a container: `python -m product_relevance.serving.http.healthcheck URL`."""
 
 import os
 import sys

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from product_relevance.ensemble.manifest_record import Manifest
-from product_relevance.ensemble.manifest_schema import (
+from product_relevance.ensemble.published.manifest_record import Manifest
+from product_relevance.ensemble.published.manifest_schema import (
     BASE_KEYS,
     OPTIONAL_RUN_KEYS,
     RUN_KEYS,

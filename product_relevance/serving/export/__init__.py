@@ -1,0 +1,1 @@
+"""A fold as a folder that other programs load: plain transformers or ONNX."""
