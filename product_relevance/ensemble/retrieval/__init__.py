@@ -1,0 +1,1 @@
+"""Queries against a catalogue: a first stage finds candidates, the ensemble orders them."""
