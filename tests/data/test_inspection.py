@@ -11,6 +11,7 @@ from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.training.run_config import RunConfig
+from tests.helpers.shop_export import write_export
 
 WORDS = ["rote schuhe", "kırmızı ayakkabı", "garden hose", "lampe für die straße"]
 
@@ -127,3 +128,9 @@ def test_the_command_prints_writes_and_replaces_only_when_asked(tmp_path, monkey
     relevance(["inspect", "shop.csv", "--output", "shop.yaml", "--overwrite", "--task", "QC"])
     with pytest.raises(SystemExit, match=r"expected a name that ends in \.yaml"):
         relevance(["inspect", "shop.csv", "--output", "shop.txt"])
+
+
+def test_ids_are_found_in_exports_that_use_the_same_ones(tmp_path):
+    for month in range(2):
+        write_export(tmp_path / f"{month}.csv", rows=60, seed=month)
+    assert inspect_file(Source(str(tmp_path))).columns.id == "sku"

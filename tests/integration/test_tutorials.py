@@ -29,7 +29,7 @@ TINY += " --load_best_model_at_end false"
 
 
 def page(name: str) -> str:
-    return (ROOT / f"docs/tutorials/{name}.md").read_text(encoding="utf-8")
+    return (ROOT / "docs" / ("." if "/" in name else "tutorials") / f"{name}.md").read_text(encoding="utf-8")
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -65,6 +65,15 @@ def run(words: list[str], base: Path) -> None:
         relevance(words[1:])
     else:
         assert words[0] == "." or words[:2] == ["cp", "-r"], words  # the sample is there
+
+
+def exit_code(words: list[str], base: Path) -> int:
+    """Run a command that may end the process, and return its exit code."""
+    try:
+        run(words, base)
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 @pytest.fixture
@@ -193,3 +202,32 @@ def test_a_run_is_published_loaded_and_served(hub, base, clone, capsys):
         for curl in curls:
             path = next(word for word in curl if word.startswith("http")).removeprefix("http://127.0.0.1:8000")
             assert post(url, curl[curl.index("-d") + 1].encode(), path)[0] == 200
+
+
+def test_next_month_is_trained_compared_published_and_served(hub, base, clone, monkeypatch, capsys):
+    pytest.importorskip("fastapi", reason="extra [serve] is not installed")
+    from product_relevance.serving.server import Settings, make_app
+
+    hub.put(BASE, base_files(base))
+    monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")
+    (clone / "exports").mkdir()
+    for seed, name in enumerate(("exports/2026-10.csv", "exports/2026-11.csv", "judged.csv")):
+        write_export(clone / name, rows=120, seed=seed)
+    inspect, last, anew, warm, *compared, push, serve, curl = commands("how-to/next-month")
+    for command in (inspect, last, anew, warm):
+        run(command, base)
+    both, new = load_run(Path("runs/2026-11")), load_run(Path("runs/2026-11-warm"))
+    assert both["data"]["rows"] == 240 and new["data"]["rows"] == 120
+    assert set(pd.read_parquet("runs/2026-11/oof.parquet")["id"].str[:8]) == {"2026-10:", "2026-11:"}
+    assert {fold["name"] for fold in new["folds"]} == {"fold-0", "fold-1"}
+    assert "runs/2026-10" in str(new["first_stage"])
+    decide, look = compared
+    codes = [exit_code([*decide[:-1], asked], base) for asked in ("0.9", "0")]
+    assert codes == [0, 3] and exit_code(look, base) == 0
+    assert "B: runs/2026-11-warm" in capsys.readouterr().out
+    pin = ["--base_model_id", BASE, "--base_revision", base_pin(base)[1], "--staging_folder", str(clone / "hub")]
+    push_to_hub.main([*push[2:], *pin])
+    assert hub.repo("org/name").tags.keys() == {"2026-11"}
+    assert serve == ["relevance", "serve", "org/name", "--revision", "2026-11", "--port", "8001"]
+    with live(make_app(RelevanceEnsemble.from_pretrained("org/name", revision="2026-11"), Settings())) as url:
+        assert get(url, curl[-1].removeprefix("http://127.0.0.1:8001"))

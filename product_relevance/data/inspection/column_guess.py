@@ -7,6 +7,7 @@ from product_relevance.data.sources.column_map import ColumnMap
 from product_relevance.data.sources.guesses import guess_columns
 from product_relevance.data.sources.labels import MAX_GRADES
 from product_relevance.data.sources.scales import order_values
+from product_relevance.data.sources.several import distinguish_ids
 from product_relevance.data.sources.tables import RawTable
 from product_relevance.data.sources.validation import is_missing
 from product_relevance.text.language_codes import is_code, normal_code
@@ -36,6 +37,8 @@ def guess_map(table: RawTable, given: ColumnMap) -> ColumnMap:
         if field not in given.given() and not set(own.get(field, [field])) & set(table.columns)
     ]
     named = guess_columns(free, wanted)
+    if "id" in named:
+        free[named["id"]] = distinguish_ids(table, table.columns[named["id"]])
     found = {field: column for field, column in named.items() if _fits(field, free[column])}
     free = {column: values for column, values in free.items() if column not in found.values()}
     found |= _guess_by_values([field for field in wanted if field not in found], free)
@@ -52,7 +55,7 @@ def _not_read(table: RawTable, given: ColumnMap) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in ("id", "language", "task"):
         if field in table.columns and getattr(given, field) is None:
-            values = table.columns[field] if field == "id" else _sample(table.columns[field])
+            values = distinguish_ids(table, table.columns[field]) if field == "id" else _sample(table.columns[field])
             if not _fits(field, values):
                 found[field] = ""
     return found

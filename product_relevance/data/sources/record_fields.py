@@ -9,6 +9,7 @@ from product_relevance.data.sources.column_map import FIELDS, ColumnMap
 from product_relevance.data.sources.defects import RecordError, show_value
 from product_relevance.data.sources.guesses import guess_columns
 from product_relevance.data.sources.options import ReadingOptions
+from product_relevance.data.sources.several import distinguish_ids
 from product_relevance.data.sources.tables import ABSENT, RawTable
 from product_relevance.text.languages import identify_languages
 from product_relevance.text.path_format import path_separators
@@ -49,6 +50,9 @@ def to_record_fields(table: RawTable, reading: ReadingOptions, task: str | None 
     if "id" not in columns:
         columns["id"] = list(range(1, rows + 1))
         logger.warning("%s: has no column of ids: each row gets its number as its id, from 1 on", table.name)
+    elif (ids := distinguish_ids(table, columns["id"])) != columns["id"]:
+        columns["id"] = ids
+        logger.warning("%s: files use the same ids: each id has its file's name in front, as %s", table.name, ids[0])
     if "task" not in columns:
         columns["task"] = [task] * rows
     if "language" not in columns and "origin_query" in columns:

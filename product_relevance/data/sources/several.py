@@ -3,9 +3,11 @@
 import glob
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from product_relevance.data.sources.defects import RecordError
 from product_relevance.data.sources.encodings import kind_of_name
@@ -62,3 +64,24 @@ def join_tables(name: str, tables: list[RawTable]) -> RawTable:
     joined.sha256 = hashlib.sha256(digests.encode()).hexdigest()
     joined.form = f"{len(tables)} files; " + " and ".join(dict.fromkeys(table.form for table in tables))
     return joined
+
+
+def distinguish_ids(table: RawTable, ids: Sequence[Any]) -> list[Any]:
+    """Return ids that name the file of their row where two files use the same id, as exports of two months do.
+
+    Args:
+        table: Of `join_tables`, or of one file.
+        ids: One value per row.
+
+    Returns:
+        The ids as they are, or all of them with their file's name in front, such as `2026-11:DE-00001`.
+    """
+    bounds = [start for start, _ in table.parts[1:]]
+    files = [list(ids[start:end]) for start, end in zip([0, *bounds], [*bounds, len(ids)], strict=True)]
+    distinct = [set(map(str, part)) for part in files]
+    if len(set().union(*distinct)) == sum(map(len, distinct)):
+        return list(ids)
+    names = [name for _, name in table.parts]
+    stems = [Path(name).name.partition(".")[0] for name in names]
+    shown = stems if len(set(stems)) == len(stems) else names
+    return [f"{name}:{value}" for name, part in zip(shown, files, strict=True) for value in part]
