@@ -193,15 +193,24 @@ class RelevanceEnsemble:
         """Return the mean probability of the folds, shape (n,), for n pairs that `encoder` has tokenised."""
         return self.combine(self._whole._score(ids, progress=False))
 
+    def share_tokens(self, ids: list[list[int]]) -> np.ndarray:
+        """Return the mean probability of each label, shape (n, K), for n pairs that `encoder` has tokenised."""
+        return self._whole._share(ids, progress=False).mean(axis=1)
+
     def predict_shares(self, pairs, languages=None, translations=None) -> np.ndarray:
         """Return the probability of each label, shape (n, K), the mean of the folds; arguments as in `predict`."""
         given = read_pairs(pairs, languages, translations, self.encoder.template.task)
-        return self._whole._share(self.encoder.encode(given), progress=False).mean(axis=1)
+        return self.share_tokens(self.encoder.encode(given))
 
     def share_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
         ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
         return self._whole._share(ids, progress)
+
+    @property
+    def grades(self) -> int:
+        """How many grades `decide_grades` knows; 2 for a run of two labels."""
+        return 1 + len(self.run.get("grade_thresholds") or [0.5])
 
     def decide_grades(self, scores: np.ndarray) -> np.ndarray | None:
         """Return the grade of each score of `predict`, shape (n,); None for a run of two labels."""

@@ -92,12 +92,13 @@ def parse_ranking(data: object, ensemble, limits: Limits) -> Question:
     return make_question(rows, data, ensemble, limits, ranking=True)
 
 
-def build_answer(question: Question, scores: Sequence[float]) -> list:
+def build_answer(question: Question, scores: Sequence[float], beside: Sequence[dict] | None = None) -> list:
     """Return what the client gets.
 
     Args:
         question: n pairs.
         scores: n probabilities.
+        beside: n dicts, added to what the answer says of each pair; nothing if None.
 
     Returns:
         For pairs n lists of {"label", "score" (probability of that label), "probability" (of relevant),
@@ -108,13 +109,16 @@ def build_answer(question: Question, scores: Sequence[float]) -> list:
     """
     if not all(map(math.isfinite, scores)):
         raise RuntimeError("the model gave a score that is not finite")
-    scores = [float(score) for score in scores]
+    scores, beside = [float(score) for score in scores], beside or [{}] * len(scores)
     if not question.ranking:
-        rows = zip(scores, question.thresholds, strict=True)
-        return [_labels(score, threshold)[: question.top_k or 1] for score, threshold in rows]
+        rows = zip(scores, question.thresholds, beside, strict=True)
+        return [
+            [label | more for label in _labels(score, threshold)[: question.top_k or 1]]
+            for score, threshold, more in rows
+        ]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])[: question.top_k]
     places: list[dict[str, Any]] = [
-        {"index": i, "score": scores[i], "relevant": scores[i] >= question.thresholds[i]} for i in order
+        {"index": i, "score": scores[i], "relevant": scores[i] >= question.thresholds[i]} | beside[i] for i in order
     ]
     if question.return_text:
         places = [place | {"text": question.pairs[place["index"]][1]} for place in places]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from product_relevance.data.pairs import Pairs
+from product_relevance.evaluation.metrics import compute_expected_grade
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import Answer, Question, build_answer
@@ -34,9 +35,9 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         refused = [_too_long(ids, longest, limits) for ids in tokens]
         kept = [ids for ids, error in zip(tokens, refused, strict=True) if error is None]
         rows = [row for ids in kept for row in ids]
-        scores = iter(ensemble.predict_tokens(rows) if rows else ())
+        scored = iter(_score_rows(ensemble, rows) if rows else ())
         return [
-            error or _answer(question, list(islice(scores, len(ids))), sum(map(len, ids)))
+            error or _answer(question, list(islice(scored, len(ids))), sum(map(len, ids)))
             for question, ids, error in zip(questions, tokens, refused, strict=True)
         ]
     except Exception as error:  # messages of libraries may quote the text they failed on
@@ -45,8 +46,18 @@ def answer_together(ensemble, questions: Sequence[Question], limits: Limits) -> 
         raise RuntimeError(f"scoring failed with {type(error).__name__}; the log of the server says where") from None
 
 
-def _answer(question: Question, scores: list[float], tokens: int) -> Answer:
-    answer = build_answer(question, scores)
+def _score_rows(ensemble, rows: list[list[int]]) -> list[tuple[float, dict]]:
+    """Return the score of each tokenised pair, and what an answer holds beside it: of a run with grades, these."""
+    if ensemble.grades == 2:
+        return [(score, {}) for score in ensemble.predict_tokens(rows)]
+    shares = ensemble.share_tokens(rows)
+    scores = compute_expected_grade(shares)
+    found = zip(scores, ensemble.decide_grades(scores), shares, strict=True)
+    return [(score, {"grade": int(grade), "grade_probabilities": row.tolist()}) for score, grade, row in found]
+
+
+def _answer(question: Question, scored: list[tuple[float, dict]], tokens: int) -> Answer:
+    answer = build_answer(question, [score for score, _ in scored], [beside for _, beside in scored])
     return answer if question.wrap is None else question.wrap(answer, tokens)
 
 

@@ -13,39 +13,23 @@ from product_relevance.evaluation.decision import decide_run
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.train import train
 from tests.conftest import rows_of, write_rows
+from tests.helpers.graded import GRADES, graded_rows, graded_run, options_of
 
-GRADES = 4
 PAIRS = [(row["origin_query"], row["category_path"]) for row in rows_of("train_QC.txt")[:12]]
 
 
-def graded_rows(count: int) -> list[dict]:
-    """Rows whose grade follows from label and length of the path, so that there is something to learn."""
-    return [
-        row | {"label": 2 * row["label"] + len(row["category_path"]) % 2} for row in rows_of("train_QC.txt")[:count]
-    ]
-
-
-def options_of(tmp_path, base, **more) -> dict:
-    plain = {"train_file": str(write_rows(tmp_path / "train_QC.txt", graded_rows(160))), "task": "QC"}
-    plain |= {"model_name_or_path": str(base), "output_dir": str(tmp_path / "run"), "num_folds": 2, "seed": 3}
-    plain |= {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "eval_strategy": "no"}
-    plain |= {"load_best_model_at_end": False, "save_strategy": "no", "use_cpu": True, "grades": GRADES}
-    return plain | {"max_length": 48, "lora_r": 4} | more
-
-
 @pytest.fixture(scope="module")
-def trained(base_of, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("graded")
-    return train(RunConfig.from_recipe(**options_of(folder, base_of("bert"))))
+def trained(base_of):
+    return graded_run(base_of("bert"))
 
 
 @pytest.fixture(scope="module")
 def ensemble(trained):
-    return RelevanceEnsemble.from_pretrained(str(trained.folder))
+    return RelevanceEnsemble.from_pretrained(str(trained))
 
 
 def test_the_run_says_its_grades_and_its_thresholds_rise(trained):
-    content = json.loads((trained.folder / "run.json").read_text(encoding="utf-8"))
+    content = json.loads((trained / "run.json").read_text(encoding="utf-8"))
     assert content["labels"] == {str(k): f"grade {k}" for k in range(GRADES)} and content["relevant_from"] == 2
     limits = content["grade_thresholds"]
     assert len(limits) == GRADES - 1 and limits == sorted(set(limits)) and limits[0] > 0 and limits[-1] < 1
@@ -54,16 +38,16 @@ def test_the_run_says_its_grades_and_its_thresholds_rise(trained):
 
 
 def test_out_of_fold_rows_hold_a_distribution_whose_mean_is_the_score(trained):
-    oof = pd.read_parquet(trained.folder / "oof.parquet")
+    oof = pd.read_parquet(trained / "oof.parquet")
     shares = oof[[f"share_{k}" for k in range(GRADES)]].to_numpy()
     assert np.allclose(shares.sum(axis=1), 1) and np.allclose(shares @ np.arange(GRADES) / 3, oof["score"])
     assert (oof["label"] == (oof["grade"] >= 2)).all()
 
 
 def test_the_report_shows_the_grades(trained):
-    report = (trained.folder / "report.md").read_text(encoding="utf-8")
+    report = (trained / "report.md").read_text(encoding="utf-8")
     assert "## Grades" in report and "quadratic kappa" in report and "decided 3" in report
-    assert (trained.folder / "figures" / "grades.png").is_file()
+    assert (trained / "figures" / "grades.png").is_file()
 
 
 def test_the_ensemble_averages_the_distributions_of_its_folds(ensemble):
@@ -81,7 +65,7 @@ def test_a_pair_alone_scores_as_in_a_batch(ensemble):
 
 
 def test_out_of_fold_scores_are_those_of_the_loaded_fold(trained, ensemble):
-    oof = pd.read_parquet(trained.folder / "oof.parquet").set_index("id")
+    oof = pd.read_parquet(trained / "oof.parquet").set_index("id")
     rows = [row for row in graded_rows(160) if row["id"] in oof.index]
     found = ensemble.predict_folds([(row["origin_query"], row["category_path"]) for row in rows])
     for row, scores in zip(rows, found, strict=True):
@@ -104,7 +88,7 @@ def test_predictions_hold_the_grade_and_the_distribution(ensemble, tmp_path):
 
 
 def test_calibration_and_thresholds_are_chosen_on_the_binary_view(trained):
-    assert "Chosen: calibration isotonic" in decide_run(trained.folder, dry_run=True)
+    assert "Chosen: calibration isotonic" in decide_run(trained, dry_run=True)
 
 
 def test_a_resumed_training_gives_the_scores_of_an_uninterrupted_one(trained, base_of, tmp_path):
@@ -117,7 +101,7 @@ def test_a_resumed_training_gives_the_scores_of_an_uninterrupted_one(trained, ba
     again = options_of(tmp_path, base_of("bert"), fold="0", resume_from_checkpoint="last", **saved)
     train(RunConfig.from_recipe(**again))
     assert pd.read_parquet(folder / "fold-0" / "oof.parquet").equals(first)
-    whole = pd.read_parquet(trained.folder / "fold-0" / "oof.parquet")
+    whole = pd.read_parquet(trained / "fold-0" / "oof.parquet")
     assert np.allclose(whole["score"], first["score"], atol=1e-6)
 
 

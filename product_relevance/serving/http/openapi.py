@@ -1,5 +1,7 @@
 """Describe the service for its OpenAPI page: the requests that `protocol` accepts and the answers it gives."""
 
+from collections.abc import Mapping
+
 from fastapi import Security
 from fastapi.security import HTTPBearer
 
@@ -21,6 +23,7 @@ ERRORS = {
 }
 # Python takes these control characters for spaces as well, JSON Schema's regular expressions do not
 NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
+SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 EXAMPLES: dict[str, dict] = {
     "predict": {"inputs": ["usb kabel", "shoes"]},
     "rerank": {"query": "usb kabel", "texts": ["cables", "shoes"]},
@@ -28,21 +31,22 @@ EXAMPLES: dict[str, dict] = {
 }
 
 
-def describe_endpoints(limits: Limits, thresholds: dict[str, float], task: str) -> dict[str, dict]:
+def describe_endpoints(limits: Limits, thresholds: Mapping[str, float], task: str, grades: int = 2) -> dict[str, dict]:
     """Return FastAPI's keyword arguments of each endpoint.
 
     Args:
         limits: of one request.
         thresholds: of the ensemble; their names may be asked for.
         task: of the ensemble; says which records it takes.
+        grades: of the ensemble, number of labels; of more than two the answers hold grade and distribution.
     """
     pairs, ranking = _pairs(limits, thresholds, task), _ranking(limits, thresholds)
-    documents = _documents(limits, thresholds)
+    documents, beside = _documents(limits, thresholds), _grade(grades) if grades > 2 else {}
     inner = _object({"inputs": _ranking_alone(limits)}, {"parameters": _parameters(limits, thresholds)})
     health = {200: _content(_object({"status": {"type": "string"}}), "ready"), 503: _failure("it has stopped")}
     return {
-        "predict": _post("predict", {"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(), _places()]}),
-        "rerank": _post("rerank", {"anyOf": [ranking, documents]}, {"anyOf": [_places(), _results()]}),
+        "predict": _post("predict", {"anyOf": [pairs, ranking, inner]}, {"anyOf": [_labels(beside), _places(beside)]}),
+        "rerank": _post("rerank", {"anyOf": [ranking, documents]}, {"anyOf": [_places(beside), _results()]}),
         "v1/rerank": _post("documents", documents, _results()),
         "v2/rerank": _post("documents", documents, _results()),
         "health": {"responses": health},
@@ -131,15 +135,19 @@ def _ranking_alone(limits: Limits) -> dict:
     return _object(asked, {"return_text": {"type": "boolean"}, **_options()})
 
 
-def _labels() -> dict:
-    share = {"type": "number", "minimum": 0, "maximum": 1}
-    label = {"label": {"type": "string", "enum": list(LABELS.values())}, "score": share}
-    return {"type": "array", "items": _list(_object(label | {"probability": share, "threshold": share}), 2)}
+def _grade(grades: int) -> dict:
+    shares = {"type": "array", "items": SHARE, "minItems": grades, "maxItems": grades}
+    return {"grade": {"type": "integer", "minimum": 0, "maximum": grades - 1}, "grade_probabilities": shares}
 
 
-def _places() -> dict:
+def _labels(beside: dict) -> dict:
+    label = {"label": {"type": "string", "enum": list(LABELS.values())}, "score": SHARE}
+    return {"type": "array", "items": _list(_object(label | {"probability": SHARE, "threshold": SHARE} | beside), 2)}
+
+
+def _places(beside: dict) -> dict:
     place = {"index": {"type": "integer", "minimum": 0}, "score": {"type": "number"}, "relevant": {"type": "boolean"}}
-    return {"type": "array", "items": _object(place, {"text": {"type": "string"}})}
+    return {"type": "array", "items": _object(place | beside, {"text": {"type": "string"}})}
 
 
 def _documents(limits: Limits, thresholds: dict) -> dict:
@@ -159,8 +167,7 @@ def _documents(limits: Limits, thresholds: dict) -> dict:
 
 
 def _results() -> dict:
-    share = {"type": "number", "minimum": 0, "maximum": 1}
-    result = {"index": {"type": "integer", "minimum": 0}, "relevance_score": share, "relevant": {"type": "boolean"}}
+    result = {"index": {"type": "integer", "minimum": 0}, "relevance_score": SHARE, "relevant": {"type": "boolean"}}
     meta = {"type": "object"}
     answer = {
         "id": {"type": "string"},

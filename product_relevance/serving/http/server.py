@@ -159,8 +159,9 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
+    ensemble = service.ensemble
     described = openapi.describe_endpoints(
-        service.settings.limits, service.ensemble.thresholds, service.ensemble.encoder.template.task
+        service.settings.limits, ensemble.thresholds, ensemble.encoder.template.task, ensemble.grades
     )
     if service.settings.access.key is not None:
         described = openapi.with_key(described, service.settings.access.everywhere)
