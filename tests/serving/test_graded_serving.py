@@ -15,8 +15,8 @@ pytest.importorskip("fastapi", reason="extra [serve] is not installed")
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.serving.handler import EndpointHandler
+from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.limits import Limits
-from product_relevance.serving.server import Settings, make_app
 
 SOME = PAIRS[:9]
 TEXTS = [target for _, target in SOME]
