@@ -106,7 +106,7 @@ def _extras(limits: Limits) -> dict:
     return {"language": code, "translation": _text(limits)}
 
 
-def _parameters(limits: Limits, thresholds: dict) -> dict:
+def _parameters(limits: Limits, thresholds: Mapping[str, float]) -> dict:
     named = {"type": "string", "enum": sorted(thresholds)}
     threshold = {"anyOf": [named, {"type": "number", "minimum": 0, "maximum": 1}]}
     return _object({}, _extras(limits) | {"threshold": threshold, "top_k": {"type": "integer", "minimum": 1}})
@@ -116,7 +116,7 @@ def _options() -> dict:
     return {"truncate": {"type": "boolean"}, "raw_scores": {"type": "boolean", "enum": [False]}}
 
 
-def _pairs(limits: Limits, thresholds: dict, task: str) -> dict:
+def _pairs(limits: Limits, thresholds: Mapping[str, float], task: str) -> dict:
     more = _extras(limits) | {name: _text(limits) if name == "translated_query" else {} for name in OF_RECORDS}
     named = [_object(dict.fromkeys(form, _text(limits)), more) for form in pair_forms(task)]
     plain = {"type": "array", "items": _text(limits), "minItems": 2, "maxItems": 2}
@@ -125,7 +125,7 @@ def _pairs(limits: Limits, thresholds: dict, task: str) -> dict:
     return _object({"inputs": inputs}, {"parameters": _parameters(limits, thresholds), **_options()})
 
 
-def _ranking(limits: Limits, thresholds: dict) -> dict:
+def _ranking(limits: Limits, thresholds: Mapping[str, float]) -> dict:
     alone = _ranking_alone(limits)
     return alone | {"properties": alone["properties"] | {"parameters": _parameters(limits, thresholds)}}
 
@@ -150,7 +150,7 @@ def _places(beside: dict) -> dict:
     return {"type": "array", "items": _object(place | beside, {"text": {"type": "string"}})}
 
 
-def _documents(limits: Limits, thresholds: dict) -> dict:
+def _documents(limits: Limits, thresholds: Mapping[str, float]) -> dict:
     text = _text(limits)
     asked = {"query": text, "documents": _list(text, limits.documents)}
     unread: dict[str, dict] = {name: {"description": "not read"} for name in UNREAD}
