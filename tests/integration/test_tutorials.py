@@ -206,7 +206,7 @@ def test_a_run_is_published_loaded_and_served(hub, base, clone, capsys):
 
 def test_next_month_is_trained_compared_published_and_served(hub, base, clone, monkeypatch, capsys):
     pytest.importorskip("fastapi", reason="extra [serve] is not installed")
-    from product_relevance.serving.server import Settings, make_app
+    from product_relevance.serving.http.server import Settings, make_app
 
     hub.put(BASE, base_files(base))
     monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")
