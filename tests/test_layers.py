@@ -1,6 +1,7 @@
-"""Rooms stand in one order: a file imports from its own room or one before it, never in a circle."""
+"""Rooms stand in one order: a file imports from its own room or one before it, in no circle; none is too large."""
 
 import ast
+from collections import Counter
 from graphlib import TopologicalSorter
 
 from tests.conftest import ROOT
@@ -13,6 +14,8 @@ ROOMS = (
 WITHOUT_TORCH = ("utils", "text", "data", "evaluation", "cli")
 HEAVY = {"torch", "transformers", "peft", "datasets", "evaluate", "deepspeed", "huggingface_hub"}
 PACKAGE = ROOT / "product_relevance"
+MOST_FILES = 16  # of a room or a sub-room, beside its __init__
+MOST_LINES = 330
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -58,3 +61,12 @@ def test_rooms_without_torch_load_nothing_heavy():
         if (heavy := {module.split(".")[0] for module in imports_of(path, top=True)} & HEAVY)
     }
     assert found == {}
+
+
+def test_rooms_and_files_stay_small():
+    sizes = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in FILES.values()
+    }
+    assert {name: lines for name, lines in sizes.items() if lines > MOST_LINES} == {}
+    rooms = Counter(name.rpartition("/")[0] for name in sizes if not name.endswith("__init__.py"))
+    assert {room: files for room, files in rooms.items() if files > MOST_FILES} == {}

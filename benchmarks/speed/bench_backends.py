@@ -94,7 +94,7 @@ def scored(forward: Callable, batches: list, rows: int) -> tuple[np.ndarray, flo
     started, used = time.perf_counter(), time.process_time()
     found = np.zeros(rows)
     for picked, batch in batches:
-        found[picked] = onnx_export.probabilities(forward(batch))
+        found[picked] = onnx_export.score_logits(forward(batch))
     return found, time.perf_counter() - started, time.process_time() - used
 
 

@@ -21,7 +21,7 @@ from product_relevance.data import loading
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.predict_file import read_records_for
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.evaluation import metrics
+from product_relevance.evaluation import metrics, probabilities
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import batch_limits, pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
@@ -105,7 +105,7 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
 
     budget = batch_limits(device.type)[0] // len(folds)  # as many tokens per forward as the other ways have
     logits = score_in_batches(forward, ids, (len(folds), 2), ForwardLimits(device.type, budget))
-    return metrics.to_probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
+    return probabilities.to_probabilities(logits.reshape(-1, 2)).reshape(-1, len(folds))
 
 
 def timed(score: Callable, ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> tuple[np.ndarray, dict[str, float]]:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from product_relevance.data.records import read_records
 from product_relevance.ensemble.published import canaries
-from product_relevance.evaluation.metrics import to_probabilities
+from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models import modeling
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions

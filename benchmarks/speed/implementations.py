@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from product_relevance.evaluation.metrics import to_probabilities
+from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs

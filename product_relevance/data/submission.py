@@ -13,8 +13,8 @@ from product_relevance.data.records import read_records, source_record
 from product_relevance.data.sources.defects import RecordError, show_value
 from product_relevance.data.sources.dialects import find_dialect
 from product_relevance.data.sources.encodings import BOM, find_encoding, kind_of_name, raw_lines
+from product_relevance.data.sources.json_lines import read_json_lines
 from product_relevance.data.sources.options import ReadingOptions
-from product_relevance.data.sources.readers import read_json_lines
 from product_relevance.data.sources.tables import RawTable, Source, require_kind_of_name
 from product_relevance.data.sources.validation import is_missing
 from product_relevance.utils.files import atomic_write, json_line

@@ -22,7 +22,7 @@ from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grades import decide_grades
-from product_relevance.evaluation.metrics import compute_expected_grade, to_distribution
+from product_relevance.evaluation.probabilities import compute_expected_grade, to_distribution
 from product_relevance.models import adapters
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype

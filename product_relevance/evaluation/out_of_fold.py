@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.decision import name_parts
 from product_relevance.evaluation.grades import decide_grades, fit_grade_thresholds, measure_grades, space_thresholds
-from product_relevance.evaluation.reports.figures import History
+from product_relevance.evaluation.reports.loss_curve import History
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.reports.report import write_report
 from product_relevance.utils import run_folder

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from product_relevance.data.pairs import Pairs
-from product_relevance.evaluation.metrics import compute_expected_grade
+from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.serving.limits import Limits
 from product_relevance.serving.protocol import Answer, Question, build_answer

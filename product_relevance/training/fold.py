@@ -18,7 +18,7 @@ from product_relevance.data.folds import hash_texts
 from product_relevance.evaluation import out_of_fold
 from product_relevance.evaluation.confusion import require_finite
 from product_relevance.evaluation.grades import name_shares
-from product_relevance.evaluation.metrics import to_distribution, to_probabilities
+from product_relevance.evaluation.probabilities import to_distribution, to_probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
 from product_relevance.models.modeling import evaluating

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from product_relevance.evaluation.metrics import RowFacts, scores_report
-from product_relevance.evaluation.reports import figures
+from product_relevance.evaluation.reports import figures, loss_curve
 
 
 def assert_picture(path):
@@ -55,13 +55,13 @@ def test_bars_without_languages_are_refused(tmp_path):
 
 @pytest.mark.parametrize("history", [[], [{"loss": 0.5, "step": 1}], [{"eval_loss": 0.5, "eval_auc": 0.7, "step": 2}]])
 def test_loss_curves_are_drawn_from_whatever_was_logged(tmp_path, history):
-    figures.draw_loss_curve({"fold-0": history, "fold-1": history}, tmp_path / "loss.png")
+    loss_curve.draw_loss_curve({"fold-0": history, "fold-1": history}, tmp_path / "loss.png")
     assert_picture(tmp_path / "loss.png")
 
 
 def test_a_step_logged_again_after_a_resume_counts_once():
     history = [{"loss": 0.9, "step": 10}, {"loss": 0.8, "step": 20}, {"loss": 0.7, "step": 10}, {"train_loss": 1}]
-    assert figures._logged(history, "loss") == ([10, 20], [0.7, 0.8])
+    assert loss_curve._logged(history, "loss") == ([10, 20], [0.7, 0.8])
 
 
 def test_no_file_is_left_behind_when_drawing_fails(tmp_path):

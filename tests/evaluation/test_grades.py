@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from product_relevance.evaluation import grades
-from product_relevance.evaluation.metrics import compute_expected_grade, to_distribution, to_probabilities
+from product_relevance.evaluation.probabilities import compute_expected_grade, to_distribution, to_probabilities
 
 rng = np.random.default_rng(0)
 

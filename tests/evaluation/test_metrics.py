@@ -18,8 +18,8 @@ from product_relevance.evaluation.metrics import (
     measure_floor,
     measure_reliability,
     scores_report,
-    to_probabilities,
 )
+from product_relevance.evaluation.probabilities import to_probabilities
 
 GRID = st.integers(0, 20).map(lambda i: i / 20)  # few values, so that ties are common
 ANY = st.floats(0, 1, allow_subnormal=True)

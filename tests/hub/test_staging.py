@@ -68,7 +68,8 @@ def test_each_folder_holds_what_will_be_published_and_no_more(whole):
     assert found[f"{NAME}-fold-0"] == found[f"{NAME}-fold-1"] == FOLD
     assert found[f"{NAME}-data"] == {"README.md", "train.parquet"}
     assert found["org/relevance_f1"] == {"README.md", "index.html", "relevance_f1.py"} | {
-        f"{name}.py" for name in ("intervals", "language_codes", "confusion", "metrics", "reliability")
+        f"{name}.py"
+        for name in ("intervals", "language_codes", "confusion", "metrics", "probabilities", "reliability")
     }
     assert [part.role for part in whole] == ["metric", "dataset", "fold", "fold", "ensemble"]
 

@@ -14,7 +14,7 @@ import train_relevance
 from product_relevance import RelevanceEnsemble
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.published import manifest
-from product_relevance.evaluation.metrics import to_probabilities
+from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models.adapters import add_adapter
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows

@@ -12,7 +12,7 @@ from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.serving.export.export_options import ExportOptions
-from product_relevance.serving.export.onnx_export import probabilities
+from product_relevance.serving.export.onnx_export import score_logits
 from product_relevance.serving.export.transformers_export import export_classifier
 from tests.conftest import SAMPLE
 from tests.helpers.published import PAIRS, tiny_run
@@ -58,7 +58,7 @@ def scores(folder, name: str, ensemble, size: int) -> np.ndarray:
 
     session = InferenceSession(folder / "onnx" / name)
     logits = np.concatenate([session.run(["logits"], batch)[0] for batch in batches_of(folder, ensemble, size)])
-    return probabilities(logits)
+    return score_logits(logits)
 
 
 def merged(run):
@@ -108,7 +108,7 @@ def test_openvino_reads_the_graph(run_of, tmp_path):
     hints = {"INFERENCE_PRECISION_HINT": "f32"}  # as the folder's README says
     model, ensemble = openvino.Core().compile_model(out / "onnx/model.onnx", "CPU", hints), merged(run)
     logits = np.concatenate([model(batch)[0] for batch in batches_of(out, ensemble, 5)])
-    assert np.allclose(probabilities(logits), ensemble.predict(PAIRS), atol=1e-5)
+    assert np.allclose(score_logits(logits), ensemble.predict(PAIRS), atol=1e-5)
 
 
 def example(folder, monkeypatch) -> float:

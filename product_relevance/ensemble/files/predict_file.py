@@ -21,7 +21,7 @@ from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.evaluation.grades import name_shares
-from product_relevance.evaluation.metrics import compute_expected_grade
+from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json

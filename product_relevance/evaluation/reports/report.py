@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold, scores_report
-from product_relevance.evaluation.reports import figures
+from product_relevance.evaluation.reports import figures, loss_curve
 from product_relevance.evaluation.reports.grade_report import draw_confusion, report_grades
 from product_relevance.evaluation.reports.markdown_tables import format_cell, language_notes, metrics_table, note_of
 from product_relevance.utils import run_settings
@@ -56,7 +56,7 @@ def write_report(
     folder: str | os.PathLike[str],
     run: Mapping[str, Any],
     oof: pd.DataFrame | None,
-    histories: Mapping[str, figures.History] | None = None,
+    histories: Mapping[str, loss_curve.History] | None = None,
 ) -> str:
     """Write `report.md` and `figures/*.png` into a run folder; no query or target text goes into them.
 

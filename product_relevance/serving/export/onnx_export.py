@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from product_relevance.evaluation import metrics
+from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.utils.extras import how_to_install
 
 NAMES = {"float32": "model.onnx", "int8": "model_quantized.onnx"}  # as Hub repositories have them, in onnx/
@@ -71,7 +71,7 @@ def write_graph(
     model.eval()
     options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     with torch.no_grad():
-        expected = probabilities(model(**rows, **options).logits.numpy())
+        expected = score_logits(model(**rows, **options).logits.numpy())
     _trace(_Logits(model, options), rows, path, quantised=kind == "int8")
     found = np.stack([_run(path, [rows]), _run(path, _each_alone(rows))])
     moved = float(np.abs(found - expected).max())
@@ -157,10 +157,10 @@ def _run(path: Path, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     tensors = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in batches]
-    return np.concatenate([probabilities(session.run(["logits"], inputs)[0]) for inputs in tensors])
+    return np.concatenate([score_logits(session.run(["logits"], inputs)[0]) for inputs in tensors])
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
+def score_logits(logits: np.ndarray) -> np.ndarray:
     """Return the probability of relevance of each row, of one logit or two."""
     two = logits if logits.shape[1] == 2 else np.hstack([np.zeros_like(logits), logits])
-    return metrics.to_probabilities(two)
+    return to_probabilities(two)
