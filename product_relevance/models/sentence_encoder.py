@@ -71,7 +71,7 @@ def cached(encode: Encoder, folder: str | os.PathLike) -> Encoder:
 
     Args:
         encode: The encoder.
-        folder: Of this encoder alone. Holds files of vectors named by their sha256; no text can be read from them.
+        folder: Of this encoder alone. Holds files of vectors named by side and sha256; no text can be read from them.
 
     Returns:
         The encoder with a memory; a damaged file is deleted with a warning, and its texts are encoded again.
@@ -96,7 +96,7 @@ def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.
     keys = [_key(text, side) for text in texts]
     place = {key: i for i, key in enumerate(keys)}
     vectors: np.ndarray | None = None
-    for known, found in _shards(folder):
+    for known, found in _shards(folder, side):
         vectors = np.empty((len(texts), found.shape[1]), np.float32) if vectors is None else vectors
         pairs = [(place.pop(key), row) for row, key in enumerate(known) if key in place]
         if pairs:
@@ -107,7 +107,7 @@ def _complete(encode: Encoder, texts: list[str], side: str, folder: Path) -> np.
     for start in console.progress_bar(parts, desc=f"encoding {side}", shown=len(missing) >= SHARD_ROWS):
         part = missing[start : start + SHARD_ROWS]
         found = encode([texts[i] for i in part], side)
-        _write(folder, [keys[i] for i in part], found)
+        _write(folder, side, [keys[i] for i in part], found)
         vectors = np.empty((len(texts), found.shape[1]), np.float32) if vectors is None else vectors
         vectors[part] = found
     return np.zeros((0, 1), np.float32) if vectors is None else vectors
@@ -117,11 +117,11 @@ def _key(text: str, side: str) -> bytes:
     return hashlib.sha256(f"{side}\x1f{text}".encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def _shards(folder: Path) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """Yield the keys and vectors of every file that is whole."""
-    for path in sorted(folder.glob("*.safetensors")):
+def _shards(folder: Path, side: str) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Yield the keys and vectors of every file of a side that is whole: few queries read no catalogue."""
+    for path in sorted(folder.glob(f"{side}-*.safetensors")):
         try:
-            if sha256_of(path) != path.stem:
+            if path.stem != f"{side}-{sha256_of(path)}":
                 raise ValueError("its content is not what was written")
             shard = load(path.read_bytes())
         except (OSError, ValueError) as error:
@@ -131,10 +131,10 @@ def _shards(folder: Path) -> Iterator[tuple[list[bytes], np.ndarray]]:
         yield list(map(bytes, shard["keys"])), shard["vectors"]
 
 
-def _write(folder: Path, keys: list[bytes], vectors: np.ndarray) -> None:
+def _write(folder: Path, side: str, keys: list[bytes], vectors: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16), "vectors": vectors})
-    with atomic_write(folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", "wb") as file:
+    with atomic_write(folder / f"{side}-{hashlib.sha256(content).hexdigest()}.safetensors", "wb") as file:
         file.write(content)
 
 

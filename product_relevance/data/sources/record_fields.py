@@ -73,6 +73,20 @@ def require_fields(table: RawTable, columns: ColumnMap, task: str, role: str) ->
         RecordError: With the columns that are there, and the flag that names the right ones.
     """
     needed = {"query": "origin_query", "target": TARGET_FIELD[task]} | ({"label": "label"} if role == "train" else {})
+    require_columns(table, columns, needed)
+
+
+def require_columns(table: RawTable, columns: ColumnMap, needed: dict[str, str]) -> None:
+    """Raise one error for the columns that a table lacks.
+
+    Args:
+        table: Of `to_record_fields`.
+        columns: The map that it was made by.
+        needed: The words of `--columns` to the fields that have to be there.
+
+    Raises:
+        RecordError: With the columns that are there, and the flag that names the right ones.
+    """
     missing = {word: field for word, field in needed.items() if field not in table.columns}
     if not missing:
         return

@@ -39,6 +39,21 @@ def find_defects(table: RawTable, task: str, target_field: str, role: str) -> It
         yield from _extra_defects(_Field(table, name))
 
 
+def find_list_defects(table: RawTable, field: str, target: bool) -> Iterator[Defect]:
+    """Check the ids and the texts of a list of queries or of targets.
+
+    Args:
+        table: As read, with ids.
+        field: Of the texts.
+        target: Whether they are targets.
+
+    Yields:
+        The defects, field by field.
+    """
+    yield from _id_defects(table)
+    yield from _text_defects(_Field(table, field), ROW, is_target=target)
+
+
 @dataclass(frozen=True)
 class _Field:
     """A field of a table, which makes the defects of its values."""
