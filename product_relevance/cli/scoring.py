@@ -41,6 +41,8 @@ def _add_predict(commands: Commands) -> None:
     workers = "processes, one per GPU; split the file into as many parts where --shards is not given (default 1)"
     parser.add_argument("--workers", type=int, default=1, help=workers)
     parser.add_argument("--overwrite", action="store_true", help="replace the output")
+    texts = "a table to read: id, language, query, target, score, decision, grade of a graded run; it holds your texts"
+    parser.add_argument("--with_texts", action="store_true", help=f"{texts}, so keep it where they may lie")
     steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
     parser.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
 
@@ -90,7 +92,7 @@ def predict_rows(arguments: argparse.Namespace) -> None:
         return _predict_shards(arguments)
     from product_relevance.ensemble.outputs import require_format
 
-    require_format(arguments.output)
+    require_format(arguments.output, arguments.with_texts)
     require_files(arguments.file, arguments.translation)
     from product_relevance.ensemble.files.predict_file import predict_file
 
@@ -103,6 +105,7 @@ def predict_rows(arguments: argparse.Namespace) -> None:
         **reading_of(arguments),
         chunk_rows=arguments.chunk_rows,
         overwrite=arguments.overwrite,
+        with_texts=arguments.with_texts,
     )
     print(written)
 
@@ -110,6 +113,8 @@ def predict_rows(arguments: argparse.Namespace) -> None:
 def _predict_shards(arguments: argparse.Namespace) -> None:
     from product_relevance.sharding import jobs
 
+    if arguments.with_texts:
+        raise ValueError("--shards, --workers: shards hold no texts; leave --with_texts out, or the other two")
     if arguments.split or arguments.data_revision:
         raise ValueError("--shards, --workers: only files are split; leave --split and --data_revision out")
     if source_of(arguments, arguments.file).reading.to_json():

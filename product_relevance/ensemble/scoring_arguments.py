@@ -19,6 +19,7 @@ class FileOptions:
         max_missing_translations: see `translations.add_translation`.
         on_bad_rows: "error" stops at rows with a defect; "skip" scores them as far as they can be read.
         chunk_rows: rows between two safe points.
+        with_texts: write a table for people to read, with the texts, in place of the source's own fields.
     """
 
     vote: str | None = None
@@ -27,6 +28,7 @@ class FileOptions:
     max_missing_translations: float = MAX_MISSING
     on_bad_rows: str = "error"
     chunk_rows: int = 5000
+    with_texts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ from product_relevance.utils.extras import how_to_install
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, read_json
 
-NO_KEY = ("model", "device", "max_missing_translations", "on_bad_rows")  # they are not what the scores depend on
+# They are not what the scores depend on
+NO_KEY = ("model", "device", "max_missing_translations", "on_bad_rows", "with_texts")
 
 
 class ShardJob(Protocol):

@@ -272,6 +272,32 @@ def test_predictions_have_the_format_of_their_name(ensemble, file, tmp_path, nam
     assert name.endswith(".jsonl") or np.allclose(table["score"], scores["score"])
 
 
+@pytest.mark.parametrize("name", [name for name in TABLES if not name.endswith(".jsonl")])
+def test_a_table_with_texts_has_the_names_that_people_read(ensemble, file, tmp_path, name):
+    predict_to(ensemble, file, tmp_path / name, with_texts=True)
+    table, scores = TABLES[name](tmp_path / name), pd.read_parquet(tmp_path / f"{name}.scores.parquet")
+    assert [*table] == ["id", "language", "query", "target", "score", "decision"]
+    given = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert table["query"].tolist() == [row["origin_query"] for row in given]
+    assert table["target"].tolist() == [row["category_path"] for row in given]
+    assert (table["decision"] == "relevant").tolist() == (scores["prediction"] == 1).tolist()
+    assert predict_to(ensemble, file, tmp_path / name, with_texts=True).endswith("nothing to do")
+    with pytest.raises(ValueError, match="made with another with_texts; add --overwrite"):
+        predict_to(ensemble, file, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (["--output", "out.txt"], r"--output out\.txt: found the ending \.txt, expected one of \.csv.*--with_texts"),
+        (["--output", "out", "--shards", "2"], "leave --with_texts out"),
+    ],
+)
+def test_texts_go_into_a_table_only(file, options, reason):
+    with pytest.raises(SystemExit, match=reason):
+        relevance(["predict", "no-run", str(file), "--with_texts", *options])
+
+
 @pytest.mark.parametrize("name", ["scores.xlsx", "scores", "scores.json"])
 def test_another_format_is_refused_before_a_model_is_loaded(file, tmp_path, name):
     with pytest.raises(SystemExit, match=r"--output .*expected one of \.txt, \.jsonl, \.csv, \.tsv, \.parquet"):
@@ -567,3 +593,8 @@ def test_evaluate_writes_a_page_on_errors_beside_the_same_figures(run, tmp_path,
     page = (tmp_path / "errors" / "report.html").read_text(encoding="utf-8")
     assert "by first level" in page and "rows whose language was corrected" in page
     assert (tmp_path / "errors" / "figures" / "threshold.png").is_file()
+    rows = pd.read_csv(tmp_path / "errors" / "rows.csv")
+    assert len(rows) == 40 and rows["loss"].is_monotonic_decreasing
+    assert sorted(rows["query"]) == sorted(row["origin_query"] for row in QC[240:280])
+    right = rows["score"].where(rows["label"] == "relevant", 1 - rows["score"])
+    assert np.allclose(-np.log(right), rows["loss"])

@@ -87,6 +87,14 @@ def test_predictions_hold_the_grade_and_the_distribution(ensemble, tmp_path):
     assert (ensemble.decide_grades(table["score"]) == table["grade"]).all()
 
 
+def test_a_table_with_texts_holds_the_grade(ensemble, tmp_path):
+    predict_file(
+        ensemble, str(write_rows(tmp_path / "dev.txt", graded_rows(40))), str(tmp_path / "out.csv"), with_texts=True
+    )
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert [*table][-2:] == ["decision", "grade"] and (ensemble.decide_grades(table["score"]) == table["grade"]).all()
+
+
 def test_calibration_and_thresholds_are_chosen_on_the_binary_view(trained):
     assert "Chosen: calibration isotonic" in decide_run(trained, dry_run=True)
 

@@ -131,7 +131,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
         file: records to score.
         output: .txt or .jsonl for a submission, in the competition's JSON lines; .csv, .tsv, .parquet for a table.
         overwrite: replace the output.
-        **chosen: of `FileOptions`, as vote, threshold, translation.
+        **chosen: of `FileOptions`, as vote, threshold, translation, with_texts.
 
     Returns:
         A line that says what was written.
@@ -141,12 +141,12 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     """
     options = FileOptions(**chosen)
     target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(options.vote)
-    outputs.require_format(output)
+    outputs.require_format(output, options.with_texts)
     ensemble, frame = read_records_for(ensemble, file, "test", options.on_bad_rows)
     loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
     key = _score_key(ensemble, file, frame, vote, options.translation)
-    asked = key | {"threshold": options.threshold}
+    asked = key | {"threshold": options.threshold} | ({"with_texts": True} if options.with_texts else {})
     if target.exists() and not overwrite:
         outputs.require_same(target, asked)
         shutil.rmtree(parts, ignore_errors=True)

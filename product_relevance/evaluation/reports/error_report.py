@@ -141,9 +141,15 @@ def _first_number(name: str) -> int:
     return int(name.split()[0])
 
 
+def compute_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return -log of the probability that each score gives to its label, shape (n,)."""
+    right = np.where(labels == 1, scores, 1 - scores)
+    losses: np.ndarray = -np.log(np.clip(right, 1e-12, 1))
+    return losses
+
+
 def _list_losses(rows: JudgedRows) -> Section:
-    right = np.where(rows.labels == 1, rows.scores, 1 - rows.scores)
-    losses = -np.log(np.clip(right, 1e-12, 1))
+    losses = compute_losses(rows.labels, rows.scores)
     order = np.argsort(-losses, kind="stable")[:LARGEST]
     table = rows.records[["id", "language", "origin_query", "target", "label"]].iloc[order].reset_index(drop=True)
     table["label"] = [LABELS[label] for label in rows.labels[order]]
