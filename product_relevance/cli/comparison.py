@@ -15,6 +15,7 @@ from product_relevance.cli.flags import (
     require_files,
 )
 from product_relevance.data.reading_arguments import add_source_flags, source_of
+from product_relevance.data.sources.labels import MAX_GRADES
 
 if TYPE_CHECKING:
     from product_relevance.evaluation.comparison import Comparison
@@ -72,7 +73,7 @@ def compare_runs(arguments: argparse.Namespace) -> None:
 
     given = {"device": arguments.device, "dtype": arguments.dtype, "threshold": arguments.threshold}
     a, b = (ScoringArguments(model=name, **given, **reading_of(arguments)) for name in (arguments.a, arguments.b))
-    found, changed = compare_on_file(a, b, source_of(arguments, arguments.file))
+    found, changed = compare_on_file(a, b, source_of(arguments, arguments.file, MAX_GRADES))
     if arguments.changed:
         write_changed(changed, arguments.changed)
     if arguments.as_json:

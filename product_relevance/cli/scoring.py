@@ -19,6 +19,7 @@ from product_relevance.cli.flags import (
     require_files,
 )
 from product_relevance.data.reading_arguments import source_of
+from product_relevance.data.sources.labels import MAX_GRADES
 
 
 def add_commands(commands: Commands) -> None:
@@ -98,7 +99,7 @@ def predict_rows(arguments: argparse.Namespace) -> None:
 
     written = predict_file(
         _score(arguments).load(),
-        source_of(arguments, arguments.file),
+        source_of(arguments, arguments.file, MAX_GRADES),
         arguments.output,
         vote=arguments.vote,
         threshold=arguments.threshold,
@@ -134,10 +135,10 @@ def evaluate_rows(arguments: argparse.Namespace) -> None:
     from product_relevance.evaluation.ranking import parse_measures
 
     options, measures = _score(arguments), parse_measures(arguments.measures) if arguments.measures else []
-    judged = judge_file(options.load(), source_of(arguments, arguments.file), options)
+    judged = judge_file(options.load(), source_of(arguments, arguments.file, MAX_GRADES), options)
     figures = measure_judged(judged, options)
     if measures:
-        figures["ranking"] = measure_ranking(judged, measures)
+        figures["ranking"] = measure_ranking(judged, parse_measures(arguments.measures, judged.relevant_from))
     print(json.dumps(figures, ensure_ascii=False) if arguments.as_json else evaluation_table(figures))
     if measures and not arguments.as_json:
         print(f"\n{ranking_tables(figures['ranking'])}")

@@ -74,7 +74,7 @@ def source_of(arguments: argparse.Namespace, name: str, grades: int = 2) -> Sour
     Args:
         arguments: What the parser returned.
         name: Of a file, folder or data set.
-        grades: How many labels there are.
+        grades: How many labels there are; the most where the run says it later.
 
     Raises:
         ValueError: An option cannot be used.

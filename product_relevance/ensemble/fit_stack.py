@@ -16,7 +16,7 @@ from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder as run
-from product_relevance.utils.tasks import select_task
+from product_relevance.utils.tasks import LABELS, select_task
 
 ALIKE = ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
 COLUMNS = {
@@ -84,6 +84,8 @@ def stack_runs(
         moved = blend_unlabelled(unlabelled, coefficients, intercept)
         decision = thresholds.move_thresholds(decision, moved, scores, options.match)
     content = {"format": run.FORMAT, "kind": KIND, "task": runs[0]["task"], "data": runs[0]["data"]}
+    if runs[0].get("relevant_from") is not None:  # grades, by which files are read
+        content |= {"labels": runs[0]["labels"], "relevant_from": runs[0]["relevant_from"]}
     content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
     content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
     home.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,8 @@ def join_scores(folders: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> pd
 def _shared(content: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     yield "task", content["task"], first["task"]
     yield "data sha256", content["data"]["sha256"], first["data"]["sha256"]
+    yield "number of grades", len(content.get("labels", LABELS)), len(first.get("labels", LABELS))
+    yield "relevant_from", content.get("relevant_from"), first.get("relevant_from")
     for key in ALIKE:
         yield key, content["folds_by"][key], first["folds_by"][key]
 

@@ -128,6 +128,9 @@ class RelevanceStack:
         """Return the threshold of each run alone, shape (members,)."""
         return np.array([m["thresholds"].get(kind, self.thresholds[kind]) for m in self.run["members"]])
 
+    def decide_grades(self, scores: np.ndarray) -> None:
+        """Return None: the scores of a stack are probabilities of relevance, also of runs with grades."""
+
     def decide(self, scores: np.ndarray, languages: Sequence[str] | None = None, kind: str = "f1") -> np.ndarray:
         """Call pairs relevant (1) or not (0), as `RelevanceEnsemble.decide`."""
         return self.rule.decide(scores, languages, kind)

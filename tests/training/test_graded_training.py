@@ -125,3 +125,16 @@ def test_a_resumed_training_gives_the_scores_of_an_uninterrupted_one(trained, ba
 def test_what_knows_two_labels_only_is_refused_with_the_reason(given, reason, tmp_path, base_of):
     with pytest.raises(ValueError, match=f"--grades 4: {reason}"):
         RunConfig.from_recipe(**options_of(tmp_path, base_of("bert"), **given))
+
+
+def test_a_warm_start_from_another_number_of_grades_says_what_to_do(trained, base_of, tmp_path):
+    five = options_of(tmp_path, base_of("bert"), grades=5, init_adapter=str(trained))
+    with pytest.raises(ValueError, match="found a run of 4 grades, expected 5 as --grades says: start from"):
+        train(RunConfig.from_recipe(**five))
+
+
+def test_a_warm_start_from_the_same_number_of_grades_begins_where_its_parent_ended(trained, base_of, tmp_path):
+    config = options_of(tmp_path, base_of("bert"), init_adapter=str(trained), learning_rate=0.0)
+    again = pd.read_parquet(train(RunConfig.from_recipe(**config)).folder / "oof.parquet").set_index("id")
+    first = pd.read_parquet(trained / "oof.parquet").set_index("id")
+    assert np.allclose(again["score"], first["score"].reindex(again.index), atol=1e-6)

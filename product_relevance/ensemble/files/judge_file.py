@@ -50,6 +50,16 @@ class JudgedFile:
         return self.frame["label"].to_numpy(int)
 
     @property
+    def gains(self) -> np.ndarray:
+        """The grades of a graded run, else the labels, shape (n,)."""
+        return self.frame["grade" if "grade" in self.frame else "label"].to_numpy(int)
+
+    @property
+    def relevant_from(self) -> int:
+        """The lowest of the gains that counts as relevant."""
+        return int(self.ensemble.run["relevant_from"]) if "grade" in self.frame else 1
+
+    @property
     def relevant(self) -> np.ndarray:
         """Whether each row counts as relevant, shape (n,)."""
         found: np.ndarray = self.scores >= self.thresholds

@@ -57,10 +57,12 @@ def read_as_trained(file: str | Source, run: Mapping[str, Any]) -> Source:
     """Return records that are read with the columns and labels of the training file, unless others were asked for.
 
     A published run does not hold them: they are part of somebody's data.
+
+    Raises:
+        ValueError: a label map with a grade that the run does not have.
     """
     source = file if isinstance(file, Source) else Source(os.fspath(file))
-    if (grades := len(run.get("labels", LABELS))) > 2:  # a stack has two
-        source = replace(source, reading=source.reading.with_grades(grades))
+    source = replace(source, reading=source.reading.with_grades(len(run.get("labels", LABELS))))
     trained = run.get("arguments", {}).get("data", {})
     names = [name for name in ("columns", "label_map") if trained.get(name)]
     asked = source.reading
@@ -88,8 +90,9 @@ def score_records(
 def _with_prior(ensemble, frame: pd.DataFrame, folds: np.ndarray, vote: str) -> tuple[np.ndarray, np.ndarray]:
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
-    shares = ensemble.run["data"].get("grades")
-    prior = ensemble.run["data"]["positive"] if shares is None else float(compute_expected_grade(np.array(shares)))
+    data = ensemble.run["data"]
+    shares = data.get("grades") if ensemble.run.get("grade_thresholds") else None  # a stack's scores are no grades
+    prior = data["positive"] if shares is None else float(compute_expected_grade(np.array(shares)))
     return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
 
 
@@ -145,7 +148,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     ensemble, frame = read_records_for(ensemble, file, "test", options.on_bad_rows)
     loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
-    key = _score_key(ensemble, file, frame, vote, options.translation)
+    key = _score_key(ensemble, read_as_trained(file, ensemble.run), frame, vote, options.translation)
     asked = key | {"threshold": options.threshold} | ({"with_texts": True} if options.with_texts else {})
     if target.exists() and not overwrite:
         outputs.require_same(target, asked)
@@ -212,15 +215,15 @@ def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
     return f"; paths unknown to the training records: {partial:.1%} in part, {none:.1%} wholly"
 
 
-def _score_key(ensemble, file: str | Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
+def _score_key(ensemble, file: Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
     """Return what the scores of a file depend on."""
     key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
     key["translation"] = translation
     if translation is not None and Path(translation).is_file():
         key["translation"] = sha256_of(translation)
-    if isinstance(file, Source) and file.split:
+    if file.split:
         key["split"] = file.split  # the digest of a folder is that of all its splits
-    if isinstance(file, Source) and (reading := file.reading.to_json()):
+    if reading := file.reading.to_json():
         key["reading"] = reading
     return key
 

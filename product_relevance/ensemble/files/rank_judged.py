@@ -15,10 +15,10 @@ from product_relevance.evaluation.reports.markdown_tables import metrics_table
 
 
 def qrels_of(judged: JudgedFile) -> pd.DataFrame:
-    """Return the labels as judgements; a query is named by a digest, so that no text of it goes into a file."""
+    """Return labels or grades as judgements; a digest names each query, so that no text of it goes into a file."""
     names = [f"q{number:016x}" for number in hash_texts(judged.queries).tolist()]
     ids = judged.frame["id"]
-    return ranking.judge_rows(names, judged.labels, ids if ids.is_unique else None)
+    return ranking.judge_rows(names, judged.gains, ids if ids.is_unique else None)
 
 
 def measure_ranking(judged: JudgedFile, measures: Sequence[Measure]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def measure_ranking(judged: JudgedFile, measures: Sequence[Measure]) -> dict[str
         `folds` {name: report} and `ensemble`, as of `RankingReport.to_json`, and `ensemble_less_fold`: fold to measure
         to the paired difference, with its 95% interval over queries.
     """
-    qrels = qrels_of(judged)
+    qrels, least = qrels_of(judged), judged.relevant_from
     whole = ranking.measure_queries(qrels, ranking.rank_rows(qrels, judged.scores), measures)
     folds = {
         name: ranking.measure_queries(qrels, ranking.rank_rows(qrels, judged.folds[:, place]), measures)
@@ -40,8 +40,8 @@ def measure_ranking(judged: JudgedFile, measures: Sequence[Measure]) -> dict[str
     }
     paired = {name: ranking.compare_rankings(part, whole) for name, part in folds.items()}
     return {
-        "folds": {name: ranking.report_ranking(qrels, part).to_json() for name, part in folds.items()},
-        "ensemble": ranking.report_ranking(qrels, whole).to_json(),
+        "folds": {name: ranking.report_ranking(qrels, part, least).to_json() for name, part in folds.items()},
+        "ensemble": ranking.report_ranking(qrels, whole, least).to_json(),
         "ensemble_less_fold": {
             name: {measure: asdict(each) for measure, each in found.items()} for name, found in paired.items()
         },

@@ -33,7 +33,8 @@ def find_warm_start(config: RunConfig, record: RunRecord, splits: list[str]) -> 
         None without a warm start.
 
     Raises:
-        ValueError: as in `find_parent`; no one fold for a split; another pooling or kind of training.
+        ValueError: as in `find_parent`; no one fold for a split; another pooling, kind of training or number
+            of grades.
     """
     if config.model.init_adapter is None:
         return None
@@ -43,6 +44,12 @@ def find_warm_start(config: RunConfig, record: RunRecord, splits: list[str]) -> 
     for (key, theirs), ours in zip(_kind(parent.record).items(), _kind(record).values(), strict=True):
         if theirs != ours and (key == "adapter" or not headless):
             raise ValueError(f"--init_adapter {parent.name}: its {key} is {theirs}, this run's {ours}; expected alike")
+    if not headless and len(parent.record.labels) != len(record.labels):
+        theirs, ours = len(parent.record.labels), len(record.labels)
+        raise ValueError(
+            f"--init_adapter {parent.name}: found a run of {theirs} grades, expected {ours} as --grades says: start "
+            f"from a run of {ours} grades, or train with --grades {theirs}"
+        )
     _log_starts(parent, starts)
     return parent
 
