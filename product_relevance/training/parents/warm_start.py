@@ -44,11 +44,11 @@ def find_warm_start(config: RunConfig, record: RunRecord, splits: list[str]) -> 
     for (key, theirs), ours in zip(_kind(parent.record).items(), _kind(record).values(), strict=True):
         if theirs != ours and (key == "adapter" or not headless):
             raise ValueError(f"--init_adapter {parent.name}: its {key} is {theirs}, this run's {ours}; expected alike")
-    if not headless and len(parent.record.labels) != len(record.labels):
-        theirs, ours = len(parent.record.labels), len(record.labels)
+    found, expected = len(parent.record.labels), len(record.labels)
+    if not headless and found != expected:
         raise ValueError(
-            f"--init_adapter {parent.name}: found a run of {theirs} grades, expected {ours} as --grades says: start "
-            f"from a run of {ours} grades, or train with --grades {theirs}"
+            f"--init_adapter {parent.name}: found a run of {found} grades, expected {expected} as --grades says: start "
+            f"from a run of {expected} grades, or train with --grades {found}"
         )
     _log_starts(parent, starts)
     return parent
