@@ -47,8 +47,8 @@ def find_warm_start(config: RunConfig, record: RunRecord, splits: list[str]) -> 
     found, expected = len(parent.record.labels), len(record.labels)
     if not headless and found != expected:
         raise ValueError(
-            f"--init_adapter {parent.name}: found a run of {found} grades, expected {expected} as --grades says: start "
-            f"from a run of {expected} grades, or train with --grades {found}"
+            f"--init_adapter {parent.name}: found a run of {found} grades, expected {expected} as --grades says: "
+            f"start from a run of {expected} grades, or train with --grades {found}"
         )
     _log_starts(parent, starts)
     return parent
