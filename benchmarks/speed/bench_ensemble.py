@@ -76,11 +76,12 @@ def as_it_is(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
 
 def fold_by_fold(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     """Score every fold in a pass of its own; shape (n, K)."""
-    shared, ensemble.shared_layers = ensemble.shared_layers, 0
+    models = ensemble.fold_models
+    shared, models.shared_layers = models.shared_layers, 0
     try:
         return as_it_is(ensemble, frame)
     finally:
-        ensemble.shared_layers = shared
+        models.shared_layers = shared
 
 
 def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
@@ -121,7 +122,8 @@ def timed(score: Callable, ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> 
 def shared_passes(ensemble: RelevanceEnsemble) -> float:
     """Return what the shared layers once and the others K times cost, in passes through all layers."""
     layers, folds = len(layer_stack(ensemble.model)[1]), len(ensemble.folds)
-    return (ensemble.shared_layers + folds * (layers - ensemble.shared_layers)) / layers
+    shared = ensemble.fold_models.shared_layers
+    return (shared + folds * (layers - shared)) / layers
 
 
 class Table:
@@ -168,7 +170,7 @@ def measure(args, options: dict) -> tuple[Table, dict[str, str]]:
     found = timed(fold_by_fold, whole, frame)
     table.add("K passes", ensemble, *found, count)
     table.add("vote", ensemble, *found, count, "majority")
-    if whole.shared_layers:
+    if whole.fold_models.shared_layers:
         table.add("shared layers", ensemble, *timed(as_it_is, whole, frame), shared_passes(whole))
     else:
         left_out["shared layers"] = "it needs a run of train_relevance.py --lora_layers"

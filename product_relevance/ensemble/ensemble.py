@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 
 from product_relevance.data.loading import add_run_columns
 from product_relevance.data.pairs import read_pairs, read_targets
-from product_relevance.ensemble import shared_layers, weight_averaging
+from product_relevance.ensemble import weight_averaging
 from product_relevance.ensemble.base_model import load_base
+from product_relevance.ensemble.fold_models import FoldModels
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.published import canaries
@@ -22,13 +22,8 @@ from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_record import Manifest
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grades import decide_grades
-from product_relevance.evaluation.probabilities import compute_expected_grade, to_distribution
-from product_relevance.models import adapters
-from product_relevance.models.adapter_fit import load_whole
-from product_relevance.models.heads.classifier import base_dtype
-from product_relevance.models.loading.quantization import is_quantized
+from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.models.predictor import predict_logits
 from product_relevance.text.templates import Template
 from product_relevance.utils import tasks
 
@@ -47,15 +42,13 @@ class RelevanceEnsemble:
     """
 
     def __init__(self, model, encoder: PairEncoder, run: Mapping[str, Any], folds: dict[str, Path]) -> None:
-        self.model, self.encoder, self.run, self.folds = model, encoder, run, folds
+        self.encoder, self.run = encoder, run
+        self.fold_models = FoldModels(model, folds, whole=run["adapter"] is None)
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
-        self._whole = self  # whose model is switched from fold to fold
         self.manifest: Manifest | None = None
         self.disagreement: float | None = None  # of merged weights, on the canaries
         self.run_folders: list[Path] = []
-        self.reasoning_tokens = self.shared_layers = 0
-        self._selected: str | None = None
 
     @classmethod
     def from_pretrained(
@@ -88,13 +81,38 @@ class RelevanceEnsemble:
         ensemble = cls(model, encoder, found.run, found.folds)
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
         if found.run["adapter"] is not None and loading.merge != "weights":
-            ensemble._load_adapters()
+            ensemble.fold_models.load_adapters()
         exact = canaries.check_canaries(ensemble, found.manifest.canaries) if found.manifest is not None else None
         if loading.merge == "weights":
             exact = exact or canaries.measure_canaries(ensemble)
             ensemble._merge_weights(found.folder, exact, loading.max_disagreement)
-        ensemble.reasoning_tokens = loading.reasoning_tokens  # from here on: the canaries were scored without
+        ensemble.fold_models.reasoning_tokens = loading.reasoning_tokens  # the canaries were scored without
         return ensemble
+
+    @property
+    def model(self):
+        """The base in memory with the fold that was selected last."""
+        return self.fold_models.model
+
+    @property
+    def folds(self) -> dict[str, Path]:
+        """Folder of each fold, by its name."""
+        return self.fold_models.folds
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many tokens a language model writes before it answers."""
+        return self.fold_models.reasoning_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.fold_models.device
+
+    @property
+    def dtype(self) -> str:
+        """Of the base's weights, as float32 or nf4."""
+        return self.fold_models.dtype
 
     @property
     def thresholds(self) -> Mapping[str, float]:
@@ -187,15 +205,15 @@ class RelevanceEnsemble:
     def predict_folds(self, pairs, languages=None, translations=None, *, tasks=None, progress=False) -> np.ndarray:
         """Return the probabilities of each fold model, shape (n, folds); as `predict`, with the task of each pair."""
         given = read_pairs(pairs, languages, translations, self.encoder.template.task)
-        return self._whole._score(self.encoder.encode(given, tasks), progress)
+        return compute_expected_grade(self._share(self.encoder.encode(given, tasks), progress))
 
     def predict_tokens(self, ids: list[list[int]]) -> np.ndarray:
         """Return the mean probability of the folds, shape (n,), for n pairs that `encoder` has tokenised."""
-        return self.combine(self._whole._score(ids, progress=False))
+        return self.combine(compute_expected_grade(self._share(ids)))
 
     def share_tokens(self, ids: list[list[int]]) -> np.ndarray:
         """Return the mean probability of each label, shape (n, K), for n pairs that `encoder` has tokenised."""
-        return self._whole._share(ids, progress=False).mean(axis=1)
+        return self._share(ids).mean(axis=1)
 
     def predict_shares(self, pairs, languages=None, translations=None) -> np.ndarray:
         """Return the probability of each label, shape (n, K), the mean of the folds; arguments as in `predict`."""
@@ -205,7 +223,7 @@ class RelevanceEnsemble:
     def share_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
         ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
-        return self._whole._share(ids, progress)
+        return self._share(ids, progress)
 
     @property
     def grades(self) -> int:
@@ -217,31 +235,12 @@ class RelevanceEnsemble:
         chosen = self.run.get("grade_thresholds")
         return None if chosen is None else decide_grades(scores, chosen)
 
-    def _score(self, ids: list[list[int]], progress: bool) -> np.ndarray:
-        return compute_expected_grade(self._share(ids, progress))
-
-    def _share(self, ids: list[list[int]], progress: bool) -> np.ndarray:
-        pad_id, names, columns = self.encoder.pad_id, list(self.folds), []
-        if self.shared_layers and len(names) > 1 and not self.reasoning_tokens:
-            # the layers below all adapters run once: the same scores, sooner
-            shared = shared_layers.SharedLayers(self.model, names, self.select, self.shared_layers)
-            logits = shared.predict_logits(ids, pad_id, progress=f"{len(names)} folds" if progress else None)
-            return to_distribution(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
-        for name in names:
-            self.select(name)
-            rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
-            logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
-            columns.append(to_distribution(logits))
-        return np.stack(columns, axis=1)
+    def _share(self, ids: list[list[int]], progress: bool = False) -> np.ndarray:
+        return self.fold_models.predict_shares(ids, self.encoder.pad_id, progress)
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
         return compute_expected_grade(self.share_folds(frame, translation, progress))
-
-    @property
-    def dtype(self) -> str:
-        """Of the base's weights, as float32 or nf4."""
-        return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
 
     def rank(
         self,
@@ -273,54 +272,12 @@ class RelevanceEnsemble:
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [{"index": int(i), "score": float(scores[i]), "target": targets[i]} for i in order]
 
-    def _load_adapters(self) -> None:
-        for name, path in self.folds.items():
-            self.model = adapters.load_adapter(self.model, str(path), name)
-        self.model.to(self.device).eval()
-        if len(self.folds) == 1:
-            self.select(next(iter(self.folds)))
-            adapters.merge_in_place(self.model)
-        else:
-            adapters.score_in_dtype_of_base(self.model)
-        self.shared_layers = shared_layers.count_shared_layers(self.model)
-
     def _merge_weights(self, home: Path, exact: CanaryScores, limit: float) -> None:
         """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""
-        folds = list(self.folds.values())
-        with tempfile.TemporaryDirectory() as folder:
-            if self.run["adapter"] is None:
-                state = weight_averaging.mean_state([path / "model.safetensors" for path in folds])
-                self.model.load_state_dict(state)
-            else:
-                weight_averaging.mean_adapter(folds, Path(folder))
-                self._put_on(folder, "weights")
-                adapters.merge_in_place(self.model)
-        self.folds, self._selected = {"weights": home}, "weights"
+        folds = len(self.folds)
+        self.fold_models.merge_weights(home)
         merged = canaries.measure_canaries(self, exact.pairs)
-        self.disagreement = weight_averaging.require_agreement(merged.scores, exact.scores, len(folds), limit)
-
-    def select(self, name: str) -> None:
-        """Let `model` be the one of this fold."""
-        if name == self._selected:
-            return
-        if self.run["adapter"] is None:
-            load_whole(self.model, self.folds[name] / "model.safetensors")
-        elif name in getattr(self.model, "peft_config", {}):
-            self.model.set_adapter(name)
-        else:
-            self._put_on(str(self.folds[name]), name)
-            adapters.score_in_dtype_of_base(self.model)
-        self._selected = name
-
-    def _put_on(self, folder: str, name: str) -> None:
-        """Put an adapter on in place of the one before, so that there is never more than one in memory."""
-        base = adapters.remove_adapter(self.model) if self._selected is not None else self.model
-        self.model = adapters.load_adapter(base, folder, name).to(self.device).eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lies."""
-        return next(self.model.parameters()).device
+        self.disagreement = weight_averaging.require_agreement(merged.scores, exact.scores, folds, limit)
 
     def _fold_f1(self) -> np.ndarray:
         found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run["folds"]}

@@ -78,7 +78,7 @@ class ScoringArguments(FileOptions, LoadingArguments):
 def _compile(ensemble) -> None:
     import torch
 
-    if ensemble.shared_layers and len(ensemble.folds) > 1:
+    if ensemble.fold_models.shared_layers and len(ensemble.folds) > 1:
         raise ValueError("--compile: the folds of this run share their lowest layers; leave it out")
     # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.
     known = torch._dynamo.config

@@ -25,6 +25,8 @@ def is_stack(name: str | Path) -> bool:
 class RelevanceStack:
     """Scores records with every run of a stack, one base in memory after the other."""
 
+    reasoning_tokens = 0  # its coefficients were fitted to scores without reasoning
+
     def __init__(self, folder: str | Path, run: dict[str, Any]) -> None:
         self.folder, self.run = Path(folder), run
         self.rule = DecisionRule.from_run(run)

@@ -152,16 +152,16 @@ def test_a_run_says_its_layers_and_is_scored_over_the_shared_layers(run, monkeyp
     names = load_file(run / "fold-0/adapter_model.safetensors")
     assert {name.split("layers.")[1][0] for name in names if "lora_" in name} == {"1"}
     ensemble = load(run)
-    assert ensemble.shared_layers == 1
+    assert ensemble.fold_models.shared_layers == 1
     found = ensemble.predict_folds(PAIRS)
-    ensemble.shared_layers = 0
+    ensemble.fold_models.shared_layers = 0
     monkeypatch.setattr(shared_layers, "SharedLayers", None)  # not called any more
     assert np.allclose(found, ensemble.predict_folds(PAIRS), atol=1e-6)
 
 
 def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     merged = load(run, loading=LoadingArguments(merge="weights", max_disagreement=1.0))
-    assert merged.shared_layers == 0 and merged.predict_folds(PAIRS).shape == (len(PAIRS), 1)
+    assert merged.fold_models.shared_layers == 0 and merged.predict_folds(PAIRS).shape == (len(PAIRS), 1)
     export_classifier(str(run), str(tmp_path / "plain"), ExportOptions(fold="fold-1"))
     from transformers import AutoModelForSequenceClassification
 

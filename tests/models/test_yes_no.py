@@ -219,7 +219,7 @@ def test_a_published_run_keeps_its_prompt_to_the_letter(run):
 
 def test_reasoning_is_what_the_model_writes_greedily_before_the_forced_answer(run, strong_of):
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu", loading=LoadingArguments(reasoning_tokens=3))
-    ensemble.select("fold-1")
+    ensemble.fold_models.select("fold-1")
     texts, targets = ensemble.encoder.template.render(*zip(*PAIRS[:6], strict=True))
     ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, 96)
     stem = use_prompt(load_tokenizer(str(strong_of("qwen3"))), PROMPT, "QC", 96).stem

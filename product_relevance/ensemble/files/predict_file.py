@@ -229,7 +229,7 @@ def _score_key(ensemble, file: Source, frame: pd.DataFrame, vote: str, translati
 
 
 def _run_key(ensemble) -> str:
-    return outputs.json_sha256(ensemble.run, sorted(ensemble.folds), getattr(ensemble, "reasoning_tokens", 0))
+    return outputs.json_sha256(ensemble.run, sorted(ensemble.folds), ensemble.reasoning_tokens)
 
 
 def _claim_parts(parts: Path, key: dict) -> None:

@@ -164,14 +164,15 @@ def _fill_folder(folder: Path, ensemble: RelevanceEnsemble, found: CanaryScores,
 
 def _save_model(ensemble: RelevanceEnsemble, options: ExportOptions, folder: Path) -> None:
     """Put the adapter into the base's own weights, in float32, and save them cast."""
+    models = ensemble.fold_models
     if options.fold is not None:
-        ensemble.select(options.fold)
-    if ensemble.run["adapter"] is not None:
-        ensemble.model = ensemble.model.merge_and_unload(safe_merge=True, adapter_names=[options.column])
+        models.select(options.fold)
+    if not models.whole:
+        models.model = models.model.merge_and_unload(safe_merge=True, adapter_names=[options.column])
     if ensemble.encoder.template.prompt is not None:
-        ensemble.model = ensemble.model.as_classifier()
+        models.model = models.model.as_classifier()
     # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
-    ensemble.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
+    models.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
 
 
 def _save_graph(

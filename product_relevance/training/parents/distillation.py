@@ -158,7 +158,7 @@ def _of_run(frame: pd.DataFrame, teacher: ParentRun, splits, device: str | None)
     for split in splits:
         names = teacher.teaching(split.name)
         logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
-        ensemble.folds = {name: folds[name] for name in names}
+        ensemble.fold_models.folds = {name: folds[name] for name in names}
         found[split.name] = _shared_scores(ensemble, frame.iloc[split.train])
     del ensemble
     gc.collect()  # a model is full of cycles; the next one needs its memory
