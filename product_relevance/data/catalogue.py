@@ -119,8 +119,9 @@ def read_fields(source: Source, needed: dict[str, str], task: str, others: Colle
         raise_defects(raw.name, raw.defects, "No line could be read: is this the right file?")
     if not raw.lines:
         raise RecordError(f"{raw.name}: found no row, expected at least one; check that the file is complete")
-    columns = _columns_of(raw, source.reading.columns, needed, others)
-    table, _ = to_record_fields(raw, replace(source.reading, columns=columns), task)
+    reading = source.reading.fitting(raw.columns)
+    columns = _columns_of(raw, reading.columns, needed, others)
+    table, _ = to_record_fields(raw, replace(reading, columns=columns), task)
     require_columns(table, columns, needed)
     return table
 

@@ -20,6 +20,7 @@ from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.published import canaries
 from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_record import Manifest
+from product_relevance.ensemble.rank_pairs import rank_pairs
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grades import decide_grades
 from product_relevance.evaluation.probabilities import compute_expected_grade
@@ -265,12 +266,7 @@ class RelevanceEnsemble:
         Raises:
             ValueError: one text in place of a list of targets, or a target that is no text.
         """
-        targets = read_targets(query, targets, top_k)
-        languages = None if language is None else [language] * len(targets)
-        translations = None if translation is None else [translation] * len(targets)
-        scores = self.predict([(query, target) for target in targets], languages, translations)
-        order = np.argsort(-scores, kind="stable")[:top_k]
-        return [{"index": int(i), "score": float(scores[i]), "target": targets[i]} for i in order]
+        return rank_pairs(self.predict, query, read_targets(query, targets, top_k), language, translation)[:top_k]
 
     def _merge_weights(self, home: Path, exact: CanaryScores, limit: float) -> None:
         """Put the mean of the folds' weights in place of the folds, if it scores the canaries as they do."""

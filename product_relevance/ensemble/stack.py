@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from product_relevance.data.pairs import read_pairs
+from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble.loading_arguments import LoadingArguments
+from product_relevance.ensemble.rank_pairs import rank_pairs
 from product_relevance.evaluation.blending import blend_scores
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.utils import run_folder as run
@@ -100,6 +101,17 @@ class RelevanceStack:
         both = list(zip(given.queries, given.targets, strict=True))
         extra = given.languages, given.translations
         return self.combine(self._of_members(lambda member: member.predict(both, *extra, progress=progress)))
+
+    def rank(
+        self,
+        query: str,
+        targets: Iterable[str],
+        top_k: int | None = None,
+        language: str | None = None,
+        translation: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Order targets by relevance to one query; arguments and errors as in `RelevanceEnsemble.rank`."""
+        return rank_pairs(self.predict, query, read_targets(query, targets, top_k), language, translation)[:top_k]
 
     def score_folds(self, frame: pd.DataFrame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the mean probabilities of each run for records, shape (n, members)."""

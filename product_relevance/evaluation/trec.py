@@ -127,11 +127,24 @@ def _distinct(path: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame
     return table
 
 
+def require_names(what: str, names: Iterable[object]) -> None:
+    """Check that a TREC file can hold names.
+
+    Args:
+        what: They are, for the error.
+        names: Of queries or documents.
+
+    Raises:
+        ValueError: A name that is empty or has white space, which separates the fields.
+    """
+    if bad := [each for each in _distinct_texts(names) if len(each.split()) != 1 or each.strip() != each]:
+        expected = "expected ids without white space, which separates the fields; give the rows other ids"
+        raise ValueError(f"{what}: found {bad[0]!r}, {expected}")
+
+
 def _require_ids(table: pd.DataFrame) -> None:
     for name in ("query_id", "doc_id"):
-        if bad := [each for each in _distinct_texts(table[name]) if len(each.split()) != 1 or each.strip() != each]:
-            expected = "expected ids without white space, which separates the fields; give the rows other ids"
-            raise ValueError(f"{name}: found {bad[0]!r}, {expected}")
+        require_names(name, table[name])
 
 
 def _distinct_texts(ids: Iterable[object]) -> list[str]:

@@ -19,10 +19,12 @@ from product_relevance.data.records import read_records
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import fit_stack
 from product_relevance.ensemble import stack as stacking
+from product_relevance.ensemble.retrieval import first_stage
 from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.calibration import to_logit
 from product_relevance.evaluation.decision_rule import stretch_scores
 from tests.conftest import rows_of, write_rows
+from tests.helpers.made_rows import encode
 
 
 def made(rows: int = 800, seed: int = 0, noise: tuple[float, ...] = (0.7, 1.0)) -> tuple[np.ndarray, np.ndarray]:
@@ -220,3 +222,19 @@ def test_a_stack_refuses_votes_and_members_that_were_trained_anew(trained, tmp_p
     (tmp_path / "copy" / "a" / "run.json").write_text(json.dumps(content | {"finished": "later"}))
     with pytest.raises(ValueError, match="finished later, but it was stacked as of"):
         stacking.RelevanceStack.from_pretrained(tmp_path / "copy" / "stack")
+
+
+def test_a_stack_ranks_a_catalogue_by_its_own_scores(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "load_encoder", lambda *names, **options: encode)
+    rows = rows_of("train_QC.txt")
+    paths = list(dict.fromkeys(row["category_path"] for row in rows[:20]))
+    (tmp_path / "c.txt").write_text("\n".join(paths), encoding="utf-8")
+    (tmp_path / "q.txt").write_text("\n".join(row["origin_query"] for row in rows[:2]), encoding="utf-8")
+    lists = ["--queries", str(tmp_path / "q.txt"), "--catalogue", str(tmp_path / "c.txt")]
+    relevance(["rank", str(trained / "stack"), *lists, "--output", str(tmp_path / "out.csv")])
+    found, stack = pd.read_csv(tmp_path / "out.csv"), stacking.RelevanceStack.from_pretrained(trained / "stack")
+    first = found[found["query_id"] == 1]
+    assert np.allclose(first["score"], stack.predict(list(zip(first["query"], first["target"], strict=True))))
+    assert [each["index"] + 1 for each in stack.rank(rows[0]["origin_query"], paths)] == first["id"].tolist()
+    with pytest.raises(SystemExit, match="this stack was made of QC runs only"):
+        relevance(["rank", str(trained / "stack"), "--task", "QI", *lists, "--output", str(tmp_path / "no.csv")])

@@ -155,7 +155,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
         shutil.rmtree(parts, ignore_errors=True)
         return f"{target}: complete, nothing to do"
     target.parent.mkdir(parents=True, exist_ok=True)
-    _claim_parts(parts, key | {"rows": options.chunk_rows})
+    claim_parts(parts, key | {"rows": options.chunk_rows})
     scores = _score_parts(ensemble, frame, parts, options)
     unknown = _look_up_paths(ensemble, frame, scores)
     scores = _decide(ensemble, scores, limits, vote)
@@ -217,7 +217,7 @@ def _look_up_paths(ensemble, frame: pd.DataFrame, scores: pd.DataFrame) -> str:
 
 def _score_key(ensemble, file: Source, frame: pd.DataFrame, vote: str, translation: str | None) -> dict:
     """Return what the scores of a file depend on."""
-    key = {"file": frame.attrs["sha256"], "run": _run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
+    key = {"file": frame.attrs["sha256"], "run": run_key(ensemble), "vote": vote, "dtype": ensemble.dtype}
     key["translation"] = translation
     if translation is not None and Path(translation).is_file():
         key["translation"] = sha256_of(translation)
@@ -228,11 +228,12 @@ def _score_key(ensemble, file: Source, frame: pd.DataFrame, vote: str, translati
     return key
 
 
-def _run_key(ensemble) -> str:
+def run_key(ensemble) -> str:
+    """Return what the scores of a model depend on beside the records."""
     return outputs.json_sha256(ensemble.run, sorted(ensemble.folds), ensemble.reasoning_tokens)
 
 
-def _claim_parts(parts: Path, key: dict) -> None:
+def claim_parts(parts: Path, key: dict) -> None:
     """Keep the chunks of an interrupted prediction of the same file by the same run; drop any others."""
     manifest = parts / "manifest.json"
     try:

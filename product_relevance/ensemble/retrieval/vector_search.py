@@ -161,9 +161,10 @@ def _keep_index(index: Any, path: Path) -> None:
 def _search_index(index: Any, vectors: np.ndarray, queries: np.ndarray, count: int) -> Nearest:
     places = np.full((len(queries), count), -1, np.int64)
     scores = np.full((len(queries), count), -np.inf, np.float32)
+    more = min(len(vectors), count + count // 2 + 10)  # bfloat16 confuses those that are nearly as near
     for row, query in enumerate(queries):
-        keys = np.sort(np.asarray(index.search(query, count, threads=1).keys, dtype=np.int64))
+        keys = np.sort(np.asarray(index.search(query, more, threads=1).keys, dtype=np.int64))
         similarities = vectors[keys] @ query
-        order = np.argsort(-similarities, kind="stable")
-        places[row, : len(keys)], scores[row, : len(keys)] = keys[order], similarities[order]
+        order = np.argsort(-similarities, kind="stable")[:count]
+        places[row, : len(order)], scores[row, : len(order)] = keys[order], similarities[order]
     return Nearest(places, scores)
