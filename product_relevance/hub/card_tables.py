@@ -49,7 +49,7 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
     }
     groups = {None: measured} | {c: g for c, g in measured.get("by_language", {}).items() if g["auc"] is not None}
     groups = {code: group for code, group in groups.items() if group["rows"] >= FEW_ROWS}
-    return [
+    return _grade_results(run, measured, dataset_id) + [
         EvalResult(
             **_where(run["task"], run["data"], dataset_id),
             dataset_config=None if code is None else one_line(to_iso(code)),
@@ -63,6 +63,16 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
         for key, (name, threshold) in values.items()
         if group.get(key) is not None and (code is None or key in OF_LANGUAGE)
     ]
+
+
+def _grade_results(run: dict, measured: dict, dataset_id: str | None) -> list[EvalResult]:
+    """Return the result of the grades, if the run has more than two."""
+    if "grades" not in measured:
+        return []
+    args = {"rows": measured["rows"], "sha256": one_line(run["data"]["sha256"])}
+    name = "quadratic kappa of the grades"
+    value, where = measured["grades"]["kappa"], _where(run["task"], run["data"], dataset_id)
+    return [EvalResult(**where, dataset_args=args, metric_type="kappa", metric_name=name, metric_value=value)]
 
 
 def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, Any]:
@@ -91,6 +101,9 @@ def score_table(run: dict, measured: dict) -> Markup:
     if "macro_f1_at_macro_threshold" in measured:
         own = f"macro-F1, its own threshold {run['thresholds']['macro_f1']:.4f}"
         rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], None, measured["floor_macro_f1"]))
+    if graded := measured.get("grades"):  # whoever decides one grade for all rows has a kappa of 0
+        kappa = ("quadratic kappa of the grades", graded["kappa"], graded.get("kappa_interval"), 0.0)
+        rows = [kappa, ("macro-F1 of the grades", graded["macro_f1"], None, None), *rows]
     columns = {"metric": "metric", "value": "value", "interval": "95% interval", "floor": 'floor: always "relevant"'}
     return markdown_table([dict(zip(columns, row, strict=True)) for row in rows], columns)
 

@@ -122,6 +122,7 @@ def _values(run: dict, measured: dict | None, place: CardPlace, seconds: float) 
     return common_values(run, place) | {
         "base": base | {"name": base_name(base["name"])},
         "package": packaged_bases.BASES[key]["package"] if base["embedded"] else None,
+        "grades": len(run["labels"]),
         "measured": measured,
         "gain": measured["f1"] - measured["floor_f1"] if measured else None,
         "scores": card_tables.score_table(run, measured) if measured else None,

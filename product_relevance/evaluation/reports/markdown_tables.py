@@ -35,13 +35,13 @@ def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Ma
 
 
 def format_cell(value: Any) -> str:
-    """Write a value as a table shows it: four digits, an interval as 0.81-0.85 with three, "-" for None."""
+    """Write a value as a table shows it: four digits, an interval as 0.81-0.85 or -0.03 to 0.05 with three, "-" for None."""
     if value is None or value != value:  # NaN is the one value that differs from itself
         return "-"
     if isinstance(value, str | bool):
         return " ".join(str(value).split()).replace("|", "\\|")
     if isinstance(value, list | tuple):  # an interval
-        return "-".join(f"{end:.3f}" for end in value)
+        return (" to " if min(value, default=0) < 0 else "-").join(f"{end:.3f}" for end in value)
     if isinstance(value, Integral):
         return f"{value:,}"
     if isinstance(value, float):
