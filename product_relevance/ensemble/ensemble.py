@@ -102,7 +102,7 @@ class RelevanceEnsemble:
 
     @property
     def reasoning_tokens(self) -> int:
-        """How many tokens a language model writes before it answers."""
+        """How many tokens the model writes before it answers."""
         return self.fold_models.reasoning_tokens
 
     @property

@@ -35,7 +35,7 @@ def metrics_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Ma
 
 
 def format_cell(value: Any) -> str:
-    """Write a value as a table shows it: four digits, an interval as 0.81-0.85 or -0.03 to 0.05 with three, "-" for None."""
+    """Write a value as a table shows it: four digits, an interval as 0.81-0.85 or -0.03 to 0.05, "-" for None."""
     if value is None or value != value:  # NaN is the one value that differs from itself
         return "-"
     if isinstance(value, str | bool):
