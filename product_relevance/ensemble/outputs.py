@@ -51,7 +51,7 @@ def write_output(records: pd.DataFrame, scores: pd.DataFrame, target: Path, aske
         records: n rows from `read_records`.
         scores: n rows with `prediction` and `score`.
         target: .txt and .jsonl hold JSON lines in the competition's format; .csv, .tsv and .parquet hold a table of
-            the same fields and the score, or what `lay_out_rows` gives if they were asked for with texts.
+            the same fields, the score and of a graded run the grade, or what `lay_out_rows` gives if they were asked for with texts.
         asked: What the predictions depend on, as JSON.
         parts: Folder for the file until it is whole.
     """
@@ -132,5 +132,5 @@ def _write(records: pd.DataFrame, scores: pd.DataFrame, path: Path) -> None:
         write_submission(records, predictions, path)
         return
     table = pd.DataFrame(list(join_predictions(records, predictions)))
-    table["score"] = np.asarray(scores["score"])
-    write_rows(table, path)
+    names = [name for name in ("score", "grade") if name in scores]
+    write_rows(table.assign(**{name: np.asarray(scores[name]) for name in names}), path)

@@ -134,6 +134,21 @@ def test_a_shop_goes_from_its_export_to_a_served_model_in_six_commands(clone, ba
     write_export(clone / "graded.csv", labels=ESCI)
     relevance(["inspect", "graded.csv", "--output", "graded.yaml"])
     assert yaml.safe_load(graded).items() <= yaml.safe_load(Path("graded.yaml").read_text(encoding="utf-8")).items()
+    capsys.readouterr()
+    follow_graded_recipe(clone, base_of("qwen3"))
+    measured = capsys.readouterr().out
+    assert "quadratic kappa" in measured and "nDCG@10" in measured and "AP(rel=2)" in measured
+
+
+def follow_graded_recipe(folder: Path, base: Path) -> None:
+    """Train by the recipe with letters as grades, and take the run to another export with letters."""
+    run(["relevance", "train", "graded.yaml"], base)
+    found = load_run(folder / "runs/graded")
+    assert len(found["labels"]) == 4 and len(found["grade_thresholds"]) == 3
+    write_export(folder / "graded-new.csv", rows=200, seed=1, labels=ESCI)
+    relevance(["predict", "runs/graded", "graded-new.csv", "--output", "grades.csv", "--device", "cpu"])
+    assert set(pd.read_csv("grades.csv")["grade"]) <= {0, 1, 2, 3}
+    relevance(["evaluate", "runs/graded", "graded-new.csv", "--measures", "nDCG@10", "AP", "--device", "cpu"])
 
 
 def test_the_table_of_the_page_is_read_as_the_page_says(clone, capsys):
