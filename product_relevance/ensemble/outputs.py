@@ -51,7 +51,7 @@ def write_output(records: pd.DataFrame, scores: pd.DataFrame, target: Path, aske
         records: n rows from `read_records`.
         scores: n rows with `prediction` and `score`.
         target: .txt and .jsonl hold JSON lines in the competition's format; .csv, .tsv and .parquet hold a table of
-            the same fields, the score and of a graded run the grade, or what `lay_out_rows` gives if they were asked for with texts.
+            the same fields, score and of a graded run grade, or what `lay_out_rows` gives if asked for with texts.
         asked: What the predictions depend on, as JSON.
         parts: Folder for the file until it is whole.
     """
