@@ -118,22 +118,22 @@ def recall_of(found: Nearest, exact: Nearest) -> float:
 
 
 def run(arguments) -> Iterator[dict]:
-    """Encode, then search catalogues of each size; yields a row per size and index."""
-    sizes = sorted({min(rows, arguments.encode) for rows in arguments.titles})
-    titles = made_titles(sizes[-1], arguments.seed)
+    """Encode and search catalogues of each size; yields a row per size and index."""
     options = {name: getattr(arguments, name) for name in ("queries", "candidates", "seed")}
+    titles = made_titles(arguments.encode, arguments.seed)
+    encoded, seconds = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
-        took = {}
-        for rows in sizes:
-            vectors, took[rows] = encode_titles(titles[:rows])
-        np.save(Path(folder) / "vectors.npy", vectors)
+        vectors_file = str(Path(folder) / "vectors.npy")
         for rows in sorted(arguments.titles):
-            encoding = round(took.get(rows, took[sizes[-1]] * rows / sizes[-1]), 1)
+            if (count := min(rows, arguments.encode)) > encoded:
+                vectors, seconds = encode_titles(titles[:count])
+                np.save(vectors_file, vectors)
+                encoded = count
+            encoding = {"encoding s": round(seconds * rows / encoded, 1), "encoded": f"{encoded:,}"}
             for kind in arguments.index:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                    vectors_file = str(Path(folder) / "vectors.npy")
                     found = pool.submit(measure_search, vectors_file, rows, kind, options).result()
-                yield found | {"encoding s": encoding, "measured": "yes" if rows in took else "no, extrapolated"}
+                yield found | encoding
 
 
 def main() -> None:

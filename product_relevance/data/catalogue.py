@@ -122,7 +122,7 @@ def read_fields(source: Source, needed: dict[str, str], task: str, others: Colle
     reading = source.reading.fitting(raw.columns)
     columns = _columns_of(raw, reading.columns, needed, others)
     table, _ = to_record_fields(raw, replace(reading, columns=columns), task)
-    require_columns(table, columns, needed)
+    require_columns(table, reading.columns, needed)
     return table
 
 

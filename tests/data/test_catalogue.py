@@ -71,8 +71,9 @@ def test_a_catalogue_that_cannot_be_used_says_why(tmp_path, text, message):
 def test_a_missing_column_comes_with_the_flag_to_add(tmp_path):
     with pytest.raises(ValueError, match="--columns target=product_title"):
         read_catalogue(source(tmp_path / "c.csv", "product_title,price\nbelt,3\n", ColumnMap()), "QI")
-    with pytest.raises(ValueError, match="--columns query=search_term"):
-        read_queries(source(tmp_path / "q.csv", "search_term,price\nbelt,3\n", ColumnMap()), "QI")
+    given = ColumnMap.parse(["id=sku", "target=title"])
+    with pytest.raises(ValueError, match="--columns query=search_term target=title id=sku"):
+        read_queries(source(tmp_path / "q.csv", "query_id,search_term,price\n1,belt,3\n", given), "QI")
 
 
 def test_bad_rows_are_left_out_on_request_and_counted(tmp_path, caplog):

@@ -112,7 +112,11 @@ def stages_table(found: dict[str, Any]) -> str:
     """Lay out what `measure_stages` returns for a terminal."""
     reports = ranking.ranking_table({"first stage": found["first_stage"], "ensemble": found["ensemble"]})
     rows = [
-        {"measure": name, "ensemble less first stage": each["difference"], "95%": [each["low"], each["high"]]}
+        {"measure": name, "ensemble less first stage": f"{each['difference']:+.4f}", "95% interval": _interval(each)}
         for name, each in found["ensemble_less_first_stage"].items()
     ]
     return f"{reports}\n\n{metrics_table(rows, [*rows[0]])}"
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['low']:+.4f} to {found['high']:+.4f}"
