@@ -19,6 +19,8 @@ TEXT_COLUMNS = {
     "text", "text_pair",
 }  # fmt: skip
 
+LABELLED = {"relevant": "labelled relevant", "grade": "mean grade"}  # a table leaves out what no row has
+
 
 def dataset_card(
     run: dict,
@@ -153,24 +155,29 @@ def _by_method(frame: pd.DataFrame, methods: pd.Series) -> Any:
     for method in [ORIGINAL, *sorted(set(methods) - {ORIGINAL})]:
         chosen = frame[methods == method]
         spread = {f"fold {fold}": int((chosen["fold"] == fold).sum()) for fold in folds}
-        rows.append({"method": method, "rows": len(chosen), "relevant": _relevant(chosen)} | spread)
-    headings = {"method": "method", "rows": "rows", "relevant": "labelled relevant"}
-    return markdown_table(rows, headings | {f"fold {fold}": f"fold {fold}" for fold in folds})
+        rows.append({"method": method, "rows": len(chosen)} | _labelled(frame, chosen) | spread)
+    return markdown_table(
+        rows, {"method": "method", "rows": "rows"} | LABELLED | {f"fold {fold}": f"fold {fold}" for fold in folds}
+    )
 
 
 def _by_language(frame: pd.DataFrame, methods: pd.Series) -> Any:
     made = (methods != ORIGINAL).groupby(frame["language"]).sum()
     rows = [
-        {"language": code, "rows": len(part), "made": int(made[code]), "relevant": _relevant(part)}
+        {"language": code, "rows": len(part), "made": int(made[code])} | _labelled(frame, part)
         for code, part in frame.groupby("language")
     ]
-    headings = {"language": "language", "rows": "rows", "made": "of them made", "relevant": "labelled relevant"}
-    return markdown_table(rows, headings)
+    return markdown_table(rows, {"language": "language", "rows": "rows", "made": "of them made"} | LABELLED)
 
 
-def _relevant(frame: pd.DataFrame) -> str | None:
-    labels = frame["label"].dropna() if "label" in frame else pd.Series(dtype=float)
-    return f"{100 * (labels == 1).mean():.1f}%" if len(labels) else None
+def _labelled(frame: pd.DataFrame, part: pd.DataFrame) -> dict[str, str | float]:
+    """Return the share of relevant rows in a part of a file, or their mean grade; nothing without labels."""
+    labels = part["label"].dropna() if "label" in part else pd.Series(dtype=float)
+    if not len(labels):
+        return {}
+    if frame["label"].max() > 1:
+        return {"grade": float(labels.mean())}
+    return {"relevant": f"{100 * (labels == 1).mean():.1f}%"}
 
 
 def _metadata(task: str, codes: list[str], rows: int, file: str) -> DatasetCardData:

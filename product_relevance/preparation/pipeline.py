@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data import folds, loading
+from product_relevance.data.grades import add_grades
 from product_relevance.data.leakage import require_no_leak
 from product_relevance.data.provenance import ORIGINAL, with_provenance, write_rows
 from product_relevance.data.records import read_records
@@ -161,6 +162,8 @@ def _stages(arguments: PreparationArguments) -> list[Stage]:
 
 def _column_inputs(arguments: PreparationArguments) -> StageInputs:
     options = {name: _file_name(getattr(arguments, name)) for name in COLUMN_OPTIONS}
+    if arguments.grades > 2:
+        options["grades"] = arguments.grades
     contents = {"file": fingerprint_option("file", arguments.source)}
     if arguments.translation not in ("none", "column"):
         contents["translation"] = fingerprint_option("translation", arguments.translation)
@@ -219,6 +222,7 @@ def _folds(frame: pd.DataFrame, arguments: PreparationArguments) -> pd.DataFrame
 
 def _fold_reports(frame: pd.DataFrame, arguments: PreparationArguments) -> str:
     """Check that no fold leaks, with all made rows, and report how the rows are spread."""
+    frame = add_grades(frame, arguments.grades, None)  # shares of relevant rows
     assigned, lines = frame["fold"].to_numpy(), []
     for k in np.unique(assigned):
         train, purged = folds.training_rows(frame, assigned, k, arguments.group_by)
