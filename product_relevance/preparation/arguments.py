@@ -84,8 +84,8 @@ class PreparationArguments(StepArguments):
             raise ValueError(f"--grades {self.grades}: expected from 2 to {MAX_GRADES}")
         if self.grades > 2 and (binary := [name for name in steps if name in OF_TWO_LABELS]):
             raise ValueError(
-                f"--grades {self.grades}: found the step {binary[0]}, which knows the labels 0 and 1 only: leave it out, "
-                "or map the labels to 0 and 1 with --label_map"
+                f"--grades {self.grades}: found the step {binary[0]}, which knows the labels 0 and 1 only: leave it "
+                "out, or map the labels to 0 and 1 with --label_map"
             )
 
     def _check_shards(self) -> None:
