@@ -54,7 +54,7 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _add_export(commands: Commands) -> None:
-    parser = add_command(commands, "export", export_run, "write one plain transformers classifier for other programs")
+    parser = add_command(commands, "export", export_run, "write one model for other programs: transformers, ONNX")
     add_model(parser)
     parser.add_argument("--output", required=True, help="folder of the model")
     parser.add_argument("--fold", help="export this fold alone, as fold-0 (default: the mean weights of all folds)")
@@ -62,7 +62,7 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument(
         "--dtype", default="float32", help="precision of the written weights: float32, bfloat16, float16"
     )
-    graph = "write an ONNX graph too: float32, or int8 (faster, scores within --max_disagreement)"
+    graph = "write an ONNX graph too, of a pooled head it alone: float32, or int8 (scores within --max_disagreement)"
     parser.add_argument("--onnx", choices=["float32", "int8"], help=graph)
     parser.add_argument("--overwrite", action="store_true", help="replace a finished export")
 

@@ -16,19 +16,19 @@ from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_schema import is_repo_id
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
-from product_relevance.serving.export import onnx_export
+from product_relevance.serving.export import onnx_export, scoring_example
 from product_relevance.serving.export.export_options import ExportOptions
 from product_relevance.text.templates import PairFacts
 
 MARK = "exported by product-relevance"
 README = """---
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-classification{base}
 ---
 
 # Relevance of {target} to a query
 
-One plain classifier, {made}, {mark} {version}.
+One {kind}, {made}, {mark} {version}.
 
 - The first text is the query, the second the {target}, cleaned and written as in training:
   {template}.
@@ -36,7 +36,8 @@ One plain classifier, {made}, {mark} {version}.
   pair.
 - Threshold: relevant from a probability of {threshold:.4f} (best F1; {macro:.4f} for macro-F1), chosen on
   {thresholds_from} of the folds.
-
+"""
+TRANSFORMERS = """
 ```python
 from transformers import pipeline
 
@@ -51,29 +52,9 @@ CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
 ```
 """
 
-ONNX = """
-With ONNX Runtime, `{file}`, whose probabilities of the canaries differ by {moved:.1g} at most, in one batch or alone:
-
-```python
-import numpy as np
-from onnxruntime import InferenceSession
-from transformers import AutoTokenizer
-
-pair = AutoTokenizer.from_pretrained(".")([{query}], [{second}], truncation=True, padding=True, return_tensors="np")
-logits = InferenceSession("{file}").run(["logits"], dict(pair))[0]
-float(1 / (1 + np.exp({logit})))  # {score:.4f}
-```
-
-OpenVINO reads the same file. Where the CPU has bfloat16 units it computes in bfloat16 by itself: give it
-`{{"INFERENCE_PRECISION_HINT": "f32"}}`.
-"""
-INT8 = """In int8 activations share one scale per forward, so a score depends a little on the rest of its batch, and
-8-bit products are rounded otherwise on CPUs without VNNI.
-"""
-
 
 def export_classifier(name: str | Path, output: str | Path, options: ExportOptions | None = None) -> str:
-    """Write one model as a plain transformers folder: merged in float32, then cast.
+    """Write one model as a plain transformers folder: merged in float32, then cast; a pooled head as a graph alone.
 
     Args:
         name: run folder, downloaded folder or Hub id, as in `RelevanceEnsemble.from_pretrained`.
@@ -84,13 +65,13 @@ def export_classifier(name: str | Path, output: str | Path, options: ExportOptio
         A line that says what was written.
 
     Raises:
-        ValueError: a pooled head, which no plain class has; an output that is there already; or as in
-            `from_pretrained`.
+        ValueError: a pooled head without a graph, since no plain class has it; an output that is there already; or as
+            in `from_pretrained`.
     """
     options, target = options or ExportOptions(), Path(output)
     if options.onnx is not None:
         onnx_export.require_onnx(options.onnx)
-    _require_plain_head(name, options.revision)
+    _require_exportable_head(name, options)
     _require_free_place(target, options.overwrite)
     ensemble = _load_merged(name, options)
     found = canaries.measure_canaries(ensemble)
@@ -108,17 +89,17 @@ def export_classifier(name: str | Path, output: str | Path, options: ExportOptio
     return f"{target}: {written}"
 
 
-def _require_plain_head(name: str | Path, revision: str | None) -> None:
-    run = read_run(name, revision)
+def _require_exportable_head(name: str | Path, options: ExportOptions) -> None:
+    run = read_run(name, options.revision)
     if len(run["labels"]) > 2:
         raise ValueError(
             f"{name}: it has {len(run['labels'])} grades, and the snippets of an export show a probability of two "
             "labels; score with relevance predict, or train again by train_relevance.py --grades 2"
         )
-    if run["pooling"] != "auto":
+    if run["pooling"] != "auto" and options.onnx is None:
         raise ValueError(
             f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "
-            "code of its own; serve the ensemble instead, or train again by train_relevance.py --pooling auto"
+            "code of its own; add --onnx float32 for a graph with the pooling inside, or serve the ensemble"
         )
 
 
@@ -148,22 +129,27 @@ def _load_merged(name: str | Path, options: ExportOptions) -> RelevanceEnsemble:
 
 
 def _fill_folder(folder: Path, ensemble: RelevanceEnsemble, found: CanaryScores, options: ExportOptions) -> str:
-    """Write tokenizer, model, graph and README; return what was written."""
+    """Write tokenizer, README, model and graph, of a pooled head the graph alone; return what was written."""
     ensemble.model.config.save_pretrained(folder)  # it decides which class loads the tokenizer
     save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, folder)
     made = f"fold {options.fold}" if options.fold else f"mean weights of {len(ensemble.run['folds'])} folds"
-    _save_model(ensemble, options, folder)
-    readme = _readme(ensemble, found, options.column, made)
-    written = f"{made} as {type(ensemble.model).__name__}, {options.dtype}"
+    _merge_model(ensemble, options)
+    example, pooled = _example(ensemble, found, options.column), ensemble.run["pooling"] != "auto"
+    readme, written = _readme(ensemble, made), made
+    if not pooled:
+        # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
+        ensemble.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
+        readme += _transformers_section(ensemble, example)
+        written += f" as {type(ensemble.model).__name__}, {options.dtype}"
     if options.onnx is not None:
-        section, line = _save_graph(ensemble, found, folder, options)
-        readme, written = readme + section, f"{written}; and {line}"
+        section, line = _save_graph(ensemble, example, folder, options)
+        readme, written = readme + section, f"{written}{' as' if pooled else '; and'} {line}"
     (folder / "README.md").write_text(readme, encoding="utf-8")
     return written
 
 
-def _save_model(ensemble: RelevanceEnsemble, options: ExportOptions, folder: Path) -> None:
-    """Put the adapter into the base's own weights, in float32, and save them cast."""
+def _merge_model(ensemble: RelevanceEnsemble, options: ExportOptions) -> None:
+    """Put the adapter into the base's own weights, in float32."""
     models = ensemble.fold_models
     if options.fold is not None:
         models.select(options.fold)
@@ -171,23 +157,20 @@ def _save_model(ensemble: RelevanceEnsemble, options: ExportOptions, folder: Pat
         models.model = models.model.merge_and_unload(safe_merge=True, adapter_names=[options.column])
     if ensemble.encoder.template.prompt is not None:
         models.model = models.model.as_classifier()
-    # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
-    models.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
 
 
 def _save_graph(
-    ensemble: RelevanceEnsemble, found: CanaryScores, folder: Path, options: ExportOptions
+    ensemble: RelevanceEnsemble, example: dict[str, Any], folder: Path, options: ExportOptions
 ) -> tuple[str, str]:
     """Write the merged model's graph; return a section of the README and a line that say what was written."""
-    queries, targets, languages = map(list, zip(*found.pairs, strict=True))
+    queries, targets, languages = map(list, zip(*canaries.canary_pairs(ensemble.run["task"]), strict=True))
     rows = pad_rows(ensemble.encoder.encode(Pairs(queries, targets, languages, None)), ensemble.encoder.pad_id)
     kind = str(options.onnx)
     file = f"onnx/{onnx_export.NAMES[kind]}"
     moved = onnx_export.write_graph(ensemble.model, rows, folder / "onnx", kind, options.max_disagreement)
-    logit = "-logits[0, 0]" if "prompt" in ensemble.run["template"] else "logits[0, 0] - logits[0, 1]"
-    section = ONNX.format(file=file, moved=moved, logit=logit, **_example(ensemble, found, options.column))
-    line = f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
-    return section + (INT8 if kind == "int8" else ""), line
+    scoring_example.write_scoring_file(folder, ensemble, file, example)
+    section = scoring_example.write_section(file, moved, "prompt" in ensemble.run["template"], example)
+    return section, f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
 
 
 def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
@@ -227,18 +210,21 @@ def save_tokenizer(tokenizer, max_length: int, folder: Path) -> None:
 
 
 def _example(ensemble: RelevanceEnsemble, found: CanaryScores, column: str) -> dict[str, Any]:
-    """Return the first canary, written as in training, and its score."""
+    """Return the first canary raw and written as in training, and its score."""
     query, target, language = found.pairs[0]
     (text,), (second,) = ensemble.encoder.template.render([query], [target], PairFacts([language]), ensemble.taxonomy)
-    example = {"query": json.dumps(text, ensure_ascii=False), "second": json.dumps(second, ensure_ascii=False)}
-    return example | {"score": found.folds[column][0]}
+    texts = {"query": query, "target": target, "query_text": text, "target_text": second}
+    return texts | {"score": found.folds[column][0]}
 
 
-def _readme(ensemble: RelevanceEnsemble, found: CanaryScores, column: str, made: str) -> str:
+def _readme(ensemble: RelevanceEnsemble, made: str) -> str:
     run, base = ensemble.run, ensemble.run["base"]["name"]
+    pooled = run["pooling"] != "auto"
     return README.format(
+        library="onnx" if pooled else "transformers",
         base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",
         target="category path" if run["task"] == "QC" else "item title",
+        kind=f"ONNX graph with the {run['pooling']} pooling of its head inside" if pooled else "plain classifier",
         made=made,
         mark=MARK,
         version=run["versions"]["product_relevance"],
@@ -247,6 +233,13 @@ def _readme(ensemble: RelevanceEnsemble, found: CanaryScores, column: str, made:
         thresholds_from=run["thresholds_from"],
         template=", ".join(f"{key} {value}" for key, value in run["template"].items()),
         max_length=run["max_length"],
-        choice=")" if "prompt" in run["template"] else ", apply_softmax=True)[:, 1]",
-        **_example(ensemble, found, column),
+    )
+
+
+def _transformers_section(ensemble: RelevanceEnsemble, example: dict[str, Any]) -> str:
+    return TRANSFORMERS.format(
+        query=json.dumps(example["query_text"], ensure_ascii=False),
+        second=json.dumps(example["target_text"], ensure_ascii=False),
+        choice=")" if "prompt" in ensemble.run["template"] else ", apply_softmax=True)[:, 1]",
+        score=example["score"],
     )
