@@ -1,5 +1,6 @@
 """The candidates of many queries in the order of the ensemble's scores, as a table or a TREC run."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,19 +83,20 @@ def rank_candidates(
         A row per candidate, best first for each query, equal scores in the order of the catalogue: query_id, query,
         rank (from 1), id, target, score, first_stage_score.
     """
-    scores = _score_pairs(model, queries, catalogue, candidates, None if output is None else _parts_of(output))
-    tables, start = [], 0
-    for row, (places, first) in enumerate(zip(candidates.places, candidates.scores, strict=True)):
-        own, start = scores[start : start + len(places)], start + len(places)
-        order = np.argsort(-own, kind="stable")
-        asked = {"query_id": queries.ids[row], "query": queries.texts[row], "rank": np.arange(1, len(order) + 1)}
-        found = {name: [values[i] for i in places[order]] for name, values in _columns(catalogue)}
-        tables.append(pd.DataFrame(asked | found | {"score": own[order], "first_stage_score": first[order]}))
-    return pd.concat(tables, ignore_index=True)
+    parts = None if output is None else _parts_of(output)
+    scores = _score_pairs(model, queries, catalogue, candidates, parts)
+    counts = [len(places) for places in candidates.places]
+    rows, places = np.repeat(np.arange(len(counts)), counts), np.concatenate(candidates.places)
+    order = np.lexsort((places, -scores, rows))
+    columns = {"query_id": _take(queries.ids, rows), "query": _take(queries.texts, rows)}
+    columns["rank"] = np.concatenate([np.arange(1, count + 1) for count in counts])
+    columns |= {"id": _take(catalogue.ids, places[order]), "target": _take(catalogue.targets, places[order])}
+    first = np.concatenate(candidates.scores)
+    return pd.DataFrame(columns | {"score": scores[order], "first_stage_score": first[order]})
 
 
-def _columns(catalogue: Catalogue) -> list[tuple[str, list[str]]]:
-    return [("id", catalogue.ids), ("target", catalogue.targets)]
+def _take(values: list[str], places: np.ndarray) -> np.ndarray:
+    return np.array(values, dtype=object)[places]
 
 
 def _parts_of(output: str) -> Path:
@@ -109,9 +111,9 @@ def _score_pairs(
     parts: Path | None,
 ) -> np.ndarray:
     if parts is not None:
-        listed = [[catalogue.targets[i] for i in places] for places in candidates.places]
-        asked = outputs.json_sha256(queries.texts, queries.languages, queries.translations, listed)
-        claim_parts(parts, {"run": run_key(model), "dtype": model.dtype, "pairs": asked})
+        asked = outputs.json_sha256(queries.texts, queries.languages, queries.translations)
+        key = {"run": run_key(model), "dtype": model.dtype, "queries": asked, "chunk_pairs": CHUNK_PAIRS}
+        claim_parts(parts, key | {"candidates": _digest(catalogue, candidates)})
     columns = []
     bar: tqdm[int]
     with console.progress_bar(total=sum(map(len, candidates.places)), desc="rank", unit="pair") as bar:
@@ -127,6 +129,14 @@ def _score_pairs(
             columns.append(scores)
             bar.update(len(scores))
     return np.concatenate(columns)
+
+
+def _digest(catalogue: Catalogue, candidates: Candidates) -> str:
+    digest = hashlib.sha256()
+    for places in candidates.places:
+        texts = "\0".join(catalogue.targets[i] for i in places)
+        digest.update(f"{len(places)} {texts}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _chunks_of(candidates: Candidates, whole: bool) -> Iterator[range]:
