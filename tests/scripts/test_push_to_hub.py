@@ -65,8 +65,8 @@ def test_the_page_leads_from_a_run_to_equal_scores_elsewhere(hub, base, tmp_path
     train_relevance.main([*tiny.split(), *names])
     assert load_run(here / "runs/quickstart")["base"]["revision"] == commit
     (there / "runs").mkdir(parents=True)
-    # the page exports a run whose head has a plain class, as the tiny one has
-    (there / "runs/gemma-3-270m-qc").symlink_to(there / "models/name")
+    for name in ("gemma-3-270m-qc", "quickstart"):  # the runs that the page exports; the tiny one has a plain class
+        (there / "runs" / name).symlink_to(there / "models/name")
     for place in (here, there):
         for name in ("push_to_hub.py", "product_relevance", "model_cards", "sample", "LICENSE"):
             (place / name).symlink_to(ROOT / name)
@@ -75,7 +75,8 @@ def test_the_page_leads_from_a_run_to_equal_scores_elsewhere(hub, base, tmp_path
         run_warm(command, here, hub.environment(tmp_path / "hf-home"))  # trained with this cache
     elsewhere = hub.environment(tmp_path / "other-home")
     told = [(run if c[0] == "hf" else run_warm)(c, there, elsewhere) for c in commands if c[0] != "python"]
-    assert len(commands) == 6 and "org/tiny-base" in told[1] and (there / "runs/plain/model.safetensors").is_file()
+    assert len(commands) == 7 and "org/tiny-base" in told[1] and (there / "runs/plain/model.safetensors").is_file()
+    assert (there / "runs/graph/onnx/model.onnx").is_file()
     expected = RelevanceEnsemble.from_pretrained(str(here / "runs/quickstart"), device="cpu").predict(PAIRS)
     for name in ("org/name", str(there / "models/name")):
         assert np.allclose(RelevanceEnsemble.from_pretrained(name, device="cpu").predict(PAIRS), expected, atol=1e-6)

@@ -23,7 +23,7 @@ from tests.conftest import free_port
 from tests.helpers.serving import PAIRS, SECRET, classify, get, live, post, started, tiny_run
 
 pytest.importorskip("fastapi", reason="extra [serve] is not installed")
-import product_relevance.serving
+import product_relevance.serving.http
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
 from product_relevance.serving.http.access import Access
@@ -323,7 +323,7 @@ def test_a_taken_port_and_bad_flags_are_told(run):
 
 def test_without_the_extra_serve_says_what_to_install(run, monkeypatch):
     monkeypatch.delitem(sys.modules, "product_relevance.serving.http.server")
-    monkeypatch.delattr(product_relevance.serving, "server")
+    monkeypatch.delattr(product_relevance.serving.http, "server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[serve\]' in a clone"):
         relevance(["serve", os.fspath(run)])
