@@ -30,6 +30,7 @@ TRAIN, PREDICT, EVALUATE, DECIDE, STACK, COMPARE = (
 # They have the class of an ensemble, and read no records to score with it.
 WITHOUT_RECORDS = {
     "relevance rank",
+    "relevance demo",
     "relevance serve",
     "relevance export",
     "relevance info",
@@ -153,5 +154,5 @@ def test_every_extra_that_a_message_installs_exists():
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).rglob("*.py"))
     asked = set(re.findall(r"how_to_install\('(\w+)'\)", sources))
-    assert len(asked) == 6 and asked <= extras
+    assert len(asked) == 7 and asked <= extras
     assert file_of(f"{PACKAGE}.utils.extras") and "pip install 'product-relevance" not in sources

@@ -5,6 +5,7 @@ import sys
 from product_relevance.cli import (
     comparison,
     decision,
+    demonstration,
     info,
     inspection,
     ranking,
@@ -18,7 +19,10 @@ from product_relevance.utils import console
 from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import Parser
 
-GROUPS = (scripts, scoring, ranking, comparison, decision, serving, submission, review, info, inspection)
+GROUPS = (
+    *(scripts, scoring, ranking, comparison, decision, serving, demonstration),
+    *(submission, review, info, inspection),
+)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -214,7 +214,11 @@ class RelevanceEnsemble:
 
     def share_tokens(self, ids: list[list[int]]) -> np.ndarray:
         """Return the mean probability of each label, shape (n, K), for n pairs that `encoder` has tokenised."""
-        return self._share(ids).mean(axis=1)
+        return self.share_by_fold(ids).mean(axis=1)
+
+    def share_by_fold(self, ids: list[list[int]]) -> np.ndarray:
+        """Return the probability of each label by each fold model, shape (n, folds, K), for n such pairs."""
+        return self._share(ids)
 
     def predict_shares(self, pairs, languages=None, translations=None) -> np.ndarray:
         """Return the probability of each label, shape (n, K), the mean of the folds; arguments as in `predict`."""
