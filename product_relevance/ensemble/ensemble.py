@@ -22,6 +22,7 @@ from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_record import Manifest
 from product_relevance.ensemble.rank_pairs import rank_pairs
 from product_relevance.evaluation.decision_rule import DecisionRule
+from product_relevance.evaluation.grade_calibration import apply_temperature
 from product_relevance.evaluation.grades import decide_grades
 from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.models.pair_encoder import PairEncoder
@@ -229,6 +230,11 @@ class RelevanceEnsemble:
         """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
         ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
         return self._share(ids, progress)
+
+    def calibrate_shares(self, shares: np.ndarray) -> np.ndarray:
+        """Calibrate distributions of `predict_shares`, shape (n, K), once `relevance decide` chose a temperature."""
+        found = self.run.get("grade_calibration")
+        return shares if found is None else apply_temperature(shares, found["temperature"])
 
     @property
     def grades(self) -> int:

@@ -14,7 +14,9 @@ from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.calibration import METHODS
 from product_relevance.evaluation.confusion import measure_thresholds
 from product_relevance.evaluation.decision_rule import KINDS, DecisionRule, check_decision
+from product_relevance.evaluation.grade_calibration import calibrate_grades
 from product_relevance.evaluation.reliability import measure_reliability
+from product_relevance.evaluation.reports.grade_report import lay_out_calibration
 from product_relevance.evaluation.reports.report import decision_table, write_report
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
@@ -170,11 +172,13 @@ def decide_run(
     if unlabelled is not None:
         decision = thresholds.move_thresholds(decision, unlabelled, oof["score"], match)
     check_decision(decision)
+    graded = calibrate_grades(oof, name_parts(oof)) if "grade" in oof and options.calibration != "none" else None
+    content |= {"decision": decision} | ({"grade_calibration": graded} if "grade" in oof else {})
     if not dry_run:
-        run_folder.write_json(run / "run.json", content | {"decision": decision})
+        run_folder.write_json(run / "run.json", content)
         honest, _ = judge_rows(oof, *make_decider(options))
         histories = {
             name: run_folder.read_json(run_folder.fold_folder(run, name) / "fold.json")["history"] for name in names
         }
-        write_report(folder, content | {"decision": decision}, oof.assign(calibrated=honest), histories)
-    return decision_table(decision)
+        write_report(folder, content, oof.assign(calibrated=honest), histories)
+    return "\n\n".join([decision_table(decision), *lay_out_calibration(graded)])

@@ -1,6 +1,7 @@
 """A run with four grades: trained, loaded, its grades decided, its distribution the mean of the folds."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.evaluate_file import evaluate_file, evaluation_table
 from product_relevance.ensemble.files.predict_file import predict_file
 from product_relevance.evaluation.decision import decide_run
+from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.training.run_config import RunConfig
 from product_relevance.training.train import train
 from tests.conftest import rows_of, write_rows
@@ -97,6 +99,24 @@ def test_a_table_with_texts_holds_the_grade(ensemble, tmp_path):
 
 def test_calibration_and_thresholds_are_chosen_on_the_binary_view(trained):
     assert "Chosen: calibration isotonic" in decide_run(trained, dry_run=True)
+
+
+def test_a_decision_calibrates_the_distribution_by_a_temperature(trained, tmp_path):
+    folder = tmp_path / "decided"
+    shutil.copytree(trained, folder)
+    assert "Probabilities of the grades" in decide_run(folder)
+    chosen = json.loads((folder / "run.json").read_text(encoding="utf-8"))["grade_calibration"]
+    before, after = (row["log_loss"] for row in chosen["figures"])
+    assert chosen["temperature"] > 0 and after < before + 0.05
+    assert "divided by the temperature" in (folder / "report.md").read_text(encoding="utf-8")
+    ensemble = RelevanceEnsemble.from_pretrained(folder)
+    predict_file(ensemble, str(write_rows(tmp_path / "dev.txt", graded_rows(20))), str(tmp_path / "out.csv"))
+    table = pd.read_parquet(tmp_path / "out.csv.scores.parquet")
+    shares = table[[f"share_{k}" for k in range(GRADES)]].to_numpy()
+    calibrated = table[[f"probability_{k}" for k in range(GRADES)]].to_numpy()
+    assert np.allclose(calibrated, ensemble.calibrate_shares(shares)) and np.allclose(calibrated.sum(axis=1), 1)
+    decide_run(folder, DecisionOptions("none"))
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["grade_calibration"] is None
 
 
 def test_a_resumed_training_gives_the_scores_of_an_uninterrupted_one(trained, base_of, tmp_path):

@@ -200,6 +200,10 @@ def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd
     scores["prediction"] = (scores["score"] >= limits).astype(int)
     if vote == "mean" and ensemble.rule.chosen:
         scores["probability"] = ensemble.rule.calibrate(scores["score"])
+    if "grade" in scores and ensemble.run.get("grade_calibration"):
+        names = [f"share_{grade}" for grade in range(ensemble.grades)]
+        calibrated = ensemble.calibrate_shares(scores[names].to_numpy())
+        scores = scores.assign(**{f"probability_{grade}": calibrated[:, grade] for grade in range(ensemble.grades)})
     return scores
 
 

@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from product_relevance.data.sources.labels import MAX_GRADES
 from product_relevance.evaluation.decision_rule import check_decision, is_threshold
+from product_relevance.evaluation.grade_calibration import check_grade_calibration
 from product_relevance.models.arguments import MAX_LENGTH
 from product_relevance.models.loading.packaged_bases import is_embedded
 from product_relevance.text.templates import Template
@@ -22,7 +23,7 @@ RUN_KEYS = (
 # Of runs that have them; a manifest without is read as before.
 OPTIONAL_RUN_KEYS = (
     *("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation", "relevant_from"),
-    "grade_thresholds",
+    *("grade_thresholds", "grade_calibration"),
 )
 # What loading reads of a run.json, whatever its version.
 LOADED_KEYS = ("task", "base", "adapter", "pooling", "max_length", "template", "labels", "thresholds", "folds")
@@ -152,6 +153,8 @@ def _check_loaded(run: dict) -> None:
     _check_grades(run)
     if "decision" in run:
         check_decision(run["decision"])
+    if "grade_calibration" in run:
+        check_grade_calibration(run["grade_calibration"])
     tree = run.get("taxonomy_sha256")
     _need(tree is None or _matches(_SHA256, tree), "run.taxonomy_sha256", tree, "64 hexadecimal digits")
     template = Template.from_dict(run["template"])

@@ -42,7 +42,20 @@ def report_grades(run: Mapping[str, Any], whole: Mapping[str, Any] | None) -> li
         "grade divided by the highest one. The figures are of thresholds that were fitted on the other folds. Rows "
         f"from grade {run['relevant_from']} up count as relevant in all other figures of this report."
     )
-    return ["## Grades", line, lay_out_grades(whole["grades"])]
+    return ["## Grades", line, lay_out_grades(whole["grades"]), *lay_out_calibration(run.get("grade_calibration"))]
+
+
+def lay_out_calibration(found: Mapping[str, Any] | None) -> list[str]:
+    """Lay out what `grade_calibration.calibrate_grades` gave; nothing of None.
+
+    Args:
+        found: temperature and figures.
+    """
+    if found is None:
+        return []
+    line = f"Probabilities of the grades: their logits are divided by the temperature {found['temperature']:.4f}."
+    names = {"probabilities": "probabilities", "log_loss": "log loss", "ece": "mean ECE of the grades"}
+    return [line, metrics_table(found["figures"], names)]
 
 
 def draw_confusion(measured: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
