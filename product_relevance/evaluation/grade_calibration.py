@@ -79,7 +79,7 @@ def check_grade_calibration(found: Any) -> None:
     """Raise ValueError if a calibration of grades, as run.json holds it, is not valid."""
     low, high = TEMPERATURES
     value = found.get("temperature") if isinstance(found, dict) else None
-    if type(value) not in (int, float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"grade_calibration: found {str(found)[:120]!r}, expected a temperature from {low} to {high}")
 
 
