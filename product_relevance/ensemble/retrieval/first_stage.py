@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data.catalogue import Catalogue, Queries
-from product_relevance.ensemble.retrieval.vector_search import Nearest, Search, open_index, search_exactly
+from product_relevance.ensemble.retrieval.vector_search import (
+    Nearest,
+    Search,
+    open_index,
+    require_usearch,
+    search_exactly,
+)
 from product_relevance.evaluation.trec import read_run
 from product_relevance.models.loading.packaged_bases import is_embedded
 from product_relevance.models.sentence_encoder import E5, SIDES, load_encoder
@@ -48,7 +54,7 @@ class FirstStage:
         run_file: TREC run of another engine, which takes the encoder's place.
 
     Raises:
-        ValueError: An unknown index, no candidate, or a Hub id without a revision.
+        ValueError: An unknown index, usearch that is not installed, no candidate, or a Hub id without a revision.
     """
 
     encoder: str = E5
@@ -61,6 +67,8 @@ class FirstStage:
     def __post_init__(self) -> None:
         if self.index not in INDEXES:
             raise ValueError(f"--index {self.index}: expected one of {', '.join(INDEXES)}")
+        if self.index == "usearch" and self.run_file is None:
+            require_usearch()
         if self.count < 1:
             raise ValueError(f"--candidates {self.count}: expected a whole number from 1")
         split_revision(self.encoder)

@@ -1,6 +1,7 @@
 """Find the nearest of many unit vectors: exactly, by blocks of a matrix product, or by an index of usearch."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -105,11 +106,20 @@ def _starts(rows: int) -> Iterator[int]:
     yield from console.progress_bar(range(0, rows, ADDED), desc="indexing", unit="block", shown=rows > ADDED)
 
 
+def require_usearch() -> None:
+    """Check that the index can be built, before hours of encoding.
+
+    Raises:
+        ValueError: usearch is not installed.
+    """
+    if importlib.util.find_spec("usearch") is None:
+        raise ValueError(f"--index usearch: usearch is not installed: {how_to_install('rank')}")
+
+
 def _new_index(dimensions: int) -> Any:
-    try:
-        from usearch.index import Index
-    except ImportError:
-        raise ValueError(f"--index usearch: usearch is not installed: {how_to_install('rank')}") from None
+    require_usearch()
+    from usearch.index import Index
+
     return Index(
         ndim=dimensions,
         metric="ip",

@@ -89,3 +89,14 @@ def test_a_model_of_the_hub_needs_its_revision(tmp_path):
     assert split_revision(str(tmp_path)) == (str(tmp_path), None)
     with pytest.raises(ValueError, match="org/name@revision"):
         FirstStage(encoder="org/name")
+
+
+def test_a_missing_index_is_named_before_anything_is_encoded(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="usearch is not installed: pip install"):
+        FirstStage(index="usearch")
+    assert FirstStage().index == "exact"
+    with pytest.raises(ValueError, match="--candidates 0: expected a whole number from 1"):
+        FirstStage(count=0)
+    with pytest.raises(ValueError, match="--index faiss: expected one of exact, usearch"):
+        FirstStage(index="faiss")
