@@ -130,9 +130,10 @@ def evaluate_rows(arguments: argparse.Namespace) -> None:
     """Measure on a labelled file."""
     require_files(arguments.file, arguments.translation)
     from product_relevance.ensemble.files.evaluate_file import evaluation_table, measure_judged
-    from product_relevance.ensemble.files.judge_file import judge_file, report_errors
+    from product_relevance.ensemble.files.judge_file import judge_file
     from product_relevance.ensemble.files.rank_judged import measure_ranking, ranking_tables, write_trec
-    from product_relevance.evaluation.ranking import parse_measures
+    from product_relevance.ensemble.files.report_errors import report_errors
+    from product_relevance.evaluation.ranking import USUAL, parse_measures
 
     options, measures = _score(arguments), parse_measures(arguments.measures) if arguments.measures else []
     judged = judge_file(options.load(), source_of(arguments, arguments.file, MAX_GRADES), options)
@@ -146,7 +147,7 @@ def evaluate_rows(arguments: argparse.Namespace) -> None:
         written = " ".join(map(str, write_trec(judged, arguments.trec)))
         print(f"\nfor tools that read TREC: {written}", file=sys.stderr if arguments.as_json else sys.stdout)
     if arguments.report:
-        page = report_errors(judged, options.threshold, arguments.report)
+        page = report_errors(judged, options.threshold, arguments.report, arguments.measures or USUAL)
         print(f"\nwhat went wrong, and where: {page}", file=sys.stderr if arguments.as_json else sys.stdout)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from product_relevance.evaluation.confusion import divide_or_zero
 from product_relevance.evaluation.intervals import DRAWS, FEWEST, ROWS, draw_queries, percentile_interval
 
 CANDIDATES = 200  # thresholds that are tried between two neighbours: quantiles of the scores
@@ -61,6 +62,19 @@ def compute_grade_f1(confusion: np.ndarray) -> float:
     """Return the mean F1 of the grades that a confusion, shape (K, K), has rows or decisions of."""
     both = confusion.sum(0) + confusion.sum(1)
     return float(np.mean(2 * np.diag(confusion)[both > 0] / both[both > 0]))
+
+
+def measure_each_grade(confusion: np.ndarray) -> list[dict[str, float]]:
+    """Return rows, precision, recall and F1 of each grade of a confusion, shape (K, K); 0 without a denominator."""
+    right, true, decided = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    ratios = {
+        "precision": divide_or_zero(right, decided),
+        "recall": divide_or_zero(right, true),
+        "f1": divide_or_zero(2 * right, true + decided),
+    }
+    return [
+        {"rows": int(true[k])} | {name: float(values[k]) for name, values in ratios.items()} for k in range(len(true))
+    ]
 
 
 def fit_grade_thresholds(grades: ArrayLike, scores: ArrayLike, count: int) -> list[float]:

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from product_relevance.evaluation.grades import measure_grades
 from product_relevance.evaluation.metrics import scores_report
+from product_relevance.evaluation.ranking import RankingFigure, RankingReport
 from product_relevance.evaluation.reports.error_report import JudgedRows, write_error_report
 
 DATA = {"source": "train.csv", "rows": 90, "handled": {"rejected": 7, "languages_corrected": 3}}
@@ -64,6 +66,26 @@ def test_a_text_cannot_start_a_script(tmp_path):
     rows.records.loc[:, "target"] = "<script>alert(1)</script>"
     page = write_error_report(tmp_path, rows, 0.5, DATA).read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "default-src 'none'" in page
+
+
+def test_the_confusion_is_drawn(page):
+    part = page[page.index(">confusion</h2>") :]
+    assert part.index("<img") < part.index("<h2")
+
+
+def test_grades_and_ranking_are_shown_where_there_are_some(page, tmp_path):
+    assert ">grades</h2>" not in page and ">ranking</h2>" not in page
+    measured = measure_grades([0, 1, 2, 2, 1], [0, 1, 1, 2, 0], 3, [0, 0, 1, 1, 2])
+    report = RankingReport(40, 3, {"nDCG@10": RankingFigure(0.8123, 0.7, 0.9)}).to_json()
+    shown = write_error_report(tmp_path, made(grades=measured, ranking=report), 0.5, DATA).read_text(encoding="utf-8")
+    assert "3 of 5 rows got their true grade, and 2 one of its neighbours" in shown
+    assert f"{measured['kappa']:.4f}" in shown and (tmp_path / "figures" / "grades.png").is_file()
+    assert "0.8123" in shown and "3 queries have no relevant row" in shown
+
+
+def test_a_reason_stands_where_no_ranking_could_be_measured(tmp_path):
+    page = write_error_report(tmp_path, made(ranking="ir-measures is missing"), 0.5, DATA).read_text(encoding="utf-8")
+    assert "<p>ir-measures is missing</p>" in page
 
 
 def test_the_counts_of_the_training_file_are_shown(page):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, f1_score
+from sklearn.metrics import cohen_kappa_score, f1_score, precision_recall_fscore_support
 
 from product_relevance.evaluation import grades
 from product_relevance.evaluation.probabilities import compute_expected_grade, to_distribution, to_probabilities
@@ -21,6 +21,13 @@ def test_kappa_and_macro_f1_are_those_of_scikit_learn(count, seed):
     confusion = grades.count_grades(true, decided, count)
     assert grades.compute_kappa(confusion) == pytest.approx(cohen_kappa_score(true, decided, weights="quadratic"))
     assert grades.compute_grade_f1(confusion) == pytest.approx(f1_score(true, decided, average="macro"))
+
+
+def test_figures_of_each_grade_are_those_of_scikit_learn():
+    true, decided = rng.integers(0, 4, 60), rng.integers(0, 3, 60)
+    found = grades.measure_each_grade(grades.count_grades(true, decided, 4))
+    expected = precision_recall_fscore_support(true, decided, labels=range(4), zero_division=0)
+    assert np.allclose([[each[name] for each in found] for name in ("precision", "recall", "f1", "rows")], expected)
 
 
 def test_kappa_of_one_grade_only_is_zero():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from product_relevance.cli.main import main as relevance
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.evaluate_file import evaluate_file, evaluation_table
 from product_relevance.ensemble.files.predict_file import predict_file
@@ -95,6 +96,21 @@ def test_a_table_with_texts_holds_the_grade(ensemble, tmp_path):
     )
     table = pd.read_csv(tmp_path / "out.csv")
     assert [*table][-2:] == ["decision", "grade"] and (ensemble.decide_grades(table["score"]) == table["grade"]).all()
+
+
+def test_the_page_on_errors_shows_grades_and_the_order_of_each_query(trained, tmp_path, capsys):
+    pytest.importorskip("ir_measures")
+    file = write_rows(
+        tmp_path / "dev.txt", [row | {"origin_query": f"query {int(row['id']) % 9}"} for row in graded_rows(60)]
+    )
+    asked = ["--report", str(tmp_path / "errors"), "--measures", "nDCG@10", "RR@10", "--device", "cpu", "--json"]
+    relevance(["evaluate", str(trained), str(file), *asked])
+    found = json.loads(capsys.readouterr().out)["ranking"]["ensemble"]["measures"]
+    assert set(found) == {"nDCG@10", "RR(rel=2)@10"}  # grades are gains; those of the run's binary view are relevant
+    page = (tmp_path / "errors" / "report.html").read_text(encoding="utf-8")
+    assert ">grades</h2>" in page and f"{found['nDCG@10']['value']:.4f}" in page
+    rows = pd.read_csv(tmp_path / "errors" / "rows.csv")
+    assert {"true_grade", "decided_grade", "label"} <= {*rows} and len(rows) == 60
 
 
 def test_calibration_and_thresholds_are_chosen_on_the_binary_view(trained):

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,9 @@ import pandas as pd
 from product_relevance.data import loading
 from product_relevance.data.folds import hash_texts, query_keys
 from product_relevance.data.sources.tables import Source
-from product_relevance.ensemble import outputs
 from product_relevance.ensemble.files.predict_file import read_records_for, score_records
 from product_relevance.ensemble.scoring_arguments import FileOptions
-from product_relevance.evaluation.reports.error_report import JudgedRows, compute_losses, write_error_report
-from product_relevance.text.taxonomy import split_path
 from product_relevance.utils.run_folder import read_queries
-from product_relevance.utils.tasks import LABELS
 
 logger = logging.getLogger(__name__)
 
@@ -101,32 +96,3 @@ def _known_queries(ensemble: Any, frame: pd.DataFrame, queries: np.ndarray) -> n
             *(frame.attrs["source"], known.sum(), len(known), len(set(queries[known]))),
         )
     return known
-
-
-def report_errors(judged: JudgedFile, threshold: str, folder: str) -> Path:
-    """Write the page of `evaluation.error_report` on a judged file, and beside it `rows.csv`; returns the page's path.
-
-    The table holds each row with its texts, those with the largest loss first.
-    """
-    frame, tree = judged.frame, getattr(judged.ensemble, "taxonomy", None)
-    levels = None
-    if (frame["task"] == "QC").all():
-        first = {path: (split_path(path, tree) or [path])[0] for path in frame["target"].unique()}
-        levels = frame["target"].map(first).tolist()
-    rows = JudgedRows(frame, judged.scores, judged.thresholds, judged.queries, judged.known, levels)
-    page = write_error_report(folder, rows, judged.ensemble.rule.threshold(threshold), judged.ensemble.run["data"])
-    outputs.write_rows(_lay_out_judged(judged), page.with_name("rows.csv"))
-    return page
-
-
-def _lay_out_judged(judged: JudgedFile) -> pd.DataFrame:
-    """Return id, language, query, target, score, decision, label and loss of each row; of graded rows both grades."""
-    frame, scores = judged.frame, pd.DataFrame({"score": judged.scores, "prediction": judged.relevant})
-    if "grade" in frame and (decided := judged.ensemble.decide_grades(judged.scores)) is not None:
-        scores["grade"] = decided
-    table = outputs.lay_out_rows(frame, scores).rename(columns={"grade": "decided_grade"})
-    if "decided_grade" in table:
-        table["true_grade"] = frame["grade"].to_numpy()
-    table["label"] = [LABELS[label] for label in judged.labels]
-    table["loss"] = compute_losses(judged.labels, judged.scores)
-    return table.sort_values("loss", ascending=False, kind="stable")

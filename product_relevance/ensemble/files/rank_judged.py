@@ -21,6 +21,14 @@ def qrels_of(judged: JudgedFile) -> pd.DataFrame:
     return ranking.judge_rows(names, judged.gains, ids if ids.is_unique else None)
 
 
+def measure_order(judged: JudgedFile, names: Sequence[str]) -> ranking.RankingReport:
+    """Measure the ensemble alone as a ranking of the rows of each query, by measures as ir-measures writes them."""
+    qrels, least = qrels_of(judged), judged.relevant_from
+    run = ranking.rank_rows(qrels, judged.scores)
+    found = ranking.measure_queries(qrels, run, ranking.parse_measures(names, least))
+    return ranking.report_ranking(qrels, found, least)
+
+
 def measure_ranking(judged: JudgedFile, measures: Sequence[Measure]) -> dict[str, Any]:
     """Measure each fold and the ensemble as rankings of the rows of each query.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from product_relevance.evaluation.metrics import RowFacts, best_threshold, scores_report
 from product_relevance.evaluation.reports import figures
+from product_relevance.evaluation.reports.error_sections import show_confusion, show_grades, show_ranking
 from product_relevance.evaluation.reports.markdown_tables import format_cell, note_of
 from product_relevance.utils.html_page import Section, write_page
 from product_relevance.utils.tasks import LABELS
@@ -39,6 +40,8 @@ class JudgedRows:
         queries: Key of each row's query, any values, shape (n,).
         known: Whether the training file had the query, shape (n,).
         first_levels: Of the category path, shape (n,); None for item titles.
+        grades: Of `grades.measure_grades`; None of a run of two labels.
+        ranking: Of `RankingReport.to_json`, or why nothing was measured; None where each query has one row.
     """
 
     records: pd.DataFrame
@@ -47,6 +50,8 @@ class JudgedRows:
     queries: np.ndarray
     known: np.ndarray
     first_levels: list[str] | None = None
+    grades: Mapping[str, Any] | None = None
+    ranking: Mapping[str, Any] | str | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -73,7 +78,11 @@ def write_error_report(
 
 def _sections(rows: JudgedRows, threshold: float, data: Mapping[str, Any]) -> Iterator[tuple[str, Section]]:
     yield "threshold", _show_thresholds(rows, threshold)
-    yield "confusion", _show_confusion(rows)
+    yield "confusion", show_confusion(rows.labels, (rows.scores >= rows.thresholds).astype(int))
+    if rows.grades is not None:
+        yield "grades", show_grades(rows.grades)
+    if rows.ranking is not None:
+        yield "ranking", show_ranking(rows.ranking)
     for name, groups in _list_groups(rows).items():
         if groups.nunique() > 1:
             yield name.replace(" ", "_"), _show_groups(rows, threshold, name, groups)
@@ -89,19 +98,6 @@ def _show_thresholds(rows: JudgedRows, threshold: float) -> Section:
     text += "gain, and is no result."
     draw = partial(figures.draw_f1_over_threshold, rows.labels, rows.scores, threshold, best=best)
     return Section("thresholds", text, {"all rows": _table([{"group": "all"} | whole], "group")}, draw)
-
-
-def _show_confusion(rows: JudgedRows) -> Section:
-    decided = (rows.scores >= rows.thresholds).astype(int)
-    counts = np.bincount(2 * rows.labels + decided, minlength=4).reshape(2, 2)
-    table = pd.DataFrame({"label": [LABELS[0], LABELS[1]]})
-    for value in (0, 1):
-        table[f"decided {LABELS[value]}"] = counts[:, value]
-    wrong = counts[0, 1] + counts[1, 0]
-    text = (
-        f"{wrong:,} of {len(decided):,} decisions are wrong. {counts[0, 1]:,} irrelevant pairs count as relevant, and "
-    )
-    return Section("confusion", text + f"{counts[1, 0]:,} relevant pairs as irrelevant.", {"": table})
 
 
 def _list_groups(rows: JudgedRows) -> dict[str, pd.Series]:

@@ -1,7 +1,7 @@
 """Show how decided grades agree with the true ones: a table for terminals and reports, and a picture."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,14 +66,29 @@ def draw_confusion(measured: Mapping[str, Any], path: str | os.PathLike[str]) ->
         path: The PNG to write.
     """
     counts = np.array(measured["confusion"])
+    draw_counts(counts, [*map(str, range(len(counts)))], f"Quadratic kappa {measured['kappa']:.3f}", path)
+
+
+def draw_counts(counts: np.ndarray, names: Sequence[str], title: str, path: str | os.PathLike[str]) -> None:
+    """Draw the share of each true label's rows that got each label, with the counts.
+
+    Args:
+        counts: Rows by true (first axis) and decided label, shape (K, K).
+        names: Of the K labels.
+        title: Of the picture.
+        path: The PNG to write.
+    """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = draw_axes(1.6 + 0.9 * len(counts), 1.4 + 0.8 * len(counts))
+    room = 0.9 + 0.09 * max(map(len, names))
+    figure, axes = draw_axes(1.6 + room * len(counts), 1.4 + 0.8 * len(counts))
     axes.grid(False)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else INK
         axes.text(column, row, f"{share:.0%}\n{counts[row, column]:,}", ha="center", va="center", color=colour)
-    places = range(len(counts))
-    axes.set(xlabel="decided grade", ylabel="true grade", xticks=places, yticks=places)
-    axes.set_title(f"Quadratic kappa {measured['kappa']:.3f}", loc="left")
+    what = "grade" if names[0].isdigit() else "label"
+    axes.set(xlabel=f"decided {what}", ylabel=f"true {what}")
+    axes.set_xticks(range(len(counts)), names)
+    axes.set_yticks(range(len(counts)), names)
+    axes.set_title(title, loc="left")
     save_figure(figure, path)
