@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from product_relevance import RelevanceEnsemble
 from product_relevance.cli.main import main as relevance
@@ -254,4 +255,9 @@ def test_real_tokenizers_export_exactly(name, tmp_path):
     rows = rows_of("dev_QC.txt") + rows_of("dev_QI.txt")
     texts = [row["origin_query"] for row in rows]
     targets = [row.get("category_path") or row["item_title"] for row in rows]
-    assert plain(texts, targets, truncation=True)["input_ids"] == encode_pairs(own, texts, targets, 32)
+    expected = encode_pairs(own, texts, targets, 32)
+    assert plain(texts, targets, truncation=True)["input_ids"] == expected
+    alone = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))  # as the example of a graph's folder
+    alone.encode_special_tokens = True
+    alone.enable_truncation(32)
+    assert [row.ids for row in alone.encode_batch(list(zip(texts, targets, strict=True)))] == expected
