@@ -15,6 +15,7 @@ from product_relevance.models.batching import MAX_ROWS, MAX_TOKENS, budget_batch
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.pooling import masked_mean
 from product_relevance.models.loading import packaged_bases
+from product_relevance.models.loading.base_errors import explain_errors
 from product_relevance.models.loading.checkpoints import choose_device
 from product_relevance.utils import console
 from product_relevance.utils.files import atomic_write, cache_folder, sha256_of
@@ -170,9 +171,10 @@ def _load_sentence_transformer(
         raise ValueError(
             f"encoder {name!r} needs sentence-transformers: pip install sentence-transformers, or use {E5}"
         ) from None
-    model = SentenceTransformer(
-        name, revision=revision, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-    )
+    with explain_errors(name, "config"):
+        model = SentenceTransformer(
+            name, revision=revision, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
 
     def encode(texts: Sequence[str], side: str) -> np.ndarray:
         kind = model.encode_query if side == "query" else model.encode_document

@@ -89,6 +89,12 @@ def test_a_sentence_transformers_folder_is_an_encoder_too(base_of, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_an_encoder_that_cannot_be_had_is_named(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ValueError, match="org/name.*cannot be had.*check the name, HF_TOKEN and the network"):
+        sentence_encoder.load_encoder("org/name", "abc", cache_dir=tmp_path, device="cpu")
+
+
 @needs_e5
 @pytest.mark.embedded
 def test_e5_finds_translations_and_a_vector_does_not_depend_on_its_batch(tmp_path):
