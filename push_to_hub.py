@@ -32,6 +32,7 @@ class PublishArguments:
     base_revision: str | None = option(None, "commit of --base_model_id, 40 digits")
     with_dataset: str | None = option(None, "publish this Parquet of prepare.py too, texts included")
     with_metric: bool = option(False, "publish the metric too, for evaluate.load")
+    space: bool = option(False, "publish a page to try the model too, as the Space REPO_ID-demo")
     dry_run: bool = option(False, "stage and show everything, without any connection")
     staging_folder: str | None = option(None, "where the files to publish are put together; RUN/hub by default")
     overwrite: bool = option(False, "replace staged files that were changed by hand")
@@ -115,6 +116,7 @@ def _staging_options(arguments: PublishArguments) -> "StagingOptions":
         base=base,
         data_file=arguments.with_dataset,
         with_metric=arguments.with_metric,
+        space=arguments.space,
         overwrite=arguments.overwrite,
     )
 

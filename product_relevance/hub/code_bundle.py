@@ -49,14 +49,19 @@ def copy_code(folder: Path, base: str) -> None:
         folder: staged folder of an ensemble.
         base: name of the run's base.
     """
-    inner = folder / "code" / PACKAGE.name
+    copy_package(folder / "code")
+    shutil.copyfile(PACKAGE / "serving" / "handler.py", folder / "handler.py")
+    (folder / "requirements.txt").write_text(scoring_requirements(base), encoding="utf-8")
+
+
+def copy_package(folder: Path) -> None:
+    """Copy the rooms of the package that scoring imports, and its licence, into a folder; it is made."""
+    inner = folder / PACKAGE.name
     inner.mkdir(parents=True)
     shutil.copyfile(PACKAGE / "__init__.py", inner / "__init__.py")
     for room in ROOMS:
         shutil.copytree(PACKAGE / room, inner / room, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
-    shutil.copyfile(shipped_path("LICENSE"), inner.parent / "LICENSE")
-    shutil.copyfile(PACKAGE / "serving" / "handler.py", folder / "handler.py")
-    (folder / "requirements.txt").write_text(scoring_requirements(base), encoding="utf-8")
+    shutil.copyfile(shipped_path("LICENSE"), folder / "LICENSE")
 
 
 def scoring_requirements(base: str) -> str:

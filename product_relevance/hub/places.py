@@ -19,7 +19,7 @@ class Staged:
         repo_type: model, dataset or space.
         branch: of the repository; it is made if needed.
         folder: on this machine; a fold's is called as the fold.
-        role: fold, ensemble, dataset or metric.
+        role: fold, ensemble, dataset, metric or demo.
     """
 
     repo_id: str
@@ -40,6 +40,7 @@ class StagingOptions:
         base: Hub id and commit of the base, for a run whose base is a folder of this machine.
         data_file: Parquet of dataset_scripts/prepare.py, to publish with its texts; none is staged without.
         with_metric: stage the `evaluate` module too.
+        space: stage the page to try the ensemble, as a Space.
         overwrite: replace staged files that were changed by hand.
     """
 
@@ -49,6 +50,7 @@ class StagingOptions:
     base: tuple[str, str] | None = None
     data_file: str | Path | None = None
     with_metric: bool = False
+    space: bool = False
     overwrite: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""Publish staged folders to the Hub: folds first, the ensemble last and at once, then its tag and its collection."""
+"""Publish staged folders to the Hub: folds first, the ensemble at once, then its Space, its tag and its collection."""
 
 import json
 import logging
@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from product_relevance.ensemble.published.manifest import read_manifest
+from product_relevance.hub import space
 from product_relevance.utils.hub_errors import explain_errors
 
 logger = logging.getLogger(__name__)
 
 # A file that marks a repository as ours; files that the Hub or its owner put beside it are left alone.
-MARKS = {"ensemble.json", "fold.json", "train.parquet", "relevance_f1.py"}
+MARKS = {"ensemble.json", "fold.json", "train.parquet", "relevance_f1.py", space.MODEL}
 NOT_OURS = {".gitattributes"}
 COLLECTION = re.compile(r"[^/\s]+/[a-z0-9-]+-[0-9a-f]{24}")
 
@@ -30,7 +31,8 @@ def publish_staged(
     """Publish staged folders; what is there already in the same form is not sent again.
 
     The ensemble's repository changes in one commit, after all others, and its `ensemble.json` pins the commits of the
-    folds. So whoever loads the ensemble meanwhile, or after an upload that died, gets the one before, whole.
+    folds. So whoever loads the ensemble meanwhile, or after an upload that died, gets the one before, whole. A Space
+    to try it comes after it, and pins its commit.
 
     Args:
         staged: from `staging.stage_run`.
@@ -40,7 +42,7 @@ def publish_staged(
         collection: title, or slug of an existing one; made in the namespace of the ensemble if needed.
 
     Returns:
-        `org/name@branch` to the commit that now holds the staged files, the ensemble last.
+        `org/name@branch` to the commit that now holds the staged files, in the order of their commits.
 
     Raises:
         ValueError: no access, no connection, a repository with other content, or a tag that is taken; in one line
@@ -53,10 +55,14 @@ def publish_staged(
         api = HfApi()
         api.whoami()  # a wrong token ends here, before anything is made
         heads = {part: _prepare(api, part, private, gated) for part in [ensemble, *others]}
-        commits = {part: _push(api, part, heads[part]) for part in others}
+        commits = {part: _push(api, part, heads[part]) for part in others if part.role != "demo"}
         pinned = pin_commits(ensemble, commits)
         commits[ensemble] = _push(api, ensemble, heads[ensemble], {"ensemble.json": pinned})
         _verify(api, ensemble, commits[ensemble], pinned)
+        for part in others:
+            if part.role == "demo":
+                shown = space.pin_model(ensemble.repo_id, commits[ensemble])
+                commits[part] = _push(api, part, heads[part], {space.MODEL: shown})
         if tag:
             _tag(api, commits, ensemble, tag)
         if collection:
@@ -76,7 +82,7 @@ def pin_commits(ensemble, commits: dict) -> bytes:
 def _prepare(api, part, private: bool, gated: str | None) -> str:
     """Make the repository and its branch, closed if it shall be before anything lies in it, and return its head."""
     place = {"repo_id": part.repo_id, "repo_type": part.repo_type}
-    sdk = "static" if part.repo_type == "space" else None
+    sdk = {"metric": "static", "demo": "gradio"}.get(part.role)
     api.create_repo(**place, private=private or None, exist_ok=True, space_sdk=sdk)
     if part.branch != "main":
         api.create_branch(**place, branch=part.branch, exist_ok=True)
@@ -167,13 +173,15 @@ def describe_plan(staged: Iterable, *, private=False, gated=None, tag=None, coll
     for part in [*others, ensemble]:
         sizes: dict[str, int] = {}
         for name, path in staged_files(part.folder).items():
-            shown = "code/ (sources of this package)" if name.startswith("code/") else name
+            inner = name.split("/")[0] if name.startswith(("code/", "product_relevance/")) else None
+            shown = f"{inner}/ (sources of this package)" if inner else name
             sizes[shown] = sizes.get(shown, 0) + path.stat().st_size
         total += sum(sizes.values())
         lines += [f"{part.repo_id}@{part.branch}  ({part.repo_type}, {kind}; {part.role}, one commit)"]
         lines += [f"  {name:<48} {_size(size):>10}" for name, size in sizes.items()]
     repos = len({(part.repo_id, part.repo_type) for part in [*others, ensemble]})
-    lines.append(f"\n{repos} repositories, {len(others) + 1} commits at most, {_size(total)}; the ensemble comes last")
+    order = "the ensemble comes after its folds" + ", then its Space" * any(part.role == "demo" for part in others)
+    lines.append(f"\n{repos} repositories, {len(others) + 1} commits at most, {_size(total)}; {order}")
     if (ensemble.folder / "taxonomy.json").is_file():
         lines.append("taxonomy.json holds the category paths of the training file; no other file holds its texts")
     lines += [f"then the tag {tag}"] if tag else []

@@ -10,7 +10,7 @@ from pathlib import Path
 from product_relevance.ensemble.published import manifest
 from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_schema import is_repo_id
-from product_relevance.hub import code_bundle, staged_content
+from product_relevance.hub import code_bundle, space, staged_content
 from product_relevance.hub.places import COMMIT, Staged, StagingOptions, check_names, list_places
 from product_relevance.models.loading import packaged_bases
 from product_relevance.utils.files import sha256_of
@@ -63,7 +63,7 @@ def stage_run(
 
 
 def _stage_beside(folder: Path, ensemble_id: str, run: dict, options: StagingOptions) -> list[Staged]:
-    """Stage the metric and the data set, where they are asked for."""
+    """Stage the metric, the data set and the page to try the ensemble, where they are asked for."""
     parts = []
     if options.with_metric:
         name = f"{ensemble_id.split('/')[0]}/{code_bundle.METRIC}"
@@ -74,6 +74,10 @@ def _stage_beside(folder: Path, ensemble_id: str, run: dict, options: StagingOpt
         data = Staged(f"{ensemble_id}-data", "dataset", options.branch, folder / "data", "dataset")
         staged_content.stage_data(data, run, Path(options.data_file), ensemble_id, options.revision)
         parts.append(data)
+    if options.space:
+        page = Staged(f"{ensemble_id}-demo", "space", options.branch, folder / "demo", "demo")
+        space.stage_space(page, ensemble_id, options.revision, run["base"]["name"])
+        parts.append(page)
     return parts
 
 

@@ -36,7 +36,7 @@ ENSEMBLE |= {
         f"code/{path.relative_to(ROOT).as_posix()}"
         for room in code_bundle.ROOMS
         for path in (PACKAGE / room).rglob("*.*")
-        if path.suffix in (".py", ".txt", ".html")
+        if path.suffix in (".py", ".txt", ".html", ".css")
     ),
     "code/product_relevance/__init__.py",
 }
