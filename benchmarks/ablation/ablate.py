@@ -95,7 +95,7 @@ def _finished(study: Study, row: Row, seed: int, output: Path, files: dict, held
 
 def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
     """Train and score, each by a program of this repository, as a user would run it."""
-    from product_relevance.utils.run_folder import load_run, write_json
+    from product_relevance.utils.run_folder import load_record, write_json
     from product_relevance.utils.tasks import select_task
 
     folder = folder_of(output, row.name, seed)
@@ -109,22 +109,22 @@ def _job(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int
     scored = folder / "dev.txt"
     words = ["product_relevance.cli.main", "predict", str(run), str(study.evaluate), *flags]
     _call("-m", [*words, "--output", str(scored), "--overwrite"], folder, jobs)
-    content = select_task(load_run(run), study.arguments["task"])
-    finished = {"thresholds": content["thresholds"], "seconds": content["seconds"], "out_of_fold": content["metrics"]}
-    finished["languages"] = content["data"]["languages"]
-    write_json(folder / "done.json", {"key": study.key(row, seed, files), **finished, "device": content["device"]})
+    record = select_task(load_record(run), study.arguments["task"])
+    finished = {"thresholds": record.thresholds, "seconds": record.seconds, "out_of_fold": record.metrics}
+    finished["languages"] = record.data["languages"]
+    write_json(folder / "done.json", {"key": study.key(row, seed, files), **finished, "device": record.device})
 
 
 def _job_without(study: Study, row: Row, seed: int, output: Path, files: dict, jobs: int) -> None:
     """Train a row without the held-out languages, which its run then validates on."""
-    from product_relevance.utils.run_folder import load_run, write_json
+    from product_relevance.utils.run_folder import load_record, write_json
     from product_relevance.utils.tasks import select_task
 
     folder = folder_of(output, row.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     flags = study.flags(row, seed, _train_file(study, row, output), folder / "held-out", held_out=True)
     _call("train_relevance.py", [*flags, "--overwrite", "true"], folder, jobs)
-    metrics = select_task(load_run(folder / "held-out"), study.arguments["task"])["metrics"]
+    metrics = select_task(load_record(folder / "held-out"), study.arguments["task"]).metrics
     write_json(folder / "held-out.json", {"key": study.key(row, seed, files, held_out=True), "held_out": metrics})
 
 

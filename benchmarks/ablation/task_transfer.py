@@ -60,7 +60,7 @@ def for_task(ensemble: RelevanceEnsemble, task: str) -> RelevanceEnsemble:
 
     Its template then renders the other kind of target as it renders its own; the words of a prompt stay as they are.
     """
-    if task in task_names(ensemble.run["task"]):
+    if task in task_names(ensemble.run.task):
         return ensemble.of_task(task)
     other = copy.copy(ensemble)
     other.encoder = replace(ensemble.encoder, template=replace(ensemble.encoder.template, task=task))
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     frames, cells = [read(file, arguments.rows) for file in arguments.files], []
     for name in arguments.runs:
         ensemble = RelevanceEnsemble.from_pretrained(name, device=arguments.device)
-        about = {"run": Path(name).name, "trained_on": ensemble.run["task"]}
+        about = {"run": Path(name).name, "trained_on": ensemble.run.task}
         cells += [about | {"task": frame.attrs["task"]} | measure(ensemble, frame) for frame in frames]
         del ensemble
         gc.collect()

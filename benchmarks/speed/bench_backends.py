@@ -109,7 +109,7 @@ def measure(args) -> dict:
     sides = ensemble.encoder.template.render(
         *zip(*pairs, strict=True), PairFacts(languages, translations, tasks), ensemble.taxonomy
     )
-    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
+    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run.max_length)
     picked = budget_batches([len(row) for row in ids], *batch_limits("cpu"))
     batches = [(rows, pad_rows([ids[i] for i in rows], ensemble.encoder.tokenizer.pad_token_id)) for rows in picked]
     labels = frame["label"].to_numpy(int)

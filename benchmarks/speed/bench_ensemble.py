@@ -59,7 +59,7 @@ def labelled(ensemble: RelevanceEnsemble, args) -> tuple[RelevanceEnsemble, pd.D
         raise ValueError(f"{args.file}: rows without a label; F1 and AUC need labels")
     frame = frame[frame["defect"] == ""]
     frame = frame.sample(min(args.rows, len(frame)), random_state=args.seed)
-    return ensemble, loading.add_run_columns(frame, ensemble.run)
+    return ensemble, loading.add_run_columns(frame, ensemble.run.columns)
 
 
 def pairs_of(frame: pd.DataFrame) -> tuple:
@@ -90,11 +90,11 @@ def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     Raises:
         ValueError: whole models, or a kind of adapter for which PEFT has no mixed batch (DoRA).
     """
-    if ensemble.run["adapter"] is None:
+    if ensemble.run.adapter is None:
         raise ValueError("needs adapters")
     pairs, *extra = pairs_of(frame)
     sides = ensemble.encoder.template.render(*zip(*pairs, strict=True), PairFacts(*extra), ensemble.taxonomy)
-    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run["max_length"])
+    ids = encode_pairs(ensemble.encoder.tokenizer, *sides, ensemble.run.max_length)
     folds, pad_id, device = list(ensemble.folds), ensemble.encoder.tokenizer.pad_token_id, ensemble.device
 
     def forward(rows: list[list[int]]) -> torch.Tensor:

@@ -62,16 +62,16 @@ def load(name: str, folder: Path, device: str, dtype: str, max_length: int):
         save_tokenizer(tokenizer, max_length, folder)
         return plain(folder, device, dtype, max_length), None
     run = read_run(name, None)
-    if "prompt" in run["template"]:
+    if "prompt" in run.template:
         raise ValueError(f"{name}: answers yes or no; expected a run with a head of two labels")
     ensemble = RelevanceEnsemble.from_pretrained(
         name, device=device, dtype=dtype, loading=LoadingArguments(merge="weights", max_disagreement=1.0)
     )  # a mean that scores otherwise is as fast
-    if run["pooling"] == "auto":
+    if run.pooling == "auto":
         export_classifier(name, str(folder), ExportOptions(max_disagreement=1.0, overwrite=True))
-        return plain(folder, device, dtype, run["max_length"]), ensemble
-    model = ensemble.model if run["adapter"] is None else ensemble.model.merge_and_unload(safe_merge=True)
-    return implementations.Scorer(model.eval(), ensemble.encoder.tokenizer, run["max_length"]), ensemble
+        return plain(folder, device, dtype, run.max_length), ensemble
+    model = ensemble.model if run.adapter is None else ensemble.model.merge_and_unload(safe_merge=True)
+    return implementations.Scorer(model.eval(), ensemble.encoder.tokenizer, run.max_length), ensemble
 
 
 def plain(folder: Path, device: str, dtype: str, max_length: int) -> implementations.Scorer:

@@ -109,13 +109,13 @@ def _rank_catalogue(arguments: argparse.Namespace) -> None:
     )
     model = _load_model(arguments)
     source = read_as_trained(source_of(arguments, arguments.catalogue), model.run)
-    lists = _read_lists(arguments, source, model.run["task"])
+    lists = _read_lists(arguments, source, model.run.task)
     rank_catalogue.require_ranking_format(arguments.output, *lists)
     judged = None
     if arguments.qrels:
         judged = judgements.read_judgements(_beside(source, arguments.qrels), *lists, model.run)
         measures = parse_measures([f"R@{arguments.candidates}", *arguments.measures], judged.relevant_from)
-    candidates = first_stage.find_candidates(*lists, model.run["task"], first)
+    candidates = first_stage.find_candidates(*lists, model.run.task, first)
     frame = rank_catalogue.rank_candidates(model, *lists, candidates, arguments.output)
     rows = rank_catalogue.write_ranking(frame, arguments.output, top_k)
     figures: dict[str, Any] = {} if judged is None else judgements.measure_stages(judged, frame, measures)

@@ -113,50 +113,50 @@ def add_all_columns(
     return frame
 
 
-def add_run_columns(frame: pd.DataFrame, run: Mapping[str, Any], translations: str | None = None) -> pd.DataFrame:
+def add_run_columns(frame: pd.DataFrame, trained: Mapping[str, Any], translations: str | None = None) -> pd.DataFrame:
     """Add the columns as a run was trained with; missing translations are counted, see `require_translations`.
 
     Args:
         frame: records to score.
-        run: content of run.json.
+        trained: `RunRecord.columns`, how the columns of its records were made.
         translations: `none`, `column`, or a table; None takes the run's own way, which for a run trained with a table
             is the column, since the table of the training queries does not know these.
 
     Raises:
         ValueError: the run was trained with translations, and there are none here.
     """
-    options, chosen = run["columns"], _source_of_translations(run, translations)
+    chosen = _source_of_translations(trained, translations)
     if chosen == "column" and "translated_query" not in frame:
         raise ValueError(
             f"{frame.attrs.get('source', 'records')}: the run was trained with translations, but there is no field "
             "translated_query: give a table with --translation TABLE, or --translation none to go without"
         )
-    return add_all_columns(frame, options["lowercase"], options["language_fix"], chosen, max_missing=1)
+    return add_all_columns(frame, trained["lowercase"], trained["language_fix"], chosen, max_missing=1)
 
 
 def require_translations(
-    frame: pd.DataFrame, run: Mapping[str, Any], translations: str | None, max_missing: float
+    frame: pd.DataFrame, trained: Mapping[str, Any], translations: str | None, max_missing: float
 ) -> None:
     """Raise ValueError if too many of the records to score have no translation, before any is scored.
 
     Args:
         frame: records to score.
-        run: content of run.json, or of a stack's file, whose runs have columns of their own.
+        trained: as in `add_run_columns`; empty of a stack, whose runs have columns of their own.
         translations: as in `add_run_columns`.
         max_missing: see `translation.add_translation`.
 
     Raises:
         ValueError: more missing than allowed, with examples.
     """
-    chosen = _source_of_translations(run, translations)
+    chosen = _source_of_translations(trained, translations)
     if chosen == "none" or (chosen == "column" and "translated_query" not in frame):
         return
     translation.add_translation(frame, chosen, max_missing)
 
 
-def _source_of_translations(run: Mapping[str, Any], given: str | None) -> str:
-    trained: str = run.get("columns", {}).get("translation", "none")
-    return given or (trained if trained in ("none", "column") else "column")
+def _source_of_translations(trained: Mapping[str, Any], given: str | None) -> str:
+    source: str = trained.get("translation", "none")
+    return given or (source if source in ("none", "column") else "column")
 
 
 def make_template(

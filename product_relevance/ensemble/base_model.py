@@ -1,10 +1,8 @@
 """Load the base of a finished run as it was in training, or raise an error."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.published.manifest import config_sha256
@@ -16,6 +14,7 @@ from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
+from product_relevance.utils.run_record import FinishedRunRecord
 from product_relevance.utils.tasks import name_labels
 
 logger = logging.getLogger(__name__)
@@ -39,12 +38,12 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     """
     if dtype not in (*checkpoints.DTYPES, "nf4"):
         raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4")
-    if "stage" in found.run:
+    if found.run.stage is not None:
         raise ValueError(
             f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
             "goes on with it"
         )
-    template = Template.from_dict(found.run["template"])
+    template = Template.from_dict(found.run.template)
     prompt = template.prompt
     taxonomy = None if found.taxonomy is None else Taxonomy.load(found.taxonomy, template.paths)
     if writes and (prompt is None or prompt.parts["stem"] is None):
@@ -52,14 +51,14 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
             "has a place {reasoning}, as the shipped breakdown"
         )
-    run, base = found.run, found.run["base"]
+    run, base = found.run, found.run.base
     device = checkpoints.choose_device(device)
     in_four_bits, dtype = dtype == "nf4", checkpoints.choose_dtype("auto" if dtype == "nf4" else dtype, device)
     name, revision = base["name"], base["revision"]
     try:
         tokenizer = modeling.load_tokenizer(name, revision)
-        encoder = PairEncoder.from_tokenizer(tokenizer, template, run["max_length"], taxonomy)
-        encoder = replace(encoder, grades=len(run["labels"]))
+        encoder = PairEncoder.from_tokenizer(tokenizer, template, run.max_length, taxonomy)
+        encoder = replace(encoder, grades=len(run.labels))
         options = _options_of_run(found, encoder, device, dtype)
         model = modeling.load_classifier(name, tokenizer, replace(options, writes=writes))
     except UnusableBaseError as error:
@@ -69,7 +68,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     if in_four_bits:
         _require_adapters(found)
         model = quantization.quantize(model, device)
-    elif (run["adapter"] or {}).get("quantization") == "nf4":
+    elif (run.adapter or {}).get("quantization") == "nf4":
         # On e5-small the step from one to the other moved probabilities by 0.04 on average: docs/how-to/adapters.md.
         logger.warning(
             "%s: trained, and its thresholds chosen, on a base in nf4; it is scored in %s, which moves scores: dtype "
@@ -81,8 +80,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
 
 def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: str) -> ClassifierOptions:
     return ClassifierOptions(
-        revision=found.run["base"]["revision"],
-        pooling=found.run["pooling"],
+        revision=found.run.base["revision"],
+        pooling=found.run.pooling or "auto",
         answers=encoder.answers,
         dtype=dtype,
         attn_implementation=attention_of_run(found, device, dtype),
@@ -91,16 +90,16 @@ def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: st
 
 
 def _require_adapters(found: Located) -> None:
-    if found.run["adapter"] is None:
+    if found.run.adapter is None:
         raise ValueError(f"{found.folder}: its folds are whole models, which cannot be put on a base in nf4")
 
 
-def _check_base(folder: Path, run: Mapping[str, Any], model) -> None:
-    base, labels = run["base"], {str(i): label for i, label in name_labels(len(run["labels"])).items()}
-    if run["labels"] != labels:
-        raise ValueError(f"{folder}: its labels are {run['labels']}, this version has {labels}")
+def _check_base(folder: Path, run: FinishedRunRecord, model) -> None:
+    base, labels = run.base, {str(i): label for i, label in name_labels(len(run.labels)).items()}
+    if run.labels != labels:
+        raise ValueError(f"{folder}: its labels are {run.labels}, this version has {labels}")
     try:
-        modeling.require_positions(model, run["max_length"])
+        modeling.require_positions(model, run.max_length)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     checks = {
@@ -126,9 +125,9 @@ def attention_of_run(found: Located, device: str, dtype: str) -> str | None:
     Returns:
         As transformers calls it; None for the default of the base.
     """
-    run, base = found.run, found.run["base"]
-    asked = run.get("arguments", {}).get("model", {}).get("attn_implementation")
-    wanted = run.get("attn_implementation", asked)  # an older run keeps what was asked for only
+    run, base = found.run, found.run.base
+    asked = run.arguments.get("model", {}).get("attn_implementation")
+    wanted = run.attn_implementation or asked  # an older run keeps what was asked for only
     reason = _missing_attention(wanted, device, dtype)
     if reason is None:
         return wanted

@@ -28,6 +28,7 @@ from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.templates import Template
 from product_relevance.utils import tasks
+from product_relevance.utils.run_record import FinishedRunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,9 @@ class RelevanceEnsemble:
         array([0.93])
     """
 
-    def __init__(self, model, encoder: PairEncoder, run: Mapping[str, Any], folds: dict[str, Path]) -> None:
+    def __init__(self, model, encoder: PairEncoder, run: FinishedRunRecord, folds: dict[str, Path]) -> None:
         self.encoder, self.run = encoder, run
-        self.fold_models = FoldModels(model, folds, whole=run["adapter"] is None)
+        self.fold_models = FoldModels(model, folds, whole=run.adapter is None)
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
         self.manifest: Manifest | None = None
@@ -82,7 +83,7 @@ class RelevanceEnsemble:
         encoder, model = load_base(found, device, dtype, writes=loading.reasoning_tokens > 0)
         ensemble = cls(model, encoder, found.run, found.folds)
         ensemble.manifest, ensemble.run_folders = found.manifest, [found.folder]
-        if found.run["adapter"] is not None and loading.merge != "weights":
+        if found.run.adapter is not None and loading.merge != "weights":
             ensemble.fold_models.load_adapters()
         exact = canaries.check_canaries(ensemble, found.manifest.canaries) if found.manifest is not None else None
         if loading.merge == "weights":
@@ -137,7 +138,7 @@ class RelevanceEnsemble:
             return self
         one = copy.copy(self)
         one.run, one.rule = run, DecisionRule.from_run(run)
-        one.encoder = replace(self.encoder, template=Template.from_dict(run["template"]))
+        one.encoder = replace(self.encoder, template=Template.from_dict(run.template))
         return one
 
     def predict(
@@ -188,7 +189,7 @@ class RelevanceEnsemble:
     def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the threshold of each fold model alone, shape (folds,), chosen on such models' out-of-fold scores."""
         one = self.of_task(None)
-        return np.full(len(one.folds), one.run["thresholds"].get(kind, one.thresholds[kind]))
+        return np.full(len(one.folds), one.run.thresholds.get(kind, one.thresholds[kind]))
 
     def calibrate(self, scores: np.ndarray) -> np.ndarray:
         """Turn scores of `predict`, shape (n,), into calibrated probabilities, once `relevance decide` chose how."""
@@ -228,22 +229,22 @@ class RelevanceEnsemble:
 
     def share_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
-        ids = self.encoder.encode_frame(add_run_columns(frame, self.run, translation))
+        ids = self.encoder.encode_frame(add_run_columns(frame, self.run.columns, translation))
         return self._share(ids, progress)
 
     def calibrate_shares(self, shares: np.ndarray) -> np.ndarray:
         """Calibrate distributions of `predict_shares`, shape (n, K), once `relevance decide` chose a temperature."""
-        found = self.run.get("grade_calibration")
+        found = self.run.grade_calibration
         return shares if found is None else apply_temperature(shares, found["temperature"])
 
     @property
     def grades(self) -> int:
         """How many grades `decide_grades` knows; 2 for a run of two labels."""
-        return 1 + len(self.run.get("grade_thresholds") or [0.5])
+        return 1 + len(self.run.grade_thresholds or [0.5])
 
     def decide_grades(self, scores: np.ndarray) -> np.ndarray | None:
         """Return the grade of each score of `predict`, shape (n,); None for a run of two labels."""
-        chosen = self.run.get("grade_thresholds")
+        chosen = self.run.grade_thresholds
         return None if chosen is None else decide_grades(scores, chosen)
 
     def _share(self, ids: list[list[int]], progress: bool = False) -> np.ndarray:
@@ -286,5 +287,5 @@ class RelevanceEnsemble:
         self.disagreement = weight_averaging.require_agreement(merged.scores, exact.scores, folds, limit)
 
     def _fold_f1(self) -> np.ndarray:
-        found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run["folds"]}
+        found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run.folds}
         return np.array([found.get(name) or 1.0 for name in self.folds])

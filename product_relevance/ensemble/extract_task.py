@@ -30,9 +30,9 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
     Raises:
         ValueError: a run of one task, or without it; an output that is there already.
     """
-    content, home, origin = run_folder.load_run(folder), Path(output), Path(folder)
-    alone = select_task(content, task)
-    if alone is content:
+    whole, home, origin = run_folder.load_record(folder), Path(output), Path(folder)
+    alone = select_task(whole, task)
+    if alone is whole:
         raise ValueError(f"{folder}: trained on {task} only, so there is nothing to take out of it")
     if home.exists() and not overwrite:
         raise ValueError(f"{output} is there already; add --overwrite to replace it")
@@ -41,7 +41,7 @@ def take_task(folder: str, task: str, output: str, overwrite: bool = False) -> s
         raise ValueError(f"{output}: found {folder} in it, or no run, expected a folder of its own; name another one")
     part = home.with_name(f".{home.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
-    record = RunRecord.from_json({key: value for key, value in alone.items() if key not in RESULTS})
+    record = RunRecord.from_json({key: value for key, value in alone.to_json().items() if key not in RESULTS})
     for name in run_folder.finished_folds(origin):
         _copy_fold(run_folder.fold_folder(origin, name), part / name, task, record)
     if task == "QC":

@@ -1,7 +1,7 @@
 """Fit a stack: a logistic regression over the logits of several runs' out-of-fold scores."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
-from product_relevance.utils import run_folder as run
+from product_relevance.utils import run_folder
+from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 from product_relevance.utils.tasks import LABELS, select_task
 
 ALIKE = ("num_folds", "group_by", "prefix_levels", "fold_seed", "held_out_languages")
@@ -71,7 +72,7 @@ def stack_runs(
     home = Path(output)
     if (home / NAME).exists() and not options.overwrite:
         raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
-    runs = [select_task(run.load_run(folder), None) for folder in folders]
+    runs = [select_task(run_folder.load_record(folder), None) for folder in folders]
     oof, names = join_scores(folders, runs), [f"member-{i}" for i in range(len(folders))]
     labels = oof["label"].to_numpy(int)
     coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
@@ -83,14 +84,25 @@ def stack_runs(
     if unlabelled is not None:
         moved = blend_unlabelled(unlabelled, coefficients, intercept)
         decision = thresholds.move_thresholds(decision, moved, scores, options.match)
-    content = {"format": run.FORMAT, "kind": KIND, "task": runs[0]["task"], "data": runs[0]["data"]}
-    if runs[0].get("relevant_from") is not None:  # grades, by which files are read
-        content |= {"labels": runs[0]["labels"], "relevant_from": runs[0]["relevant_from"]}
-    content |= {"members": _members(home, folders, runs, coefficients), "intercept": intercept}
-    content |= {"thresholds": decision["thresholds"], "thresholds_from": source, "decision": decision}
+    graded = runs[0].relevant_from is not None  # by its grades files are read
+    record = StackRecord(
+        format=run_folder.FORMAT,
+        kind=KIND,
+        task=runs[0].task,
+        data=runs[0].data,
+        labels=runs[0].labels if graded else {},
+        relevant_from=runs[0].relevant_from,
+        members=_members(home, folders, runs, coefficients),
+        intercept=intercept,
+        thresholds=decision["thresholds"],
+        thresholds_from=source,
+        decision=decision,
+        finished=run_folder.current_time(),
+        versions=run_folder.package_versions(),
+    )
     home.mkdir(parents=True, exist_ok=True)
-    run.write_json(home / NAME, content | {"finished": run.current_time(), "versions": run.package_versions()})
-    weights = [{"member": m["path"], "coefficient": m["coefficient"]} for m in content["members"]]
+    run_folder.write_json(home / NAME, record.to_json())
+    weights = [{"member": m["path"], "coefficient": m["coefficient"]} for m in record.members]
     return f"{metrics_table(figures, COLUMNS)}\n\n{metrics_table(weights, ['member', 'coefficient'])}\n\n{source}"
 
 
@@ -117,7 +129,7 @@ def blend_unlabelled(
     return found | {"source": unlabelled[0]["source"]}
 
 
-def join_scores(folders: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def join_scores(folders: Sequence[str], runs: Sequence[FinishedRunRecord]) -> pd.DataFrame:
     """Join the out-of-fold scores of runs by id.
 
     Returns:
@@ -127,11 +139,11 @@ def join_scores(folders: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> pd
         ValueError: Runs of unlike task, data or folds, or without scores in common.
     """
     table: pd.DataFrame | None = None
-    for i, (folder, content) in enumerate(zip(folders, runs, strict=True)):
-        for what, found, first in _shared(content, runs[0]):
+    for i, (folder, run) in enumerate(zip(folders, runs, strict=True)):
+        for what, found, first in _shared(run, runs[0]):
             if found != first:
                 raise ValueError(f"{folder}: {what} {found}, but {folders[0]} has {first}; a stack needs them alike")
-        oof = run.read_oof(Path(folder), [fold["name"] for fold in content["folds"]])
+        oof = run_folder.read_oof(Path(folder), run.fold_names)
         if oof is None:
             raise ValueError(f"{folder}: no out-of-fold scores; a stack is fitted on them: train folds")
         keys = ["id", "label", "given_language"]
@@ -151,24 +163,24 @@ def join_scores(folders: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> pd
     return table
 
 
-def _shared(content: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    yield "task", content["task"], first["task"]
-    yield "data sha256", content["data"]["sha256"], first["data"]["sha256"]
-    yield "number of grades", len(content.get("labels", LABELS)), len(first.get("labels", LABELS))
-    yield "relevant_from", content.get("relevant_from"), first.get("relevant_from")
+def _shared(run: FinishedRunRecord, first: FinishedRunRecord) -> Iterator[tuple[str, Any, Any]]:
+    yield "task", run.task, first.task
+    yield "data sha256", run.data["sha256"], first.data["sha256"]
+    yield "number of grades", len(run.labels or LABELS), len(first.labels or LABELS)
+    yield "relevant_from", run.relevant_from, first.relevant_from
     for key in ALIKE:
-        yield key, content["folds_by"][key], first["folds_by"][key]
+        yield key, run.folds_by[key], first.folds_by[key]
 
 
 def _members(home: Path, folders, runs, coefficients: np.ndarray) -> list[dict[str, Any]]:
     return [
         {
             "path": Path(os.path.relpath(folder, home)).as_posix(),
-            "finished": content["finished"],
-            "thresholds": content["thresholds"],
+            "finished": run.finished,
+            "thresholds": run.thresholds,
             "coefficient": float(coefficient),
         }
-        for folder, content, coefficient in zip(folders, runs, coefficients, strict=True)
+        for folder, run, coefficient in zip(folders, runs, coefficients, strict=True)
     ]
 
 

@@ -1,9 +1,7 @@
 """Find an ensemble by one name, be it a run folder, a downloaded folder or a Hub id, as checked local folders."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from product_relevance.ensemble.published import manifest
 from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
@@ -13,7 +11,8 @@ from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.hub_errors import explain_errors
 from product_relevance.utils.json_files import read_json
-from product_relevance.utils.run_folder import MAX_HISTORY, finished_folds, fold_folder, load_run
+from product_relevance.utils.run_folder import MAX_HISTORY, finished_folds, fold_folder, load_record, load_run
+from product_relevance.utils.run_record import FinishedRunRecord
 
 TAXONOMY, FOLD = "taxonomy.json", "fold.json"
 
@@ -24,14 +23,14 @@ class Located:
 
     Attributes:
         folder: of the run, or of the published ensemble.
-        run: content of run.json, or its public part.
+        run: what run.json says, or its public part.
         folds: folder of each fold's adapter, or of its model after full fine-tuning.
         manifest: what ensemble.json says; None for a run.
         taxonomy: file of the known category paths; None where there is none.
     """
 
     folder: Path
-    run: Mapping[str, Any]
+    run: FinishedRunRecord
     folds: dict[str, Path]
     manifest: Manifest | None
     taxonomy: Path | None = None
@@ -63,15 +62,16 @@ def locate_run(name: str | Path, revision: str | None = None) -> Located:
 
 def _run_folder(folder: Path) -> Located:
     """Check the files of a run folder; a fold of run.json that is not there would be left out of the mean."""
-    run, there = load_run(folder), finished_folds(folder)
+    content, there = load_run(folder), finished_folds(folder)
     if not there:
         raise ValueError(f"{folder}: no finished fold; expected fold-0/fold.json and the like")
-    if "stage" not in run:
+    if "stage" not in content:
         try:
-            check_run_file(run)
+            check_run_file(content)
         except ValueError as error:
             raise ValueError(f"{folder}/run.json: {error}") from None
-    names = [fold["name"] for fold in run["folds"]]
+    run = FinishedRunRecord.from_json(content)
+    names = run.fold_names
     if missing := [name for name in names if name not in there]:
         raise ValueError(
             f"{folder}: run.json lists {', '.join(names)}, but {', '.join(missing)} is not there: put its folder "
@@ -79,13 +79,13 @@ def _run_folder(folder: Path) -> Located:
         )
     folds = {name: fold_folder(folder, name) for name in names}
     for path in folds.values():
-        for file in MODEL_FILES if run["adapter"] is None else ADAPTER_FILES:
+        for file in MODEL_FILES if run.adapter is None else ADAPTER_FILES:
             adapter_schema.read_config(path) if file == adapter_schema.CONFIG else read_header(path / file)
     return Located(folder, run, folds, None, _taxonomy_of(folder, run))
 
 
-def _taxonomy_of(folder: Path, run: Mapping[str, Any]) -> Path | None:
-    path, expected = folder / TAXONOMY, run.get("taxonomy_sha256")
+def _taxonomy_of(folder: Path, run: FinishedRunRecord) -> Path | None:
+    path, expected = folder / TAXONOMY, run.taxonomy_sha256
     found = sha256_of(path) if path.is_file() else None
     if expected not in (None, found):  # runs of older versions do not say
         raise ValueError(
@@ -121,10 +121,10 @@ def find_manifest(name: str | Path, revision: str | None = None) -> tuple[Path, 
     return folder, manifest.read_manifest(folder)
 
 
-def read_run(name: str | Path, revision: str | None = None) -> dict[str, Any]:
+def read_run(name: str | Path, revision: str | None = None) -> FinishedRunRecord:
     """Return what is known of an ensemble's run, without its folds; arguments as in `locate_run`."""
     folder, found = find_manifest(name, revision)
-    return load_run(folder) if found is None else {**found.run}
+    return load_record(folder) if found is None else found.run
 
 
 def _download_manifest(name: str, revision: str | None) -> Path:

@@ -13,7 +13,8 @@ from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.rank_pairs import rank_pairs
 from product_relevance.evaluation.blending import blend_scores
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
-from product_relevance.utils import run_folder as run
+from product_relevance.utils import run_folder
+from product_relevance.utils.run_record import StackRecord
 
 NAME, KIND = "stack.json", "relevance-stack"
 
@@ -28,10 +29,10 @@ class RelevanceStack:
 
     reasoning_tokens = 0  # its coefficients were fitted to scores without reasoning
 
-    def __init__(self, folder: str | Path, run: dict[str, Any]) -> None:
+    def __init__(self, folder: str | Path, run: StackRecord) -> None:
         self.folder, self.run = Path(folder), run
         self.rule = DecisionRule.from_run(run)
-        self.folds = {f"member-{i}": self.folder / m["path"] for i, m in enumerate(run["members"])}
+        self.folds = {f"member-{i}": self.folder / m["path"] for i, m in enumerate(run.members)}
         self.run_folders = list(self.folds.values())
         self.device: str | None = None
         self.dtype, self.loading = "auto", LoadingArguments()
@@ -54,21 +55,23 @@ class RelevanceStack:
         Raises:
             ValueError: no stack there, or a run that has changed since it was stacked.
         """
-        content = run.read_json(Path(folder) / NAME)
-        if content.get("format") != run.FORMAT or content.get("kind") != KIND:
+        content = run_folder.read_json(Path(folder) / NAME)
+        if content.get("format") != run_folder.FORMAT or content.get("kind") != KIND:
             found = content.get("kind"), content.get("format")
-            raise ValueError(f"{folder}/{NAME}: found {found}, this version reads {(KIND, run.FORMAT)}")
-        if missing := [
-            key for key in ("task", "members", "intercept", "thresholds", "decision") if key not in content
-        ]:
-            raise ValueError(f"{folder}/{NAME}: no {missing[0]}; it was changed, or not written whole: stack anew")
-        check_decision(content["decision"])
-        stack = cls(folder, content)
+            raise ValueError(f"{folder}/{NAME}: found {found}, this version reads {(KIND, run_folder.FORMAT)}")
+        try:
+            record = StackRecord.from_json(content)
+        except ValueError as error:
+            message = f"{folder}/{NAME}: {error}; it was changed, or not written whole: stack anew"
+            raise ValueError(message) from None
+        check_decision(record.decision)
+        stack = cls(folder, record)
         stack.device, stack.dtype, stack.loading = device, dtype, loading or stack.loading
-        for path, member in zip(stack.folds.values(), content["members"], strict=True):
-            if (found := run.load_run(path)["finished"]) != member["finished"]:
+        for path, member in zip(stack.folds.values(), record.members, strict=True):
+            finished = run_folder.load_record(path).finished
+            if finished != member["finished"]:
                 raise ValueError(
-                    f"{path}: finished {found}, but it was stacked as of {member['finished']}: stack the runs again"
+                    f"{path}: finished {finished}, but it was stacked as of {member['finished']}: stack the runs again"
                 )
         return stack
 
@@ -97,7 +100,7 @@ class RelevanceStack:
         progress: bool = False,
     ) -> np.ndarray:
         """Return the probability of each pair, shape (n,); arguments and errors as in `RelevanceEnsemble.predict`."""
-        given = read_pairs(pairs, languages, translations, self.run["task"])
+        given = read_pairs(pairs, languages, translations, self.run.task)
         both = list(zip(given.queries, given.targets, strict=True))
         extra = given.languages, given.translations
         return self.combine(self._of_members(lambda member: member.predict(both, *extra, progress=progress)))
@@ -136,11 +139,11 @@ class RelevanceStack:
 
     def combine(self, scores: np.ndarray, vote: str = "mean") -> np.ndarray:
         """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-        return blend_scores(scores, [member["coefficient"] for member in self.run["members"]], self.run["intercept"])
+        return blend_scores(scores, [member["coefficient"] for member in self.run.members], self.run.intercept)
 
     def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the threshold of each run alone, shape (members,)."""
-        return np.array([m["thresholds"].get(kind, self.thresholds[kind]) for m in self.run["members"]])
+        return np.array([m["thresholds"].get(kind, self.thresholds[kind]) for m in self.run.members])
 
     def decide_grades(self, scores: np.ndarray) -> None:
         """Return None: the scores of a stack are probabilities of relevance, also of runs with grades."""

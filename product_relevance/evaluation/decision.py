@@ -159,8 +159,8 @@ def decide_run(
     """
     run = Path(folder)
     thresholds.check_match(match, unlabelled)
-    content = {**select_task(run_folder.load_run(run), None)}
-    names = [fold["name"] for fold in content["folds"]]
+    record = select_task(run_folder.load_record(run), None)
+    names = record.fold_names
     oof = run_folder.read_oof(run, names)
     if oof is None or "given_language" not in oof:
         raise ValueError(
@@ -168,13 +168,14 @@ def decide_run(
         )
     chosen = oof["label"], oof["score"], oof["given_language"].tolist()
     decision: dict[str, Any] = thresholds.fit_decision(*chosen, options) | {"spread": None}
-    decision |= {"from": content["thresholds_from"], "figures": compare_calibrations(oof, options)}
+    decision |= {"from": record.thresholds_from, "figures": compare_calibrations(oof, options)}
     if unlabelled is not None:
         decision = thresholds.move_thresholds(decision, unlabelled, oof["score"], match)
     check_decision(decision)
     graded = calibrate_grades(oof, name_parts(oof)) if "grade" in oof and options.calibration != "none" else None
-    content |= {"decision": decision} | ({"grade_calibration": graded} if "grade" in oof else {})
+    found = {"decision": decision} | ({"grade_calibration": graded} if "grade" in oof else {})
     if not dry_run:
+        content = run_folder.load_run(run) | found  # all else stays as it was written
         run_folder.write_json(run / "run.json", content)
         honest, _ = judge_rows(oof, *make_decider(options))
         histories = {

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from product_relevance.evaluation import calibration
 from product_relevance.text.language_codes import normal_code, normal_codes
+from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 
 KINDS = ("f1", "macro_f1", "expected_f1")
 GOAL = re.compile(r"(precision|recall)_0\.\d+")  # kinds of thresholds that reach a goal, beside these
@@ -39,9 +40,9 @@ class DecisionRule:
     chosen: bool = False
 
     @classmethod
-    def from_run(cls, run: Mapping[str, Any]) -> "DecisionRule":
-        """Read the rule of a run or a stack from the content of its file."""
-        return cls.from_json(run["decision"]) if run.get("decision") else cls(run["thresholds"])
+    def from_run(cls, run: FinishedRunRecord | StackRecord) -> "DecisionRule":
+        """Read the rule of a run or a stack from its record."""
+        return cls.from_json(run.decision) if run.decision else cls(run.thresholds)
 
     @classmethod
     def from_json(cls, decision: Mapping[str, Any]) -> "DecisionRule":

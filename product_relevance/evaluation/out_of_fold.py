@@ -133,31 +133,30 @@ def choose_grades(oof: pd.DataFrame, count: int) -> dict[str, Any]:
 
 
 def write_reports(
-    folder: Path, content: dict[str, Any], oof: pd.DataFrame | None, histories: Mapping[str, History]
+    folder: Path, record: FinishedRunRecord, oof: pd.DataFrame | None, histories: Mapping[str, History]
 ) -> str:
     """Write report.md with its pictures; of both tasks one in a folder of each, and a page that names them.
 
     Args:
         folder: of the run.
-        content: of run.json.
+        record: of the run.
         oof: out-of-fold rows; None where no fold validated.
         histories: fold name to the Trainer's log_history.
 
     Returns:
         A table for the terminal.
     """
-    if content["task"] != BOTH:
-        return write_report(folder, content, oof, histories)
+    if record.task != BOTH:
+        return write_report(folder, record.to_json(), oof, histories)
     tables: list[str] = []
     rows: list[dict[str, Any]] = []
     for task in task_names(BOTH):
+        alone = select_task(record, task)
         own = Path(folder) / task
         own.mkdir(exist_ok=True)
-        tables.append(f"{task}\n{write_report(own, select_task(content, task), task_rows(oof, task), histories)}")
-        rows.append(
-            (content["metrics"][task] or {}) | {"task": task, "report": f"[{task}/report.md]({task}/report.md)"}
-        )
-    base, mixing = Path(content["base"]["name"]).name, content["arguments"]["data"]["task_mixing"]
+        tables.append(f"{task}\n{write_report(own, alone.to_json(), task_rows(oof, task), histories)}")
+        rows.append({**(alone.metrics or {})} | {"task": task, "report": f"[{task}/report.md]({task}/report.md)"})
+    base, mixing = Path(record.base["name"]).name, record.arguments["data"]["task_mixing"]
     text = f"# {BOTH}: {base}\n\nOne model for both tasks, mixing {mixing}; thresholds are each task's own.\n\n"
     with atomic_write(Path(folder) / "report.md") as file:
         file.write(f"{text}{metrics_table(rows, COLUMNS)}\n")
@@ -190,6 +189,5 @@ def finish_run(folder: Path, record: RunRecord) -> tuple[FinishedRunRecord, str]
         logger.warning("no fold validated: the threshold is 0.5, which is rarely the best; train folds to choose one")
     else:
         oof.to_parquet(folder / "oof.parquet", index=False)
-    content = finished.to_json()
-    run_folder.write_json(folder / "run.json", content)
-    return finished, write_reports(folder, content, oof, {fold.name: fold.history or [] for fold in folds})
+    run_folder.write_json(folder / "run.json", finished.to_json())
+    return finished, write_reports(folder, finished, oof, {fold.name: fold.history or [] for fold in folds})

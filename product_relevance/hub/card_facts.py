@@ -1,10 +1,13 @@
 """What a card may state beyond the run: where a base comes from, its licence, what its card may show, its power."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+
+from product_relevance.utils.run_record import PublicRunRecord
 
 # Licences as the bases' own pages on the Hub state them; a base of another owner is never guessed from its name.
 FAMILIES = (
@@ -29,7 +32,7 @@ WATTS = {
 GRID = 436  # g CO2 a kWh, the world's mean in 2022 (Ember, Global Electricity Review 2023)
 
 
-def base_facts(base: dict) -> dict[str, Any]:
+def base_facts(base: Mapping[str, Any]) -> dict[str, Any]:
     """Say what is known of a base.
 
     Args:
@@ -56,15 +59,15 @@ def _from_hub(name: str, revision: str | None) -> bool:
     return bool(re.fullmatch(r"[0-9a-f]{40}", revision or ""))
 
 
-def loads_plainly(run: dict) -> bool:
+def loads_plainly(run: PublicRunRecord) -> bool:
     """Return whether a fold of the run loads with PEFT and transformers alone, to the same scores."""
-    base = base_facts(run["base"])
+    base = base_facts(run.base)
     on_hub = base["hub"] is not None and not base["embedded"] and not MULTIMODAL.match(base["name"])
-    whole = run["pooling"] == "auto" and run["template"].get("prompt") is None
-    return on_hub and run["adapter"] is not None and whole
+    whole = run.pooling == "auto" and run.template.get("prompt") is None
+    return on_hub and run.adapter is not None and whole
 
 
-def estimate_carbon(run: dict, seconds: float) -> dict[str, Any] | None:
+def estimate_carbon(run: PublicRunRecord, seconds: float) -> dict[str, Any] | None:
     """Estimate what training emitted, from above: every card at its highest power all the time.
 
     Args:
@@ -75,7 +78,7 @@ def estimate_carbon(run: dict, seconds: float) -> dict[str, Any] | None:
         watts, cards, kwh, grams (of CO2 equivalent), grid (grams a kWh); None where the power of the device is not
         known, as for any CPU.
     """
-    watts, cards = WATTS.get(run["device"]), run["processes"]
+    watts, cards = WATTS.get(run.device), run.processes
     if watts is None:
         return None
     kwh = seconds / 3600 * cards * watts / 1000

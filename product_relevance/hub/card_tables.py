@@ -1,5 +1,6 @@
 """What a run measured and how it was trained, as tables of a card and as `model-index` results."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult
@@ -9,9 +10,11 @@ from product_relevance.evaluation.intervals import FEW_ROWS
 from product_relevance.evaluation.reports.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.language_codes import to_iso
+from product_relevance.utils.run_record import PublicRunRecord
 from product_relevance.utils.run_settings import SHOWN, pick_settings
 from product_relevance.utils.tasks import TARGET_NAMES
 
+Measured = Mapping[str, Any]  # figures as `scores_report` gives them
 # What of a recipe a reader needs; any other key stays out of a card.
 OF_LANGUAGE = ("f1", "auc", "floor_f1")  # in model-index; the table has more
 LANGUAGE_COLUMNS = {
@@ -25,7 +28,7 @@ FOLD_COLUMNS = {
 }  # fmt: skip
 
 
-def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None) -> list[EvalResult]:
+def eval_results(run: PublicRunRecord, measured: Measured | None, dataset_id: str | None = None) -> list[EvalResult]:
     """Turn measured values into results for `model-index`, unrounded.
 
     Args:
@@ -42,7 +45,7 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
     values = {
         "f1": ("F1 of relevant pairs at the stored threshold", measured["threshold"]),
         "macro_f1": ("macro-F1 at the same threshold", measured["threshold"]),
-        "macro_f1_at_macro_threshold": ("macro-F1 at its own threshold", run["thresholds"]["macro_f1"]),
+        "macro_f1_at_macro_threshold": ("macro-F1 at its own threshold", run.thresholds["macro_f1"]),
         "auc": ("AUC", None),
         "floor_f1": ("floor: F1 of always answering relevant", None),
         "floor_macro_f1": ("floor: macro-F1 of always answering relevant", None),
@@ -51,9 +54,9 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
     groups = {code: group for code, group in groups.items() if group["rows"] >= FEW_ROWS}
     return _grade_results(run, measured, dataset_id) + [
         EvalResult(
-            **_where(run["task"], run["data"], dataset_id),
+            **_where(run.task, run.data, dataset_id),
             dataset_config=None if code is None else one_line(to_iso(code)),
-            dataset_args={k: group[k] for k in ("rows", "positive")} | {"sha256": one_line(run["data"]["sha256"])},
+            dataset_args={k: group[k] for k in ("rows", "positive")} | {"sha256": one_line(run.data["sha256"])},
             metric_type="roc_auc" if key == "auc" else key,
             metric_name=name,
             metric_value=group[key],
@@ -65,17 +68,17 @@ def eval_results(run: dict, measured: dict | None, dataset_id: str | None = None
     ]
 
 
-def _grade_results(run: dict, measured: dict, dataset_id: str | None) -> list[EvalResult]:
+def _grade_results(run: PublicRunRecord, measured: Measured, dataset_id: str | None) -> list[EvalResult]:
     """Return the result of the grades, if the run has more than two."""
     if "grades" not in measured:
         return []
-    args = {"rows": measured["rows"], "sha256": one_line(run["data"]["sha256"])}
+    args = {"rows": measured["rows"], "sha256": one_line(run.data["sha256"])}
     name = "quadratic kappa of the grades"
-    value, where = measured["grades"]["kappa"], _where(run["task"], run["data"], dataset_id)
+    value, where = measured["grades"]["kappa"], _where(run.task, run.data, dataset_id)
     return [EvalResult(**where, dataset_args=args, metric_type="kappa", metric_name=name, metric_value=value)]
 
 
-def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, Any]:
+def _where(task: str, data: Mapping[str, Any], dataset_id: str | None) -> dict[str, Any]:
     return {
         "task_type": "text-classification",
         "task_name": f"{task}: query against {TARGET_NAMES[task]}",
@@ -85,7 +88,7 @@ def _where(task: str, data: dict, dataset_id: str | None) -> dict[str, Any]:
     }
 
 
-def score_table(run: dict, measured: dict) -> Markup:
+def score_table(run: PublicRunRecord, measured: Measured) -> Markup:
     """Lay out the values over all rows beside those of always answering "relevant"."""
     at = f"threshold {measured['threshold']:.4f}"
     rows = [
@@ -99,7 +102,7 @@ def score_table(run: dict, measured: dict) -> Markup:
         ("log loss (lower is better)", measured["log_loss"], None, None),
     ]
     if "macro_f1_at_macro_threshold" in measured:
-        own = f"macro-F1, its own threshold {run['thresholds']['macro_f1']:.4f}"
+        own = f"macro-F1, its own threshold {run.thresholds['macro_f1']:.4f}"
         rows.insert(2, (own, measured["macro_f1_at_macro_threshold"], None, measured["floor_macro_f1"]))
     if graded := measured.get("grades"):  # whoever decides one grade for all rows has a kappa of 0
         kappa = ("quadratic kappa of the grades", graded["kappa"], graded.get("kappa_interval"), 0.0)
@@ -108,7 +111,7 @@ def score_table(run: dict, measured: dict) -> Markup:
     return markdown_table([dict(zip(columns, row, strict=True)) for row in rows], columns)
 
 
-def language_table(run: dict, measured: dict) -> Markup | None:
+def language_table(run: PublicRunRecord, measured: Measured) -> Markup | None:
     """Lay out the values per language, most rows first; None where languages were not measured."""
     found = sorted(measured.get("by_language", {}).items(), key=lambda item: -item[1]["rows"])
     if not found:
@@ -116,19 +119,19 @@ def language_table(run: dict, measured: dict) -> Markup | None:
     found = [(code, group | {"note": note_of(group)}) for code, group in found]
     groups = {"all": measured} | {f"all {name}": measured[name] for name in ("seen", "unseen") if measured.get(name)}
     rows = [{"language": name} | group for name, group in groups.items()]
-    trained = {code: "yes" if code in run["data"]["languages"] else "no" for code, _ in found}
+    trained = {code: "yes" if code in run.data["languages"] else "no" for code, _ in found}
     rows += [{"language": to_iso(code), "trained": trained[code]} | group for code, group in found]
     return markdown_table(rows, LANGUAGE_COLUMNS)
 
 
-def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
+def fold_table(run: PublicRunRecord, folds: list[tuple[str, Markup]]) -> Markup:
     """Lay out the folds.
 
     Args:
         run: public part of a run.
         folds: name of each fold, and where it is, in Markdown.
     """
-    about = {fold["name"]: fold for fold in run["folds"]}
+    about = {fold["name"]: fold for fold in run.folds}
     rows = [
         (about[name].get("metrics") or {}) | {"name": name, "where": where, "train_rows": about[name]["train_rows"]}
         for name, where in folds
@@ -136,13 +139,13 @@ def fold_table(run: dict, folds: list[tuple[str, Markup]]) -> Markup:
     return markdown_table(rows, FOLD_COLUMNS)
 
 
-def recipe_table(run: dict) -> Markup:
+def recipe_table(run: PublicRunRecord) -> Markup:
     """Lay out the settings that shaped the weights, and how pairs are written for the model."""
-    found = {"pooling": run["pooling"], "max_length (tokens per pair)": run["max_length"]}
-    found |= {f"LoRA {key}": value for key, value in (run["adapter"] or {}).items()}
-    found |= pick_settings(run["recipe"], SHOWN)
-    found["processes"] = run["processes"]
-    found |= {f"template: {key}": value for key, value in run["template"].items() if key != "task"}
+    found = {"pooling": run.pooling, "max_length (tokens per pair)": run.max_length}
+    found |= {f"LoRA {key}": value for key, value in (run.adapter or {}).items()}
+    found |= pick_settings(run.recipe, SHOWN)
+    found["processes"] = run.processes
+    found |= {f"template: {key}": value for key, value in run.template.items() if key != "task"}
     return markdown_table(
         [{"what": k, "value": _setting(v)} for k, v in found.items()], {"what": "setting", "value": "value"}
     )

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from product_relevance.hub.markdown import one_line, to_markdown, to_word
 from product_relevance.text.language_codes import LANGUAGES, to_iso
+from product_relevance.utils.run_record import PublicRunRecord
 from product_relevance.utils.shipped import shipped_path
 from product_relevance.utils.tasks import TARGET_NAMES
 
@@ -90,19 +91,19 @@ def checked_path(path: str) -> str:
     return path
 
 
-def common_values(run: dict, place: CardPlace) -> dict[str, Any]:
+def common_values(run: PublicRunRecord, place: CardPlace) -> dict[str, Any]:
     """Return what the templates of all cards of a run take."""
-    data = run["data"]
+    data = run.data
     return {
         "run": run,
         "data": data,
         "repo_id": place.repo_id,
         "revision": place.revision,
-        "target": TARGET_NAMES[run["task"]],
+        "target": TARGET_NAMES[run.task],
         "languages": [_named(code) for code in data["languages"]],
         "others": [_named(code) for code in LANGUAGES if code not in data["languages"]],
-        "version": to_word(run["versions"].get("product_relevance")),
-        "year": to_word(str(run.get("finished") or "")[:4]),
+        "version": to_word(run.versions.get("product_relevance")),
+        "year": to_word(str(run.finished or "")[:4]),
     }
 
 

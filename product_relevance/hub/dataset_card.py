@@ -12,6 +12,7 @@ from huggingface_hub import DatasetCardData
 from product_relevance.data.provenance import ORIGINAL, read_facts
 from product_relevance.hub.card_template import TAGS, CardPlace, checked_repo, common_values, iso_codes, render_card
 from product_relevance.hub.markdown import markdown_table
+from product_relevance.utils.run_record import PublicRunRecord
 from product_relevance.utils.tasks import TARGET_NAMES
 
 TEXT_COLUMNS = {
@@ -23,7 +24,7 @@ LABELLED = {"relevant": "labelled relevant", "grade": "mean grade"}  # a table l
 
 
 def dataset_card(
-    run: dict,
+    run: PublicRunRecord,
     place: CardPlace,
     columns: list[str],
     ensemble_id: str | None = None,
@@ -44,13 +45,13 @@ def dataset_card(
     Raises:
         ValueError: a malformed id, rows prepared for another task, or no templates.
     """
-    if prepared and prepared["task"] != run["task"]:
+    if prepared and prepared["task"] != run.task:
         raise ValueError(
-            f"the data set was prepared for {prepared['task']}, expected {run['task']}, the task of the run: give the "
+            f"the data set was prepared for {prepared['task']}, expected {run.task}, the task of the run: give the "
             "file that its models were trained on"
         )
-    rows = prepared["rows"] if prepared else run["data"]["rows"]
-    metadata = _metadata(run["task"], iso_codes(run["data"]["languages"]), rows, place.path)
+    rows = prepared["rows"] if prepared else run.data["rows"]
+    metadata = _metadata(run.task, iso_codes(run.data["languages"]), rows, place.path)
     values = common_values(run, place) | {
         "prepared": prepared,
         "columns": columns,

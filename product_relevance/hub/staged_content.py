@@ -1,7 +1,9 @@
 """The content of staged folders: weights, figures, manifest and cards of folds, ensemble and data set."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from product_relevance.ensemble.published import manifest
 from product_relevance.ensemble.published.canaries import CanaryScores
@@ -14,6 +16,7 @@ from product_relevance.hub.places import Staged
 from product_relevance.models import adapter_schema
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import read_oof, write_json
+from product_relevance.utils.run_record import PublicRunRecord
 
 PICTURES = {
     "F1 over thresholds": "f1_over_threshold.png",
@@ -25,7 +28,7 @@ PICTURES = {
 DATA = "train.parquet"
 
 
-def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revision: str) -> PublishedFold:
+def stage_fold(place: Staged, source: Path, run: PublicRunRecord, ensemble: Staged, revision: str) -> PublishedFold:
     """Stage a fold's weights and card.
 
     Args:
@@ -38,12 +41,12 @@ def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revisio
     Returns:
         The fold's entry of ensemble.json.
     """
-    folder, name, base = place.folder, place.folder.name, run["base"]
+    folder, name, base = place.folder, place.folder.name, run.base
     (folder / "figures").mkdir(parents=True)
-    kept = MODEL_FILES if run["adapter"] is None else ADAPTER_FILES
+    kept = MODEL_FILES if run.adapter is None else ADAPTER_FILES
     for file in kept:
         _copy_weights(source / file, folder / file, base)
-    summary = next(fold for fold in run["folds"] if fold["name"] == name)
+    summary = next(fold for fold in run.folds if fold["name"] == name)
     write_json(folder / "fold.json", {"ensemble": ensemble.repo_id, "base": base, **summary})
     inside, apart = place.folder.parent == ensemble.folder, place.branch != ensemble.branch
     own = CardPlace(
@@ -59,7 +62,7 @@ def stage_fold(place: Staged, source: Path, run: dict, ensemble: Staged, revisio
     return PublishedFold(name=name, repo_id=repo_id, path=own.path, files=files)
 
 
-def _copy_weights(source: Path, target: Path, base: dict) -> None:
+def _copy_weights(source: Path, target: Path, base: Mapping[str, Any]) -> None:
     """Copy a file of a fold; of an adapter's config our own keys only, with the base as others load it."""
     if source.name != adapter_schema.CONFIG:
         shutil.copyfile(source, target)
@@ -68,19 +71,21 @@ def _copy_weights(source: Path, target: Path, base: dict) -> None:
     write_json(target, config | {"base_model_name_or_path": base["name"], "revision": base["revision"]})
 
 
-def _fold_pictures(source: Path, folder: Path, run: dict) -> dict[str, str]:
+def _fold_pictures(source: Path, folder: Path, run: PublicRunRecord) -> dict[str, str]:
     """Draw the curves of a fold's own out-of-fold rows, if it has rows of both classes."""
     oof = read_oof(source.parent, [source.name])
     if oof is None or oof["label"].nunique() < 2:
         return {}
     drawn = list(PICTURES.items())[:2]
     paths = [folder / "figures" / name for _, name in drawn]
-    figures.draw_f1_over_threshold(oof["label"], oof["score"], run["thresholds"]["f1"], paths[0])
+    figures.draw_f1_over_threshold(oof["label"], oof["score"], run.thresholds["f1"], paths[0])
     figures.draw_reliability(oof["label"], oof["score"], paths[1], queries=oof.get("query_digest"))
     return {title: f"figures/{name}" for title, name in drawn}
 
 
-def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[PublishedFold], scores: CanaryScores) -> None:
+def stage_ensemble(
+    place: Staged, source: Path, run: PublicRunRecord, folds: list[PublishedFold], scores: CanaryScores
+) -> None:
     """Stage everything of the ensemble but its folds and its card.
 
     Args:
@@ -96,12 +101,12 @@ def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[Published
         shutil.copyfile(source / "figures" / name, folder / "figures" / name)
     if (source / "taxonomy.json").is_file():
         shutil.copyfile(source / "taxonomy.json", folder / "taxonomy.json")
-    measured = {fold["name"]: fold.get("metrics") for fold in run["folds"]}
-    chosen = {"thresholds": run["thresholds"], "thresholds_from": run["thresholds_from"]}
-    if run.get("grade_thresholds"):
-        chosen |= {"grade_thresholds": run["grade_thresholds"], "relevant_from": run["relevant_from"]}
-    write_json(folder / "metrics.json", chosen | {"out_of_fold": run["metrics"], "folds": measured})
-    code_bundle.copy_code(folder, run["base"]["name"])
+    measured = {fold["name"]: fold.get("metrics") for fold in run.folds}
+    chosen: dict[str, Any] = {"thresholds": run.thresholds, "thresholds_from": run.thresholds_from}
+    if run.grade_thresholds:
+        chosen |= {"grade_thresholds": run.grade_thresholds, "relevant_from": run.relevant_from}
+    write_json(folder / "metrics.json", chosen | {"out_of_fold": run.metrics, "folds": measured})
+    code_bundle.copy_code(folder, run.base["name"])
     inside = {path for fold in folds for path in fold.paths}
     names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: sha256_of(path) for name, path in names.items() if name not in inside and path.suffix != ".md"}
@@ -110,7 +115,7 @@ def stage_ensemble(place: Staged, source: Path, run: dict, folds: list[Published
 
 
 def write_ensemble_card(
-    place: Staged, run: dict, folds: list[PublishedFold], revision: str, dataset_id: str | None
+    place: Staged, run: PublicRunRecord, folds: list[PublishedFold], revision: str, dataset_id: str | None
 ) -> None:
     """Write the card of an ensemble whose files are staged.
 
@@ -131,7 +136,7 @@ def _pictures_of(folder: Path) -> dict[str, str]:
     return {title: name for title, name in PICTURES.items() if (folder / "figures" / name).is_file()}
 
 
-def stage_data(place: Staged, run: dict, data_file: Path, ensemble_id: str, revision: str) -> None:
+def stage_data(place: Staged, run: PublicRunRecord, data_file: Path, ensemble_id: str, revision: str) -> None:
     """Stage a prepared data set with its card.
 
     Args:

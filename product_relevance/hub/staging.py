@@ -14,7 +14,8 @@ from product_relevance.hub import code_bundle, space, staged_content
 from product_relevance.hub.places import COMMIT, Staged, StagingOptions, check_names, list_places
 from product_relevance.models.loading import packaged_bases
 from product_relevance.utils.files import sha256_of
-from product_relevance.utils.run_folder import finished_folds, fold_folder, load_run, read_json, write_json
+from product_relevance.utils.run_folder import finished_folds, fold_folder, load_record, read_json, write_json
+from product_relevance.utils.run_record import PublicRunRecord
 from product_relevance.utils.tasks import select_task
 
 RECORD = "staged.json"  # sha256 of each staged file: what differs from it was changed by hand
@@ -46,10 +47,10 @@ def stage_run(
     check_names(repo_id, options)
     run = _public(source, options.base)
     with _whole_folder(Path(out), options.overwrite) as folder:
-        parts = list_places(folder, repo_id, options, [fold["name"] for fold in run["folds"]])
+        parts = list_places(folder, repo_id, options, run.fold_names)
         ensemble, beside = parts[-1], _stage_beside(folder, ensemble_id=repo_id, run=run, options=options)
-        measured, scores = _measure(source, run["base"]["fingerprint"])
-        run["base"] |= measured
+        measured, scores = _measure(source, run.base["fingerprint"])
+        run = replace(run, base={**run.base, **measured})
         folds = [
             staged_content.stage_fold(part, fold_folder(source, part.folder.name), run, ensemble, options.revision)
             for part in parts[:-1]
@@ -62,7 +63,7 @@ def stage_run(
     return [replace(part, folder=Path(out) / part.folder.name) for part in own]
 
 
-def _stage_beside(folder: Path, ensemble_id: str, run: dict, options: StagingOptions) -> list[Staged]:
+def _stage_beside(folder: Path, ensemble_id: str, run: PublicRunRecord, options: StagingOptions) -> list[Staged]:
     """Stage the metric, the data set and the page to try the ensemble, where they are asked for."""
     parts = []
     if options.with_metric:
@@ -76,31 +77,31 @@ def _stage_beside(folder: Path, ensemble_id: str, run: dict, options: StagingOpt
         parts.append(data)
     if options.space:
         page = Staged(f"{ensemble_id}-demo", "space", options.branch, folder / "demo", "demo")
-        space.stage_space(page, ensemble_id, options.revision, run["base"]["name"])
+        space.stage_space(page, ensemble_id, options.revision, run.base["name"])
         parts.append(page)
     return parts
 
 
-def _public(run_folder: Path, base: tuple[str, str] | None) -> dict:
+def _public(run_folder: Path, base: tuple[str, str] | None) -> PublicRunRecord:
     """Return the part of run.json that goes out, with a base that others can load."""
-    run = select_task(load_run(run_folder), None)
-    names, done = [fold["name"] for fold in run["folds"]], finished_folds(run_folder)
+    run = select_task(load_record(run_folder), None)
+    names, done = run.fold_names, finished_folds(run_folder)
     if names != done:
         raise ValueError(
             f"{run_folder}: run.json knows the folds {names}, the folder holds {done}: run train_relevance.py once "
             "more with --resume_from_checkpoint last, which joins the finished folds"
         )
-    name, revision = run["base"]["name"], run["base"]["revision"]
+    name, revision = run.base["name"], run.base["revision"]
     if base:
         if packaged_bases.is_embedded(name):
             raise ValueError(f"--base_model_id {base[0]}: the base is {name}, whose weights come from a package")
-        run = {**run, "base": run["base"] | {"name": base[0], "revision": base[1]}}
+        run = replace(run, base={**run.base, "name": base[0], "revision": base[1]})
     elif not packaged_bases.is_embedded(name) and (Path(name).exists() or not is_repo_id(name)):
         raise ValueError(
             f"the base is a folder of this machine ({Path(name).name}), which nobody else can load: give the Hub id "
             "and the commit that it came from, with --base_model_id and --base_revision"
         )
-    name, revision = run["base"]["name"], run["base"]["revision"]
+    name, revision = run.base["name"], run.base["revision"]
     if not packaged_bases.is_embedded(name) and not COMMIT.fullmatch(revision or ""):
         raise ValueError(
             f"base {name}: revision {revision} is no commit, so that others might load other weights: give one of 40 "

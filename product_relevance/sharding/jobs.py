@@ -55,14 +55,14 @@ class Score(ScoringArguments):
         """Return the table that `prediction.predict_frame` makes of the shard's records."""
         records = Source(str(source), reading=ReadingOptions(number_rows=False))
         scorer, frame = predict_file.read_records_for(_loaded(self), records, "test", self.on_bad_rows)
-        loading.require_translations(frame, scorer.run, self.translation, self.max_missing_translations)
+        loading.require_translations(frame, scorer.run.columns, self.translation, self.max_missing_translations)
         frame.attrs["read_once"] = True
         return predict_file.predict_frame(scorer, frame, self)
 
     def key(self) -> dict:
         """Return what determines the scores, as JSON: the options, and the content of what they name."""
         stack = stacking.is_stack(self.model)
-        run = read_json(Path(self.model) / stacking.NAME) if stack else read_run(self.model, self.revision)
+        run = read_json(Path(self.model) / stacking.NAME) if stack else read_run(self.model, self.revision).to_json()
         named = json.dumps([run, finished_folds(Path(self.model))], sort_keys=True, default=str)
         options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
         if not self.compile:

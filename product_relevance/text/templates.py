@@ -197,7 +197,7 @@ class Template:
         return {name: value for name, value in fields.items() if name not in optional or value}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Template":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Template":
         """Restore a template. Unknown keys raise ValueError, because they would change the texts without notice.
 
         Raises:
@@ -208,7 +208,7 @@ class Template:
             raise ValueError(f"template: found unknown keys {', '.join(unknown)}; was it written by a newer version?")
         prompt, paths = values.get("prompt"), values.get("paths")
         read = {"prompt": prompt if prompt is None else Prompt.from_dict(prompt)}
-        return cls(**values | read | {"paths": paths if paths is None else PathForm.from_dict(paths)})
+        return cls(**{**values} | read | {"paths": paths if paths is None else PathForm.from_dict(paths)})
 
     def _tasks(self, tasks: Sequence[str] | None, rows: int) -> list[str]:
         if tasks is None and len(task_names(self.task)) > 1:

@@ -97,7 +97,7 @@ def read_json(path: Path, limit: int = MAX_HISTORY) -> dict[str, Any]:
 
 
 def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read run.json.
+    """Read the content of run.json as it stands; `load_record` gives it as a record.
 
     Raises:
         ValueError: no run there, or a run of a newer format.
@@ -106,6 +106,19 @@ def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if run.get("format") != FORMAT:
         raise ValueError(f"{folder}/run.json: format {run.get('format')!r}, this version reads {FORMAT}")
     return run
+
+
+def load_record(folder: str | os.PathLike[str]) -> FinishedRunRecord:
+    """Read what run.json says.
+
+    Raises:
+        ValueError: as `load_run`; a key that every version has is missing.
+    """
+    content = load_run(folder)
+    try:
+        return FinishedRunRecord.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{folder}/run.json: {error}") from None
 
 
 def publish_fold(run: Path, name: str, build: Callable[[Path], None]) -> None:

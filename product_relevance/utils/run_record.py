@@ -1,7 +1,7 @@
 """What run.json and fold.json say, as frozen records: written as they stand, read from any version."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 
@@ -19,7 +19,14 @@ class JsonRecord:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read the content of a file; keys that an older version lacks are None."""
+        """Read the content of a file; keys that an older version lacks are None or empty.
+
+        Raises:
+            ValueError: a key that every version has is missing.
+        """
+        required = [each.name for each in fields(cls) if each.default is each.default_factory is MISSING]
+        if missing := [name for name in required if name not in content]:
+            raise ValueError(f"found no {missing[0]}, expected the keys {', '.join(required)}")
         known = {each.name for each in fields(cls)} - {"more"}
         return cls(
             **{key: value for key, value in content.items() if key in known},
@@ -65,7 +72,7 @@ class RunRecord(JsonRecord):
 
     format: int | None = None  # a published run does not say it
     task: str
-    base: Mapping[str, Any]
+    base: Mapping[str, Any] = field(default_factory=dict)
     adapter: Mapping[str, Any] | None = None
     pooling: str | None = None
     max_length: int | None = None
@@ -97,27 +104,110 @@ class FinishedRunRecord(RunRecord):
         attn_implementation: of the base model.
         mixed_folds: settings in which the folds differ, with the value of each fold.
         taxonomy_sha256: of taxonomy.json.
-        thresholds: for F1 and macro-F1; of two tasks by task.
+        thresholds: for F1 and macro-F1; of two tasks by task; empty of a language model.
         grade_thresholds: rising, between the grades; None of two labels.
         thresholds_from: the rows that they were chosen on.
         metrics: of the out-of-fold scores; None where no fold validated.
+        decision: what `relevance decide` chose, see `DecisionRule`.
+        grade_calibration: of the distribution over the grades, chosen by `relevance decide`, too; None without.
     """
 
+    max_length: int  # loading holds every run.json to it (`manifest_schema.check_run_file`)
     finished: str | None = None
     folds: list[dict[str, Any]] = field(default_factory=list)
     seconds: float | None = None
     attn_implementation: str | None = None
     mixed_folds: Mapping[str, Any] | None = None
     taxonomy_sha256: str | None = None
-    thresholds: Mapping[str, Any] | None = None
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
     grade_thresholds: list[float] | None = None
     thresholds_from: str | Mapping[str, str] | None = None
     metrics: Mapping[str, Any] | None = None
+    decision: Mapping[str, Any] | None = None
+    grade_calibration: Mapping[str, Any] | None = None
+
+    @property
+    def fold_names(self) -> list[str]:
+        """Names of the folds."""
+        return [fold["name"] for fold in self.folds]
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of run.json; where there are thresholds, metrics that there are not are a fact."""
         content = super().to_json()
-        return content if self.thresholds is None else content | {"metrics": self.metrics}
+        return content | {"metrics": self.metrics} if self.thresholds else content
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicRunRecord(FinishedRunRecord):
+    """What ensemble.json says of a run: its public part (`manifest.public_run`).
+
+    Attributes:
+        recipe: arguments that shaped the weights.
+    """
+
+    ALWAYS: ClassVar[tuple[str, ...]] = (
+        *("format", "task", "base", "adapter", "pooling", "max_length", "template", "columns", "labels", "folds_by"),
+        *("data", "thresholds", "thresholds_from", "metrics", "folds", "versions", "device", "processes", "seconds"),
+        *("finished", "recipe"),
+    )
+    # Of runs that have them.
+    OPTIONAL: ClassVar[tuple[str, ...]] = (
+        *("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation", "relevant_from"),
+        *("grade_thresholds", "grade_calibration"),
+    )
+
+    seconds: float
+    device: str
+    processes: int
+    recipe: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run of ensemble.json, its keys in the order that they have had from the start."""
+        optional = {key: value for key in self.OPTIONAL if (value := getattr(self, key)) is not None}
+        return {key: getattr(self, key) for key in self.ALWAYS} | optional
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackRecord(JsonRecord):
+    """What stack.json says.
+
+    Attributes:
+        format: of the stack's folder.
+        kind: relevance-stack.
+        task: QC or QI.
+        data: facts of the records of its runs.
+        labels: names of the grades of its runs; empty of two labels.
+        relevant_from: lowest grade that counts as relevant; None of two labels.
+        members: path, coefficient, thresholds and end of each run.
+        intercept: of the logistic regression.
+        thresholds: for F1 and macro-F1.
+        thresholds_from: the rows that they were chosen on.
+        decision: see `DecisionRule`.
+        finished: when, in UTC.
+        versions: of Python and the packages.
+        columns: always empty: its runs have columns of their own.
+        arguments: always empty, as well.
+        grade_thresholds: always None: its scores are no grades.
+        grade_calibration: always None, as well.
+    """
+
+    format: int
+    kind: str
+    task: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    relevant_from: int | None = None
+    members: list[dict[str, Any]]
+    intercept: float
+    thresholds: Mapping[str, Any]
+    thresholds_from: str | None = None
+    decision: Mapping[str, Any]
+    finished: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    grade_thresholds: list[float] | None = None
+    grade_calibration: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,7 +166,7 @@ def compare_folds(folds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 
 def describe_settings(run: Mapping[str, Any]) -> list[str]:
     """Return Markdown for a report: which settings differ between folds, and which changed during a training."""
-    parts = [f"{line}." for line in describe_starts(run)]
+    parts = [f"{line}." for line in describe_starts(run.get("folds") or ())]
     if mixed := run.get("mixed_folds"):
         lines = [
             f"- {name}: {', '.join(f'{_shortened(v)} ({fold})' for fold, v in by.items())}"
@@ -182,9 +182,9 @@ def describe_settings(run: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def describe_starts(run: Mapping[str, Any]) -> list[str]:
+def describe_starts(folds: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say which fold of its parent run each fold of a run started from."""
-    found = [(fold["name"], fold.get("starts_from")) for fold in run.get("folds") or []]
+    found = [(fold["name"], fold.get("starts_from")) for fold in folds]
     return [f"{name} started from {f['fold']} of a {f['task']} run" for name, f in found if f]
 
 

@@ -2,8 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from product_relevance.utils.run_record import FinishedRunRecord
 
 TASKS = ("QC", "QI")
 BOTH = ",".join(TASKS)
@@ -15,6 +18,7 @@ TARGET_NAMES = {"QC": "category path", "QI": "item title", BOTH: "category path 
 LABELS = {0: "irrelevant", 1: "relevant"}
 # What run.json of a run of both tasks holds by task; a fold's metrics as well.
 BY_TASK = ("thresholds", "thresholds_from", "metrics")
+Run = TypeVar("Run", bound=FinishedRunRecord)
 
 
 def task_names(task: str) -> tuple[str, ...]:
@@ -69,17 +73,17 @@ def task_shares(tasks: Sequence[str], mixing: str) -> dict[str, dict[str, float]
     return {task: {"rows": n, "share": wanted[task] / sum(wanted.values())} for task, n in rows.items()}
 
 
-def select_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
+def select_task(run: Run, task: str | None) -> Run:
     """Return what a run says of one of its tasks, in the form of a run of that task alone.
 
     Args:
-        run: content of run.json.
+        run: of one task or of both.
         task: one of its tasks; None where it has one only.
 
     Raises:
         ValueError: no such task, or None for a run of both.
     """
-    known = task_names(run["task"])
+    known = task_names(run.task)
     if task is None and len(known) > 1:
         raise ValueError(
             f"this run was trained on {' and '.join(known)}, each with its own thresholds: name one, as "
@@ -89,7 +93,7 @@ def select_task(run: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
         raise ValueError(f"task {task}: this run was trained on {' and '.join(known)} only")
     if len(known) == 1:
         return run
-    data = {key: value for key, value in run["data"].items() if key != "tasks"} | run["data"]["tasks"][task]
-    folds = [fold | {"metrics": fold["metrics"].get(task)} if fold.get("metrics") else fold for fold in run["folds"]]
-    alone = {"task": task, "template": run["template"] | {"task": task}, "data": data, "folds": folds}
-    return {**run, **alone, **{key: run[key][task] for key in BY_TASK}}
+    data = {key: value for key, value in run.data.items() if key != "tasks"} | run.data["tasks"][task]
+    folds = [fold | {"metrics": fold["metrics"].get(task)} if fold.get("metrics") else fold for fold in run.folds]
+    alone = {"task": task, "template": {**run.template, "task": task}, "data": data, "folds": folds}
+    return replace(run, **alone, **{key: getattr(run, key)[task] for key in BY_TASK})

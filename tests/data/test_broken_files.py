@@ -20,7 +20,7 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.text.taxonomy import Taxonomy
 from product_relevance.text.templates import Template
 from product_relevance.utils.files import sha256_of
-from tests.ensemble.test_manifest import RUN, SHA, changed
+from tests.ensemble.test_manifest import RUN, SHA, changed, public
 
 CASES = 400  # of each of five files
 FOLD, HASHED = "fold-0", ("taxonomy.json", "fold-0/adapter_config.json", "fold-0/adapter_model.safetensors")
@@ -47,8 +47,8 @@ def folder(base_of, tmp_path_factory) -> Path:
     trained = RUN | {"taxonomy_sha256": tree}
     trained["template"] = RUN["template"] | {"paths": {"separator": ",", "names": ["dining,kitchen"]}}
     (home / "run.json").write_text(json.dumps(trained))
-    run = manifest.public_run(trained)
-    run["base"]["config_sha256"] = SHA
+    run = public(trained)
+    run.base["config_sha256"] = SHA
     files = {path.name: sha256_of(path) for path in sorted((home / FOLD).glob("adapter_*"))}
     folds = [PublishedFold(name=FOLD, path=FOLD, files=files)]
     scores = CanaryScores(pairs=[["q", "t", "en"]], scores=[0.5], folds={FOLD: [0.5]}, dtype="float32")
@@ -63,7 +63,7 @@ def load(folder: Path, model) -> None:
     if found.taxonomy:
         Taxonomy.load(found.taxonomy)
     check_fit(model, found.folds[FOLD])
-    Template.from_dict(found.run["template"])
+    Template.from_dict(found.run.template)
     DecisionRule.from_run(found.run)
 
 

@@ -128,8 +128,8 @@ def test_english_queries_need_no_translation(table):
 
 @pytest.mark.parametrize("given", [None, "column", "table"])
 def test_records_to_score_are_checked_before_any_is_scored(table, given):
-    run = {"columns": {"translation": "english.csv"}}
+    trained = {"translation": "english.csv"}
     rows = frame(["neu"], translated_query=[None])
     with pytest.raises(ValueError, match="1 of 1 distinct queries"):
-        loading.require_translations(rows, run, str(table) if given == "table" else given, 0.1)
-    loading.require_translations(rows, {"columns": {"translation": "none"}}, None, 0.1)
+        loading.require_translations(rows, trained, str(table) if given == "table" else given, 0.1)
+    loading.require_translations(rows, {"translation": "none"}, None, 0.1)

@@ -104,7 +104,7 @@ def test_a_row_without_a_query_gets_the_share_of_relevant_rows_from_a_stack(stac
     rows = graded_rows(4, "dev_QC.txt")
     rows[1]["origin_query"] = " "
     _, frame = read_records_for(stack, str(write_rows(tmp_path / "a.txt", rows)), "test", "skip")
-    assert predict_frame(stack, frame, FileOptions())["score"][1] == stack.run["data"]["positive"]
+    assert predict_frame(stack, frame, FileOptions())["score"][1] == stack.run.data["positive"]
 
 
 def test_runs_of_other_grades_or_of_another_meaning_of_relevant_make_no_stack(run, tmp_path):

@@ -45,7 +45,7 @@ def load(name, **options):
 
 def test_a_run_is_found_as_it_lies(run):
     found = locate_run(run)
-    assert found.manifest is None and found.folder == run and found.run["task"] == "QC"
+    assert found.manifest is None and found.folder == run and found.run.task == "QC"
     assert found.folds == {f"fold-{k}": run / f"fold-{k}" for k in range(3)}
 
 

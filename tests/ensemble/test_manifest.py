@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from product_relevance.ensemble.published import manifest
 from product_relevance.ensemble.published.manifest_record import Manifest
-from product_relevance.ensemble.published.manifest_schema import RUN_KEYS, check_manifest, check_name, is_repo_id
+from product_relevance.ensemble.published.manifest_schema import check_manifest, check_name, is_repo_id
 from product_relevance.utils.files import sha256_of
+from product_relevance.utils.run_record import FinishedRunRecord, PublicRunRecord
 
 SHA, COMMIT = "a" * 64, "b" * 40
 TEMPLATE = {"task": "QC", "input_style": "both", "language_tag": False, "language_fix": "none"}
@@ -25,7 +26,6 @@ ARGUMENTS = {
     "training": {"output_dir": "/home/me/runs/x", "hub_model_id": "me/private", "seed": 7, "run_name": "me-on-box"},
 }
 RUN = {
-    **dict.fromkeys(RUN_KEYS),
     "format": 1,
     "task": "QC",
     "base": {"name": "org/base", "revision": COMMIT, "fingerprint": SHA},
@@ -35,17 +35,28 @@ RUN = {
     "template": TEMPLATE,
     "columns": {"translation": "/home/me/table.csv"},
     "labels": {"0": "irrelevant", "1": "relevant"},
-    "folds_by": {},
+    "folds_by": {"num_folds": 3},
     "data": {"source": "train.txt", "positive": 0.6},
     "thresholds": {"f1": 0.4, "macro_f1": 0.5},
+    "thresholds_from": "9 out-of-fold rows",
+    "metrics": None,
+    "versions": {"python": "3.11.9"},
+    "device": "cpu",
+    "processes": 1,
+    "seconds": 60.0,
+    "finished": "2026-11-21T05:39:27+00:00",
     "folds": [{"name": "fold-0", "base": {"name": "/home/me/base"}, "metrics": {"f1": 0.7}}],
     "arguments": ARGUMENTS,
 }
 
 
+def public(run: dict) -> PublicRunRecord:
+    return manifest.public_run(FinishedRunRecord.from_json(run))
+
+
 def whole() -> dict:
     """A manifest without a defect."""
-    run = manifest.public_run(copy.deepcopy(RUN))
+    run = public(copy.deepcopy(RUN)).to_json()
     run["base"]["config_sha256"] = SHA
     files = {"adapter_config.json": SHA, "adapter_model.safetensors": SHA}
     folds = [{"name": "fold-0", "repo_id": "org/x-fold-0", "revision": COMMIT, "path": ".", "files": files}]
@@ -63,10 +74,10 @@ def test_what_is_written_reads_back(tmp_path):
 
 
 def test_the_public_run_holds_no_path_and_no_name_of_an_account_or_machine():
-    text = json.dumps(manifest.public_run(RUN))
+    text = json.dumps(public(RUN).to_json())
     for private in ("/home", "secret.txt", "me/private", "me-on-box", "output_dir"):
         assert private not in text
-    assert manifest.public_run(RUN)["recipe"] == {
+    assert public(RUN).recipe == {
         "lora_r": 4,
         "translation": "table.csv",
         "input_style": "both",
@@ -76,11 +87,11 @@ def test_the_public_run_holds_no_path_and_no_name_of_an_account_or_machine():
 
 def test_a_base_that_is_a_folder_here_is_not_published(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="base: a folder of this machine"):
-        manifest.public_run(RUN | {"base": RUN["base"] | {"name": "/home/me/base"}})
+        public(RUN | {"base": RUN["base"] | {"name": "/home/me/base"}})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/gemma").mkdir(parents=True)  # looks like a Hub id
     with pytest.raises(ValueError, match="a folder of this machine"):
-        manifest.public_run(RUN | {"base": RUN["base"] | {"name": "models/gemma"}})
+        public(RUN | {"base": RUN["base"] | {"name": "models/gemma"}})
 
 
 def test_a_fold_may_lack_its_commit_while_it_is_filled_but_not_when_it_is_read(tmp_path):
@@ -287,8 +298,8 @@ DECISION |= {"shrinkage": 1000.0, "spread": None, "from": "9 out-of-fold rows", 
 
 
 def test_a_decision_is_published_with_the_run_and_one_without_is_read_as_before():
-    assert manifest.public_run(RUN | {"decision": DECISION})["decision"] == DECISION
-    assert "decision" not in manifest.public_run(RUN)
+    assert public(RUN | {"decision": DECISION}).decision == DECISION
+    assert "decision" not in public(RUN).to_json()
     content = whole()
     content["run"]["decision"] = DECISION
     check_manifest(content, pinned=True)

@@ -169,7 +169,7 @@ def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     ensemble = load(run)
     queries, targets = zip(*PAIRS, strict=True)
     texts, targets = ensemble.encoder.template.render(queries, targets, None, ensemble.taxonomy)
-    ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, ensemble.run["max_length"])
+    ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, ensemble.run.max_length)
     logits = predictor.predict_logits(plain, ids, ensemble.encoder.tokenizer.pad_token_id)
     assert np.allclose(torch.tensor(logits).softmax(-1)[:, 1], ensemble.predict_folds(PAIRS)[:, 1], atol=1e-5)
 

@@ -23,6 +23,7 @@ from product_relevance.ensemble.retrieval import first_stage
 from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.calibration import to_logit
 from product_relevance.evaluation.decision_rule import stretch_scores
+from product_relevance.utils.run_folder import load_record
 from tests.conftest import rows_of, write_rows
 from tests.helpers.made_rows import encode
 
@@ -119,7 +120,7 @@ def test_rows_are_joined_by_id_and_those_of_a_missing_fold_are_left_out(two, tmp
     shutil.rmtree(two[1] / "fold-2")
     content = json.loads((two[1] / "run.json").read_text())
     (two[1] / "run.json").write_text(json.dumps(content | {"folds": content["folds"][:2]}))
-    table = fit_stack.join_scores(two, [json.loads((f / "run.json").read_text()) for f in two])
+    table = fit_stack.join_scores(two, [load_record(f) for f in two])
     scores, _ = made()
     assert set(table["fold"]) == {"fold-0", "fold-1"} and len(table) == 534
     assert np.allclose(table[["member-0", "member-1"]], scores[table["id"]])

@@ -16,6 +16,7 @@ from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.metrics import RowFacts, scores_report
 from product_relevance.evaluation.reliability import measure_reliability
 from product_relevance.evaluation.thresholds import DecisionOptions
+from product_relevance.utils.run_record import FinishedRunRecord
 
 
 def made(rows: int = 900, folds: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -158,10 +159,10 @@ def test_calibration_out_of_part_lowers_the_error_of_scores_that_are_too_sharp()
 def test_a_rule_is_read_alike_wherever_it_is_applied():
     cuts = {"f1": 0.4, "macro_f1": 0.5, "expected_f1": 0.6}
     spread = {"slope": 2.0, "offset": 0.1}
-    run = {"thresholds": {"f1": 0.3, "macro_f1": 0.5}, "decision": None}
-    assert not (plain := DecisionRule.from_run(run)).chosen and plain.threshold() == 0.3
+    run = {"task": "QC", "base": {}, "max_length": 64, "thresholds": {"f1": 0.3, "macro_f1": 0.5}, "decision": None}
+    assert not (plain := DecisionRule.from_run(FinishedRunRecord.from_json(run))).chosen and plain.threshold() == 0.3
     made = {"thresholds": cuts, "languages": {"pl": dict.fromkeys(cuts, 0.9)}, "calibration": {"method": "none"}}
-    rule = DecisionRule.from_run(run | {"decision": made | {"spread": spread}})
+    rule = DecisionRule.from_run(FinishedRunRecord.from_json(run | {"decision": made | {"spread": spread}}))
     assert rule.chosen and rule.row_thresholds(["pl", "PL", "de", None]).tolist() == [0.9, 0.9, 0.4, 0.4]
     assert rule.decide([0.5, 0.5], ["pl", "de"]).tolist() == [0, 1] == rule.decide([0.3, 0.5]).tolist()
     assert rule.row_thresholds(["pl"], "0.25") == 0.25 and rule.row_thresholds(["pl"], vote="majority") == 0.5

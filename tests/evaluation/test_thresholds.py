@@ -145,7 +145,7 @@ def test_a_moved_decision_calls_relevant_on_the_mean_what_it_would_on_stretched_
 
 
 def test_a_run_without_a_decision_has_its_own_cuts_and_scores():
-    found = DecisionRule.from_run({"thresholds": {"f1": 0.3, "macro_f1": 0.6}})
+    found = DecisionRule({"f1": 0.3, "macro_f1": 0.6})
     assert found.row_thresholds(["en", "pl"], "macro_f1").tolist() == [0.6, 0.6]
     assert found.calibrate([0.2, 0.7]).tolist() == [0.2, 0.7]
 

@@ -9,6 +9,7 @@ from product_relevance.evaluation.metrics import RowFacts, best_threshold, score
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.dataset_card import dataset_card
 from product_relevance.hub.model_card import adapter_card, ensemble_card
+from product_relevance.utils.run_record import PublicRunRecord
 
 COMMIT = "0123456789" * 4
 
@@ -69,21 +70,29 @@ RUN = make_run()
 PICTURES = {"F1 over thresholds": "figures/f1_over_threshold.png", "Reliability": "figures/reliability.png"}
 
 
+def record(run: dict) -> PublicRunRecord:
+    return PublicRunRecord.from_json(run)
+
+
 def places(run: dict) -> list[PublishedFold]:
     names = [fold["name"] for fold in run["folds"]]
     return [PublishedFold(name=name, repo_id=f"acme/rel-{name}", path=".", files={}) for name in names]
 
 
 def whole(run: dict, **options) -> str:
-    return ensemble_card(run, places(run), CardPlace(repo_id="acme/rel", revision="v1", pictures=PICTURES), **options)
+    return ensemble_card(
+        record(run), places(run), CardPlace(repo_id="acme/rel", revision="v1", pictures=PICTURES), **options
+    )
 
 
 def single(run: dict, name: str = "fold-1", **options) -> str:
-    return adapter_card(run, name, CardPlace(repo_id=f"acme/rel-{name}", **options), CardPlace(repo_id="acme/rel"))
+    return adapter_card(
+        record(run), name, CardPlace(repo_id=f"acme/rel-{name}", **options), CardPlace(repo_id="acme/rel")
+    )
 
 
 def rows(run: dict, columns=("id", "language", "given_language", "label", "fold")) -> str:
-    return dataset_card(run, CardPlace(repo_id="acme/rows", path="data/train.parquet"), list(columns))
+    return dataset_card(record(run), CardPlace(repo_id="acme/rows", path="data/train.parquet"), list(columns))
 
 
 def blocks(card: str, language: str = "python") -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import train_relevance
@@ -10,6 +11,7 @@ from product_relevance.ensemble.published import canaries, manifest
 from product_relevance.ensemble.published.manifest_record import Manifest, PublishedFold
 from product_relevance.ensemble.published.manifest_schema import ADAPTER_FILES
 from product_relevance.utils.files import sha256_of
+from product_relevance.utils.run_record import FinishedRunRecord, PublicRunRecord
 from tests.conftest import rows_of, write_rows
 
 FLAGS = "--task QC --use_cpu true --max_steps 8 --eval_steps 8 --save_steps 8 --lora_r 4 --learning_rate 3e-3"
@@ -25,14 +27,14 @@ def tiny_run(base: Path, folder: Path, flags: str = "") -> Path:
     return folder / "run"
 
 
-def public_part(run: Path, commit: str = "b" * 40) -> tuple[dict, canaries.CanaryScores]:
+def public_part(run: Path, commit: str = "b" * 40) -> tuple[PublicRunRecord, canaries.CanaryScores]:
     """The public run and its canaries, as if the base had come from the Hub."""
     content = json.loads((run / "run.json").read_text(encoding="utf-8"))
     content["base"] |= {"name": BASE, "revision": commit}
     ensemble = RelevanceEnsemble.from_pretrained(run, device="cpu")
-    public = manifest.public_run(content)
-    public["base"]["config_sha256"] = manifest.config_sha256(ensemble.model.config.to_dict())
-    return public, canaries.measure_canaries(ensemble)
+    public = manifest.public_run(FinishedRunRecord.from_json(content))
+    digest = manifest.config_sha256(ensemble.model.config.to_dict())
+    return replace(public, base={**public.base, "config_sha256": digest}), canaries.measure_canaries(ensemble)
 
 
 def publish(run: Path, folder: Path, commit: str = "b" * 40) -> Path:

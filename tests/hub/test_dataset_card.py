@@ -13,7 +13,7 @@ from product_relevance.preparation.arguments import PreparationArguments
 from product_relevance.preparation.pipeline import prepare
 from product_relevance.preparation.steps.recipe import read_steps
 from tests.conftest import rows_of, write_rows
-from tests.helpers.card_runs import RUN
+from tests.helpers.card_runs import RUN, record
 
 STEPS = [{"noise": {"rate": 0.3, "seed": 9}}, {"easy_negatives": {"negative_share": 0.5}}]
 
@@ -43,7 +43,9 @@ def test_the_card_counts_rows_by_method_fold_and_language_and_tells_options_and_
 def test_the_card_and_the_file_hold_no_row_and_no_path_of_this_machine(folder):
     frame = pd.read_parquet(folder / "rows.parquet")
     card = (folder / "rows.md").read_text(encoding="utf-8")
-    published = dataset_card(RUN, CardPlace(repo_id="acme/rows", path="train.parquet"), [], prepared=values(folder))
+    published = dataset_card(
+        record(RUN), CardPlace(repo_id="acme/rows", path="train.parquet"), [], prepared=values(folder)
+    )
     texts = {text for name in ("origin_query", "query", "category_path", "clean_target") for text in frame[name]}
     for text in (text for text in texts if len(text) > 5):
         assert text not in card and text not in published, text
@@ -65,11 +67,15 @@ def test_the_card_comes_from_the_file_alone_and_has_metadata(folder, tmp_path):
 
 def test_the_published_card_tells_the_steps_of_the_file(folder):
     columns = pq.read_schema(folder / "rows.parquet").names
-    card = dataset_card(RUN, CardPlace(repo_id="acme/rows", path="train.parquet"), columns, prepared=values(folder))
+    card = dataset_card(
+        record(RUN), CardPlace(repo_id="acme/rows", path="train.parquet"), columns, prepared=values(folder)
+    )
     assert "easy_negative" in card and "seed 9" in card and "source_row" in card and "acme/rows" in card
     with pytest.raises(ValueError, match="prepared for QC, expected QI"):
-        dataset_card(RUN | {"task": "QI"}, CardPlace(repo_id="a/b", path="x"), columns, prepared=values(folder))
-    plain = dataset_card(RUN, CardPlace(repo_id="acme/rows", path="train.parquet"), columns)
+        dataset_card(
+            record(RUN | {"task": "QI"}), CardPlace(repo_id="a/b", path="x"), columns, prepared=values(folder)
+        )
+    plain = dataset_card(record(RUN), CardPlace(repo_id="acme/rows", path="train.parquet"), columns)
     assert "easy_negative" not in plain and "as in the source" in plain
 
 

@@ -14,8 +14,9 @@ from product_relevance.hub import card_facts, model_card
 from product_relevance.hub.card_template import CardPlace
 from product_relevance.hub.model_card import ensemble_card
 from product_relevance.utils import shipped
+from product_relevance.utils.run_record import FinishedRunRecord
 from tests.conftest import rows_of, write_rows
-from tests.helpers.card_runs import COMMIT, RUN, blocks, full_run, on_hub, places, rows, single, whole
+from tests.helpers.card_runs import COMMIT, RUN, blocks, full_run, on_hub, places, record, rows, single, whole
 
 CARDS = {
     "ensemble": whole(RUN),
@@ -26,7 +27,7 @@ CARDS = {
     "full fold": single(full_run(), "full"),
     "fine-tuned": single(RUN | {"adapter": None}),
     "with a tag": whole(RUN | {"template": RUN["template"] | {"language_tag": True}}),
-    "one fold": ensemble_card(RUN, places(RUN)[:1], CardPlace(repo_id="acme/rel")),
+    "one fold": ensemble_card(record(RUN), places(RUN)[:1], CardPlace(repo_id="acme/rel")),
     "titles": whole(RUN | {"task": "QI", "template": {"task": "QI", "language_tag": False}}),
     "data": rows(RUN),
 }
@@ -156,8 +157,8 @@ def test_plain_loading_is_offered_only_where_it_gives_the_same_model():
     plain = {name: len(blocks(card)) for name, card in CARDS.items() if "fold" in name and name != "one fold"}
     expected = {"fold": 1, "fold of a base on the Hub": 2, "fold in a folder": 2, "full fold": 1}
     assert plain == expected
-    assert not card_facts.loads_plainly(on_hub(RUN, "google/gemma-3-12b-pt", pooling="auto"))
-    assert card_facts.loads_plainly(on_hub(RUN, "google/gemma-3-270m", pooling="auto"))
+    assert not card_facts.loads_plainly(record(on_hub(RUN, "google/gemma-3-12b-pt", pooling="auto")))
+    assert card_facts.loads_plainly(record(on_hub(RUN, "google/gemma-3-270m", pooling="auto")))
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -231,9 +232,9 @@ def test_malformed_names_are_refused():
     with pytest.raises(ValueError, match="fold-0, fold-1, fold-2"):
         single(RUN, "fold-7")
     with pytest.raises(ValueError, match="[Rr]epo id"):
-        ensemble_card(RUN, places(RUN), CardPlace(repo_id="acme/rel/../x"))
+        ensemble_card(record(RUN), places(RUN), CardPlace(repo_id="acme/rel/../x"))
     with pytest.raises(ValueError, match="a tag, a branch or a commit"):
-        ensemble_card(RUN, places(RUN), CardPlace(repo_id="acme/rel", revision='v1"); import os'))
+        ensemble_card(record(RUN), places(RUN), CardPlace(repo_id="acme/rel", revision='v1"); import os'))
 
 
 def test_without_templates_the_way_out_is_told(monkeypatch, tmp_path):
@@ -253,7 +254,7 @@ def trained(request, base_of, tmp_path_factory):
     names = ["--model_name_or_path", base, "--train_file", str(file), "--output_dir", str(folder / "run")]
     train_relevance.main([*flags.split(), *names])
     run = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
-    return folder / "run", base, public_run(on_hub(run, "acme/base"))
+    return folder / "run", base, public_run(FinishedRunRecord.from_json(on_hub(run, "acme/base"))).to_json()
 
 
 def printed(code: str, capsys, **names: str) -> list[str]:

@@ -33,7 +33,7 @@ from product_relevance.preparation.labels.label_errors import read_scores
 from product_relevance.serving.handler import EndpointHandler
 from product_relevance.text.templates import PairFacts, Template
 from product_relevance.utils import tasks
-from product_relevance.utils.run_folder import load_run
+from product_relevance.utils.run_folder import load_record, load_run
 from tests.conftest import rows_of, write_rows
 
 TINY = "--use_cpu true --lora_r 4 --language_fix none --per_device_train_batch_size 32 --num_folds 2 --max_steps 4"
@@ -75,7 +75,7 @@ def test_thresholds_and_figures_are_those_of_each_tasks_own_rows(both):
     assert run["template"]["task_tag"] and run["thresholds"]["QC"] != run["thresholds"]["QI"]
     shares = [json.loads((both / f"run/fold-{k}/fold.json").read_text())["tasks"] for k in (0, 1)]
     assert all(part[task]["share"] == 0.5 for part in shares for task in ("QC", "QI"))
-    lines = "\n".join(run_lines(run))
+    lines = "\n".join(run_lines(load_record(both / "run")))
     assert "thresholds  QC: f1" in lines and "out of fold QI: f1" in lines
 
 
@@ -132,9 +132,9 @@ def test_a_task_taken_out_scores_as_before_and_can_be_decided(both, tmp_path):
     whole = RelevanceEnsemble.from_pretrained(str(both / "run")).of_task("QI")
     pairs = [(row["origin_query"], row["item_title"]) for row in rows_of("dev_QI.txt")[:20]]
     np.testing.assert_allclose(alone.predict_folds(pairs), whole.predict_folds(pairs), atol=1e-6)
-    assert alone.thresholds == whole.thresholds and alone.run["metrics"] == whole.run["metrics"]
+    assert alone.thresholds == whole.thresholds and alone.run.metrics == whole.run.metrics
     own = json.loads((both / "run/fold-0/fold.json").read_text())["tasks"]["QI"]["rows"]
-    assert alone.run["folds"][0]["train_rows"] == own == 80 - alone.run["folds"][0]["valid_rows"]
+    assert alone.run.folds[0]["train_rows"] == own == 80 - alone.run.folds[0]["valid_rows"]
     assert not (tmp_path / "qi/taxonomy.json").exists()
     assert "isotonic" in decide_run(str(tmp_path / "qi")) and (tmp_path / "qi/report.md").is_file()
     with pytest.raises(ValueError, match="already"):

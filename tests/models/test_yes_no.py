@@ -26,6 +26,7 @@ from product_relevance.models.predictor import predict_logits
 from product_relevance.serving.export.export_options import ExportOptions
 from product_relevance.serving.export.transformers_export import export_classifier
 from product_relevance.text.prompt import load_prompt
+from product_relevance.utils.run_record import FinishedRunRecord
 from tests.helpers.tiny_prompt import PAIRS, PROMPT, ROWS, TEXT, arguments, encoded, save_strong_base, write_inputs
 
 KINDS = ["qwen2", "qwen3", "gemma2", "gemma3_text"]
@@ -214,7 +215,7 @@ def test_a_published_run_keeps_its_prompt_to_the_letter(run):
     content = json.loads((run / "run.json").read_text())
     content["base"] |= {"name": "tester/base", "revision": "b" * 40}
     content["template"]["prompt"]["text"] = "</think> a/b {query}\n{target}\n{y/n}"
-    assert manifest.public_run(content)["template"] == content["template"]
+    assert manifest.public_run(FinishedRunRecord.from_json(content)).template == content["template"]
 
 
 def test_reasoning_is_what_the_model_writes_greedily_before_the_forced_answer(run, strong_of):

@@ -17,7 +17,7 @@ from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.language_model import IGNORED, LanguageModel, TextCollator, encode_texts
 from product_relevance.models.modeling import load_classifier, load_tokenizer
 from product_relevance.training.pretraining import distinct_texts
-from product_relevance.utils.run_folder import load_run
+from product_relevance.utils.run_folder import load_record, load_run
 from tests.conftest import rows_of, save_base, write_rows
 from tests.helpers.tiny_prompt import TEXT
 
@@ -60,7 +60,7 @@ def test_the_loss_on_texts_falls_below_that_of_a_blind_guess(staged):
     assert losses[0] > math.log(400) > losses[-1] + 0.1
     run = load_run(staged / "stage")
     assert run["stage"] == "language_model" and run["data"]["positive"] is None and "thresholds" not in run
-    assert "first stage" in "\n".join(run_lines(run))
+    assert "first stage" in "\n".join(run_lines(load_record(staged / "stage")))
 
 
 def test_the_loss_is_that_of_the_plain_causal_model(base_of):

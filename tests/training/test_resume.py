@@ -15,7 +15,7 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.checkpointing.checkpoint_record import CheckpointRecord, read_checkpoint
 from product_relevance.utils import run_settings
-from product_relevance.utils.run_folder import load_run, read_json, write_json
+from product_relevance.utils.run_folder import load_record, load_run, read_json, write_json
 from product_relevance.utils.run_record import RunRecord
 from tests.conftest import rows_of, save_base, write_rows
 
@@ -155,7 +155,7 @@ def test_times_and_pairs_add_up_over_resumes(whole, again):
 
 
 def test_info_says_how_long_a_short_training_took(again):
-    assert f"trained     {load_run(again)['seconds']:.1f} seconds" in run_lines(load_run(again))[-1]
+    assert f"trained     {load_run(again)['seconds']:.1f} seconds" in run_lines(load_record(again))[-1]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import train_relevance
 from product_relevance.cli.info import run_lines
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.training.parents import parent_run, warm_start
-from product_relevance.utils.run_folder import load_run, write_json
+from product_relevance.utils.run_folder import load_record, load_run, write_json
 from product_relevance.utils.run_record import RunRecord
 from tests.conftest import rows_of, write_rows
 
@@ -51,7 +51,10 @@ def test_a_second_stage_learns_and_says_what_it_came_from(stages, base_of, tmp_p
     assert (run["first_stage"]["task"], run["first_stage"]["folds"]) == ("QI", ["fold-1"])
     assert [fold["starts_from"] for fold in run["folds"]] == [{"task": "QI", "fold": "fold-1"}] * 2
     line = "fold-0 started from fold-1 of a QI run"
-    assert f"parent      {line}" in run_lines(run) and line in (tmp_path / "qc/report.md").read_text()
+    assert (
+        f"parent      {line}" in run_lines(load_record(tmp_path / "qc"))
+        and line in (tmp_path / "qc/report.md").read_text()
+    )
     plain = [("zapatos rojos", "shoes,women's shoes")]
     second = RelevanceEnsemble.from_pretrained(str(tmp_path / "qc")).predict_folds(plain)
     first = RelevanceEnsemble.from_pretrained(str(stages / "qi")).predict_folds(plain)

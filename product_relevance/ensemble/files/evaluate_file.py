@@ -41,13 +41,13 @@ def measure_judged(judged: JudgedFile, options: FileOptions) -> dict[str, Any]:
     vote, threshold = ensemble.checked_vote(options.vote), options.threshold
     codes, limit, queries = judged.frame["language"].tolist(), ensemble.rule.threshold(threshold, vote), judged.queries
     macro = ensemble.rule.row_thresholds(codes, "macro_f1", vote)
-    facts = metrics.RowFacts(codes, ensemble.run["data"]["languages"], own if np.ptp(own) else None, queries)
+    facts = metrics.RowFacts(codes, ensemble.run.data["languages"], own if np.ptp(own) else None, queries)
     found = metrics.final_report(labels, scores, limit, facts)
     found["macro_f1_at_macro_threshold"] = metrics.scores_report(
         labels, scores, 0.5, metrics.RowFacts(row_thresholds=macro)
     )["macro_f1"]
     if "grade" in judged.frame and (decided := ensemble.decide_grades(scores)) is not None:
-        found["grades"] = measure_grades(judged.frame["grade"], decided, len(ensemble.run["labels"]), queries)
+        found["grades"] = measure_grades(judged.frame["grade"], decided, len(ensemble.run.labels), queries)
     if vote == "mean" and ensemble.rule.chosen:
         after = metrics.scores_report(labels, ensemble.rule.calibrate(scores), 0.5)
         found["calibrated"] = {key: after[key] for key in ("ece", "log_loss")}

@@ -52,7 +52,7 @@ class JudgedFile:
     @property
     def relevant_from(self) -> int:
         """The lowest of the gains that counts as relevant."""
-        return int(self.ensemble.run["relevant_from"]) if "grade" in self.frame else 1
+        return int(self.ensemble.run.relevant_from) if "grade" in self.frame else 1
 
     @property
     def relevant(self) -> np.ndarray:
@@ -76,7 +76,7 @@ def judge_file(ensemble: Any, file: str | Source, options: FileOptions) -> Judge
     ensemble, frame = read_records_for(ensemble, file, "any", options.on_bad_rows)
     if "label" not in frame or frame["label"].isna().any():
         raise ValueError(f"{frame.attrs['source']}: rows without a label; predict needs none, this command does")
-    loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
+    loading.require_translations(frame, ensemble.run.columns, options.translation, options.max_missing_translations)
     ensemble.rule.threshold(options.threshold, vote)  # an unknown one is found before the scoring
     scores, folds = score_records(ensemble, frame, vote=vote, translation=options.translation)
     thresholds = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
@@ -87,7 +87,7 @@ def judge_file(ensemble: Any, file: str | Source, options: FileOptions) -> Judge
 def _known_queries(ensemble: Any, frame: pd.DataFrame, queries: np.ndarray) -> np.ndarray:
     """Return which rows, shape (n,), have a query of the run's training file, and say so in the log."""
     kept = [found for found in map(read_queries, ensemble.run_folders) if found is not None]
-    same = frame.attrs["sha256"] == ensemble.run["data"]["sha256"]
+    same = frame.attrs["sha256"] == ensemble.run.data["sha256"]
     known = np.isin(hash_texts(queries), np.concatenate(kept)) if kept else np.full(len(queries), same)
     if known.any():
         logger.warning(

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
 from product_relevance.utils.run_folder import write_json
+from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 from product_relevance.utils.tasks import BOTH, LABELS
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def read_records_for(ensemble, file: str | Source, role: str, on_bad_rows: str =
     Raises:
         ValueError: bad records.
     """
-    both = ensemble.run["task"] == BOTH
+    both = ensemble.run.task == BOTH
     file = read_as_trained(file, ensemble.run)
-    frame = read_records(file, task=None if both else ensemble.run["task"], role=role, on_bad_rows=on_bad_rows)
-    frame = add_grades(frame, file.reading.scale.grades, ensemble.run.get("relevant_from"))
+    frame = read_records(file, task=None if both else ensemble.run.task, role=role, on_bad_rows=on_bad_rows)
+    frame = add_grades(frame, file.reading.scale.grades, ensemble.run.relevant_from)
     if (
         "given_language" in frame
     ):  # prepared records: the run corrects languages itself, and thresholds go by the given one
@@ -53,7 +53,7 @@ def read_records_for(ensemble, file: str | Source, role: str, on_bad_rows: str =
     return ensemble.of_task(frame.attrs["task"]) if both else ensemble, frame
 
 
-def read_as_trained(file: str | Source, run: Mapping[str, Any]) -> Source:
+def read_as_trained(file: str | Source, run: FinishedRunRecord | StackRecord) -> Source:
     """Return records that are read with the columns and labels of the training file, unless others were asked for.
 
     A published run does not hold them: they are part of somebody's data.
@@ -62,8 +62,8 @@ def read_as_trained(file: str | Source, run: Mapping[str, Any]) -> Source:
         ValueError: a label map with a grade that the run does not have.
     """
     source = file if isinstance(file, Source) else Source(os.fspath(file))
-    source = replace(source, reading=source.reading.with_grades(len(run.get("labels", LABELS))))
-    trained = run.get("arguments", {}).get("data", {})
+    source = replace(source, reading=source.reading.with_grades(len(run.labels or LABELS)))
+    trained = run.arguments.get("data", {})
     names = [name for name in ("columns", "label_map") if trained.get(name)]
     asked = source.reading
     if not names or asked.columns.given() or asked.scale.names or not asked.number_rows:
@@ -90,8 +90,8 @@ def score_records(
 def _with_prior(ensemble, frame: pd.DataFrame, folds: np.ndarray, vote: str) -> tuple[np.ndarray, np.ndarray]:
     scores = ensemble.combine(folds, vote)
     unusable = (frame["defect"] != "").to_numpy()
-    data = ensemble.run["data"]
-    shares = data.get("grades") if ensemble.run.get("grade_thresholds") else None  # a stack's scores are no grades
+    data = ensemble.run.data
+    shares = data.get("grades") if ensemble.run.grade_thresholds else None  # a stack's scores are no grades
     prior = data["positive"] if shares is None else float(compute_expected_grade(np.array(shares)))
     return np.where(unusable, prior, scores), np.where(unusable[:, None], prior, folds)
 
@@ -117,9 +117,9 @@ def score_unlabelled(
 
     ensemble = RelevanceEnsemble.from_pretrained(folder).of_task(None)
     source = read_as_trained(file, ensemble.run)
-    frame = read_records(source, task=ensemble.run["task"], role="test", on_bad_rows=on_bad_rows)
+    frame = read_records(source, task=ensemble.run.task, role="test", on_bad_rows=on_bad_rows)
     frame = frame[frame["defect"] == ""].reset_index(drop=True)
-    loading.require_translations(frame, ensemble.run, translation, max_missing_translations)
+    loading.require_translations(frame, ensemble.run.columns, translation, max_missing_translations)
     folds = ensemble.score_folds(frame, translation, progress=True)
     return {"scores": folds.mean(axis=1), "folds": folds, "source": Path(file).name}
 
@@ -146,7 +146,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
     target, parts, vote = Path(output), Path(f"{output}.parts"), ensemble.checked_vote(options.vote)
     outputs.require_format(output, options.with_texts)
     ensemble, frame = read_records_for(ensemble, file, "test", options.on_bad_rows)
-    loading.require_translations(frame, ensemble.run, options.translation, options.max_missing_translations)
+    loading.require_translations(frame, ensemble.run.columns, options.translation, options.max_missing_translations)
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
     key = _score_key(ensemble, read_as_trained(file, ensemble.run), frame, vote, options.translation)
     asked = key | {"threshold": options.threshold} | ({"with_texts": True} if options.with_texts else {})
@@ -182,12 +182,12 @@ def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.Dat
 
 def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.DataFrame:
     graded: dict[str, np.ndarray] = {}
-    if ensemble.run.get("grade_thresholds"):
+    if ensemble.run.grade_thresholds:
         shares = ensemble.share_folds(chunk, options.translation)
         scores, folds = _with_prior(
             ensemble, chunk, compute_expected_grade(shares), ensemble.checked_vote(options.vote)
         )
-        unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run["data"].get("grades")
+        unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run.data.get("grades")
         mean = shares.mean(axis=1) if prior is None else np.where(unusable, prior, shares.mean(axis=1))
         graded = {"grade": ensemble.decide_grades(compute_expected_grade(mean))} | name_shares(mean)
     else:
@@ -200,7 +200,7 @@ def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd
     scores["prediction"] = (scores["score"] >= limits).astype(int)
     if vote == "mean" and ensemble.rule.chosen:
         scores["probability"] = ensemble.rule.calibrate(scores["score"])
-    if "grade" in scores and ensemble.run.get("grade_calibration"):
+    if "grade" in scores and ensemble.run.grade_calibration:
         names = [f"share_{grade}" for grade in range(ensemble.grades)]
         calibrated = ensemble.calibrate_shares(scores[names].to_numpy())
         scores = scores.assign(**{f"probability_{grade}": calibrated[:, grade] for grade in range(ensemble.grades)})
@@ -234,7 +234,7 @@ def _score_key(ensemble, file: Source, frame: pd.DataFrame, vote: str, translati
 
 def run_key(ensemble) -> str:
     """Return what the scores of a model depend on beside the records."""
-    return outputs.json_sha256(ensemble.run, sorted(ensemble.folds), ensemble.reasoning_tokens)
+    return outputs.json_sha256(ensemble.run.to_json(), sorted(ensemble.folds), ensemble.reasoning_tokens)
 
 
 def claim_parts(parts: Path, key: dict) -> None:

@@ -38,7 +38,7 @@ def report_errors(judged: JudgedFile, threshold: str, folder: str, measures: Seq
         _measure_grades(judged),
         _measure_ranking(judged, measures),
     )
-    page = write_error_report(folder, rows, judged.ensemble.rule.threshold(threshold), judged.ensemble.run["data"])
+    page = write_error_report(folder, rows, judged.ensemble.rule.threshold(threshold), judged.ensemble.run.data)
     outputs.write_rows(_lay_out_judged(judged), page.with_name("rows.csv"))
     return page
 
@@ -54,7 +54,7 @@ def _find_first_levels(judged: JudgedFile) -> list[str] | None:
 def _measure_grades(judged: JudgedFile) -> dict[str, Any] | None:
     if "grade" not in judged.frame or (decided := judged.ensemble.decide_grades(judged.scores)) is None:
         return None
-    return measure_grades(judged.frame["grade"], decided, len(judged.ensemble.run["labels"]), judged.queries)
+    return measure_grades(judged.frame["grade"], decided, len(judged.ensemble.run.labels), judged.queries)
 
 
 def _measure_ranking(judged: JudgedFile, measures: Sequence[str]) -> dict[str, Any] | str | None:

@@ -65,7 +65,7 @@ def measure_canaries(ensemble, chosen: Sequence | None = None) -> CanaryScores:
     Returns:
         The scores of each fold and their means.
     """
-    rows = [list(row) for row in chosen or canary_pairs(ensemble.run["task"])]
+    rows = [list(row) for row in chosen or canary_pairs(ensemble.run.task)]
     scores = ensemble.predict_folds([(query, target) for query, target, _ in rows], [code for *_, code in rows])
     folds = {name: scores[:, i].tolist() for i, name in enumerate(ensemble.folds)}
     return CanaryScores(pairs=rows, scores=scores.mean(axis=1).tolist(), folds=folds, dtype=ensemble.dtype)

@@ -10,8 +10,6 @@ from typing import Any
 from product_relevance.ensemble.published.manifest_record import Manifest
 from product_relevance.ensemble.published.manifest_schema import (
     BASE_KEYS,
-    OPTIONAL_RUN_KEYS,
-    RUN_KEYS,
     check_manifest,
     check_name,
     is_pickle,
@@ -22,6 +20,7 @@ from product_relevance.models.loading.safetensors_files import read_header
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.json_files import check_plain, read_json
 from product_relevance.utils.run_folder import write_json
+from product_relevance.utils.run_record import FinishedRunRecord, PublicRunRecord
 
 NAME = "ensemble.json"
 # Arguments that shape the weights; what names files, folders, accounts or machines stays at home.
@@ -76,32 +75,34 @@ def read_manifest(folder: str | Path, pinned: bool = True) -> Manifest:
     return Manifest.from_json(content)
 
 
-def public_run(run: Mapping[str, Any]) -> dict[str, Any]:
+def public_run(run: FinishedRunRecord) -> PublicRunRecord:
     """Return the part of run.json that may be published: no path, no account, no argument that names a file.
 
     `base.config_sha256` is None: fill it with `config_sha256(ensemble.model.config.to_dict())`.
 
     Raises:
-        ValueError: the base is a folder of this machine, which nobody else can load.
+        ValueError: the base is a folder of this machine, which nobody else can load; a run of another version.
     """
-    base = {key: run["base"].get(key) for key in BASE_KEYS}
+    base: dict[str, Any] = {key: run.base.get(key) for key in BASE_KEYS}
     if not is_public_base(base["name"]) or Path(base["name"]).exists():
         raise ValueError(
             f"base {PurePath(base['name']).name}: a folder of this machine, which others cannot load; put the Hub id "
             "and commit that it came from into run.json (base.name, base.revision), then publish"
         )
-    missing = [key for key in (*RUN_KEYS, "arguments") if key not in run]
+    written = run.to_json()
+    missing = [key for key in (*PublicRunRecord.ALWAYS, "arguments") if key not in written and key != "recipe"]
     if missing:
         raise ValueError(f"run.json has no {missing[0]}; it was written by another version: train the run anew")
-    arguments = run["arguments"]
+    arguments = run.arguments
     recipe = {k: v for k, v in arguments["model"].items() if k not in MODEL_PRIVATE}
     recipe |= {k: v for k, v in arguments["data"].items() if k not in DATA_PRIVATE}
     recipe |= arguments.get("objective", {})
     recipe |= {k: arguments["training"][k] for k in TRAINING_PUBLIC if k in arguments["training"]}
-    folds = [{k: v for k, v in fold.items() if k != "base"} for fold in run["folds"]]
-    found = {key: run[key] for key in RUN_KEYS} | {"folds": folds, "recipe": recipe}
-    found |= {key: run[key] for key in OPTIONAL_RUN_KEYS if run.get(key) is not None}
-    return _last_parts(found) | {"base": base, "template": run["template"]}  # a prompt may hold </think>
+    folds = [{k: v for k, v in fold.items() if k != "base"} for fold in run.folds]
+    known = (*PublicRunRecord.ALWAYS, *PublicRunRecord.OPTIONAL)
+    public = {key: value for key, value in written.items() if key in known} | {"folds": folds, "recipe": recipe}
+    public = _last_parts(public) | {"base": base, "template": run.template}  # a prompt may hold </think>
+    return PublicRunRecord.from_json(public)
 
 
 def config_sha256(config: dict) -> str:

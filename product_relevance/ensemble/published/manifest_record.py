@@ -7,6 +7,7 @@ from typing import Any
 
 from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_schema import FORMAT, KIND
+from product_relevance.utils.run_record import PublicRunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Manifest:
     """
 
     name: str
-    run: Mapping[str, Any]
+    run: PublicRunRecord
     folds: list[PublishedFold]
     files: Mapping[str, str]
     canaries: CanaryScores
@@ -61,7 +62,7 @@ class Manifest:
         """Read the content of ensemble.json, which was checked."""
         return cls(
             name=content["name"],
-            run=content["run"],
+            run=PublicRunRecord.from_json(content["run"]),
             folds=[PublishedFold(**fold) for fold in content["folds"]],
             files=content["files"],
             canaries=CanaryScores(**content["canaries"]),
@@ -69,6 +70,6 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ensemble.json."""
-        parts = {"format": FORMAT, "kind": KIND, "name": self.name, "run": {**self.run}}
+        parts = {"format": FORMAT, "kind": KIND, "name": self.name, "run": self.run.to_json()}
         parts |= {"folds": [fold.to_json() for fold in self.folds], "files": {**self.files}}
         return parts | {"canaries": asdict(self.canaries)}

@@ -11,20 +11,11 @@ from product_relevance.models.arguments import MAX_LENGTH
 from product_relevance.models.loading.packaged_bases import is_embedded
 from product_relevance.text.templates import Template
 from product_relevance.utils.run_folder import ATTENTION
+from product_relevance.utils.run_record import PublicRunRecord
 from product_relevance.utils.tasks import BOTH, CHOICES, task_names
 
 FORMAT, KIND = 1, "relevance-ensemble"
 KEYS = ("format", "kind", "name", "run", "folds", "files", "canaries")
-RUN_KEYS = (
-    *("format", "task", "base", "adapter", "pooling", "max_length", "template", "columns", "labels", "folds_by"),
-    *("data", "thresholds", "thresholds_from", "metrics", "folds", "versions", "device", "processes", "seconds"),
-    "finished",
-)
-# Of runs that have them; a manifest without is read as before.
-OPTIONAL_RUN_KEYS = (
-    *("decision", "first_stage", "teacher", "taxonomy_sha256", "attn_implementation", "relevant_from"),
-    *("grade_thresholds", "grade_calibration"),
-)
 # What loading reads of a run.json, whatever its version.
 LOADED_KEYS = ("task", "base", "adapter", "pooling", "max_length", "template", "labels", "thresholds", "folds")
 BASE_KEYS = ("name", "revision", "fingerprint", "config_sha256")
@@ -64,7 +55,7 @@ def check_manifest(manifest, pinned: bool) -> None:
 
 
 def _check_run(run) -> None:
-    _keys(run, (*RUN_KEYS, "recipe"), "run", OPTIONAL_RUN_KEYS)
+    _keys(run, PublicRunRecord.ALWAYS, "run", PublicRunRecord.OPTIONAL)
     _keys(run["base"], BASE_KEYS, "run.base")
     base = run["base"]
     _need(is_public_base(base["name"]), "run.base.name", base["name"], "a Hub id org/name, or embedded:NAME")

@@ -16,6 +16,7 @@ from product_relevance.evaluation import ranking, trec
 from product_relevance.evaluation.ranking import Measure
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.text.cleaning import normalise_text
+from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 from product_relevance.utils.tasks import TARGET_FIELD
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,9 @@ class Judgements:
     relevant_from: int = 1
 
 
-def read_judgements(source: Source, queries: Queries, catalogue: Catalogue, run: Mapping[str, Any]) -> Judgements:
+def read_judgements(
+    source: Source, queries: Queries, catalogue: Catalogue, run: FinishedRunRecord | StackRecord
+) -> Judgements:
     """Read judgements in TREC form, or labelled records.
 
     Args:
@@ -57,16 +60,18 @@ def read_judgements(source: Source, queries: Queries, catalogue: Catalogue, run:
         logger.warning(
             "%s: %s judged targets are not in %s and count as not found", source.name, f"{lost:,}", catalogue.name
         )
-    graded = labelled and len(run.get("labels", ())) > 2
-    return Judgements(qrels, int(run.get("relevant_from") or 1) if graded else 1)
+    graded = labelled and len(run.labels) > 2
+    return Judgements(qrels, int(run.relevant_from or 1) if graded else 1)
 
 
-def _read_labelled(source: Source, queries: Queries, catalogue: Catalogue, run: Mapping[str, Any]) -> pd.DataFrame:
-    target = TARGET_FIELD[run["task"]]
+def _read_labelled(
+    source: Source, queries: Queries, catalogue: Catalogue, run: FinishedRunRecord | StackRecord
+) -> pd.DataFrame:
+    target = TARGET_FIELD[run.task]
     needed = {"query": "origin_query", "target": target, "label": "label"}
     # Columns that were named for queries and catalogue hold here where they are there.
     source = replace(source, reading=replace(source.reading, remembered=True))
-    table = read_fields(source, needed, run["task"])
+    table = read_fields(source, needed, run.task)
     require_scale(table)
     asked = {normalise_text(text): name for name, text in zip(queries.ids, queries.texts, strict=True)}
     documents: dict[str, list[str]] = {}

@@ -34,7 +34,7 @@ def model_of_task(model: RelevanceEnsemble | RelevanceStack, task: str | None) -
     Raises:
         ValueError: A task that it was not trained on, or None where it was trained on two.
     """
-    known = model.run["task"]
+    known = model.run.task
     if isinstance(model, RelevanceEnsemble) and task != known:
         if task is None and known == BOTH:
             raise ValueError("--task: found none, but this run was trained on QC and QI; add --task QC or --task QI")

@@ -37,7 +37,7 @@ def read_scores(folder: str | os.PathLike) -> pd.DataFrame:
         ValueError: No run there, one of two tasks, or one without out-of-fold rows.
     """
     if (Path(folder) / "run.json").is_file():
-        select_task(run_folder.load_run(folder), None)
+        select_task(run_folder.load_record(folder), None)
     oof = run_folder.read_oof(Path(folder), run_folder.finished_folds(Path(folder)))
     if oof is None or oof.empty:
         raise ValueError(

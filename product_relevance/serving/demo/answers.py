@@ -25,7 +25,7 @@ class DemoAnswers:
 
     def __init__(self, ensemble: RelevanceEnsemble, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.tasks = task_names(ensemble.run["task"])
+        self.tasks = task_names(ensemble.run.task)
         self.reads_translations = ensemble.encoder.template.input_style != "original"
         self._by_task = {task: ensemble.of_task(task) for task in self.tasks}
         self._one_at_a_time = threading.Lock()  # the folds share one base

@@ -59,17 +59,17 @@ def write_scoring_file(folder: Path, ensemble: RelevanceEnsemble, graph: str, ex
     run = ensemble.run
     facts = {
         "graph": graph,
-        "task": run["task"],
+        "task": run.task,
         "max_length": ensemble.encoder.max_length,
         "pad_id": ensemble.encoder.pad_id,
-        "labels": dict(run["labels"]),
-        "thresholds": dict(run["thresholds"]),
-        "thresholds_from": run["thresholds_from"],
-        "template": dict(run["template"]),
+        "labels": dict(run.labels),
+        "thresholds": dict(run.thresholds),
+        "thresholds_from": run.thresholds_from,
+        "template": dict(run.template),
         "example": example,
     }
-    if run.get("decision"):
-        facts["decision"] = dict(run["decision"])
+    if run.decision:
+        facts["decision"] = dict(run.decision)
     (folder / FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 

@@ -91,14 +91,14 @@ def export_classifier(name: str | Path, output: str | Path, options: ExportOptio
 
 def _require_exportable_head(name: str | Path, options: ExportOptions) -> None:
     run = read_run(name, options.revision)
-    if len(run["labels"]) > 2:
+    if len(run.labels) > 2:
         raise ValueError(
-            f"{name}: it has {len(run['labels'])} grades, and the snippets of an export show a probability of two "
+            f"{name}: it has {len(run.labels)} grades, and the snippets of an export show a probability of two "
             "labels; score with relevance predict, or train again by train_relevance.py --grades 2"
         )
-    if run["pooling"] != "auto" and options.onnx is None:
+    if run.pooling != "auto" and options.onnx is None:
         raise ValueError(
-            f"{name}: its head reads {run['pooling']}-pooled tokens, which no plain transformers class does without "
+            f"{name}: its head reads {run.pooling}-pooled tokens, which no plain transformers class does without "
             "code of its own; add --onnx float32 for a graph with the pooling inside, or serve the ensemble"
         )
 
@@ -132,9 +132,9 @@ def _fill_folder(folder: Path, ensemble: RelevanceEnsemble, found: CanaryScores,
     """Write tokenizer, README, model and graph, of a pooled head the graph alone; return what was written."""
     ensemble.model.config.save_pretrained(folder)  # it decides which class loads the tokenizer
     save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, folder)
-    made = f"fold {options.fold}" if options.fold else f"mean weights of {len(ensemble.run['folds'])} folds"
+    made = f"fold {options.fold}" if options.fold else f"mean weights of {len(ensemble.run.folds)} folds"
     _merge_model(ensemble, options)
-    example, pooled = _example(ensemble, found, options.column), ensemble.run["pooling"] != "auto"
+    example, pooled = _example(ensemble, found, options.column), ensemble.run.pooling != "auto"
     readme, written = _readme(ensemble, made), made
     if not pooled:
         # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
@@ -163,13 +163,13 @@ def _save_graph(
     ensemble: RelevanceEnsemble, example: dict[str, Any], folder: Path, options: ExportOptions
 ) -> tuple[str, str]:
     """Write the merged model's graph; return a section of the README and a line that say what was written."""
-    queries, targets, languages = map(list, zip(*canaries.canary_pairs(ensemble.run["task"]), strict=True))
+    queries, targets, languages = map(list, zip(*canaries.canary_pairs(ensemble.run.task), strict=True))
     rows = pad_rows(ensemble.encoder.encode(Pairs(queries, targets, languages, None)), ensemble.encoder.pad_id)
     kind = str(options.onnx)
     file = f"onnx/{onnx_export.NAMES[kind]}"
     moved = onnx_export.write_graph(ensemble.model, rows, folder / "onnx", kind, options.max_disagreement)
     scoring_example.write_scoring_file(folder, ensemble, file, example)
-    section = scoring_example.write_section(file, moved, "prompt" in ensemble.run["template"], example)
+    section = scoring_example.write_section(file, moved, "prompt" in ensemble.run.template, example)
     return section, f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
 
 
@@ -218,21 +218,21 @@ def _example(ensemble: RelevanceEnsemble, found: CanaryScores, column: str) -> d
 
 
 def _readme(ensemble: RelevanceEnsemble, made: str) -> str:
-    run, base = ensemble.run, ensemble.run["base"]["name"]
-    pooled = run["pooling"] != "auto"
+    run, base = ensemble.run, ensemble.run.base["name"]
+    pooled = run.pooling != "auto"
     return README.format(
         library="onnx" if pooled else "transformers",
         base=f"\nbase_model: {base}" if is_repo_id(base) and not Path(base).exists() else "",
-        target="category path" if run["task"] == "QC" else "item title",
-        kind=f"ONNX graph with the {run['pooling']} pooling of its head inside" if pooled else "plain classifier",
+        target="category path" if run.task == "QC" else "item title",
+        kind=f"ONNX graph with the {run.pooling} pooling of its head inside" if pooled else "plain classifier",
         made=made,
         mark=MARK,
-        version=run["versions"]["product_relevance"],
-        threshold=run["thresholds"]["f1"],
-        macro=run["thresholds"]["macro_f1"],
-        thresholds_from=run["thresholds_from"],
-        template=", ".join(f"{key} {value}" for key, value in run["template"].items()),
-        max_length=run["max_length"],
+        version=run.versions["product_relevance"],
+        threshold=run.thresholds["f1"],
+        macro=run.thresholds["macro_f1"],
+        thresholds_from=run.thresholds_from,
+        template=", ".join(f"{key} {value}" for key, value in run.template.items()),
+        max_length=run.max_length,
     )
 
 
@@ -240,6 +240,6 @@ def _transformers_section(ensemble: RelevanceEnsemble, example: dict[str, Any]) 
     return TRANSFORMERS.format(
         query=json.dumps(example["query_text"], ensure_ascii=False),
         second=json.dumps(example["target_text"], ensure_ascii=False),
-        choice=")" if "prompt" in ensemble.run["template"] else ", apply_softmax=True)[:, 1]",
+        choice=")" if "prompt" in ensemble.run.template else ", apply_softmax=True)[:, 1]",
         score=example["score"],
     )

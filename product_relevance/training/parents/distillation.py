@@ -50,7 +50,7 @@ class Teacher:
     def key(self) -> list[Any]:
         """Return what its scores depend on beside the rows."""
         found = [[each.describe().to_json(), each.record.finished] for each in self.runs]
-        return found if self.stack is None else [*found, self.stack.run["finished"]]
+        return found if self.stack is None else [*found, self.stack.run.finished]
 
 
 def find_teacher(config: RunConfig, record: RunRecord, splits: list[str]) -> Teacher | None:

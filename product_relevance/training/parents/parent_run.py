@@ -120,7 +120,7 @@ def find_parent(flag: str, name: str, record: RunRecord, splits: list[str]) -> P
     home = str(alone.parent) if alone else name
     found = locate_run(home)
     folds = {alone.name: found.folds[alone.name]} if alone else found.folds
-    parent = ParentRun(flag, name, home, FinishedRunRecord.from_json(found.run), folds)
+    parent = ParentRun(flag, name, home, found.run, folds)
     for split in splits:
         _require_unseen_rows(parent, record, split)
     if known := set(record.folds_by["held_out_languages"]) & set(parent.record.data["languages"]):
