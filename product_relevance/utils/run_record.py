@@ -109,7 +109,7 @@ class FinishedRunRecord(RunRecord):
         thresholds_from: the rows that they were chosen on.
         metrics: of the out-of-fold scores; None where no fold validated.
         decision: what `relevance decide` chose, see `DecisionRule`.
-        grade_calibration: of the distribution over the grades, chosen by `relevance decide`, too; None without.
+        grade_calibration: of the distribution over the grades, by `relevance decide`.
     """
 
     max_length: int  # loading holds every run.json to it (`manifest_schema.check_run_file`)
@@ -185,10 +185,8 @@ class StackRecord(JsonRecord):
         decision: see `DecisionRule`.
         finished: when, in UTC.
         versions: of Python and the packages.
-        columns: always empty: its runs have columns of their own.
-        arguments: always empty, as well.
-        grade_thresholds: always None: its scores are no grades.
-        grade_calibration: always None, as well.
+        columns, arguments: always empty: its runs have their own.
+        grade_thresholds, grade_calibration: always None: its scores are no grades.
     """
 
     format: int

@@ -3,6 +3,8 @@
 import gzip
 import http.client
 import json
+import select
+from contextlib import closing
 
 import pytest
 
@@ -32,6 +34,7 @@ def url():
     async def fail(request: Request, error: HTTPException):
         return error_response(error)
 
+    app.add_middleware(body.ReadToEnd, limit=LIMIT)
     with live(app) as address:
         yield address
 
@@ -108,3 +111,45 @@ def test_a_broken_one_says_why(url, case):
     status, answer, headers = sent(url, content, encoding)
     assert status == expected and said in answer["error"]
     assert (headers.get("accept-encoding") == "gzip") == (status == 415)
+
+
+def ask(connection: http.client.HTTPConnection, *headers: tuple[str, str]) -> None:
+    """Send the headers of a request whose body nobody reads."""
+    connection.putrequest("POST", "/")
+    for name, value in (("content-type", "text/plain"), ("content-length", "8"), *headers):
+        connection.putheader(name, value)
+    connection.endheaders()
+
+
+def answered(connection: http.client.HTTPConnection) -> int:
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+@pytest.fixture
+def connection(url):
+    opened = http.client.HTTPConnection(*url.removeprefix("http://").split(":"), timeout=20)
+    opened.connect()
+    opened.auto_open = 0  # a connection that was closed stays so
+    with closing(opened):
+        yield opened
+
+
+def test_who_sends_a_refused_body_late_is_answered_behind_it(connection):
+    ask(connection)
+    assert not select.select([connection.sock], [], [], 0.2)[0]
+    connection.send(b'{"a": 1}')
+    assert answered(connection) == 415
+
+
+def test_a_refused_body_that_does_not_come_is_not_waited_for_long(connection, monkeypatch):
+    monkeypatch.setattr(body, "PATIENCE", 0.1)
+    ask(connection)
+    assert answered(connection) == 415
+
+
+def test_who_waits_to_be_asked_for_the_body_is_refused_without_it(connection, monkeypatch):
+    monkeypatch.setattr(body, "PATIENCE", 60)
+    ask(connection, ("expect", "100-continue"))
+    assert answered(connection) == 415

@@ -1,12 +1,16 @@
 """Read the JSON body of a request, plain or gzip, and stop where it has more bytes than allowed."""
 
+import asyncio
 import json
 import zlib
+from contextlib import suppress
 
 from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from product_relevance.serving.http.errors import http_error
 
+PATIENCE = 1.0  # seconds for the rest of a body that nobody needs
 GZIP = 16 + zlib.MAX_WBITS  # zlib's number for a gzip header
 
 
@@ -72,3 +76,43 @@ async def _unpacked(request: Request, limit: int) -> bytes:
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(constant)  # NaN and Infinity are no JSON
+
+
+class ReadToEnd:
+    """Read what is left of a request's body before it is answered.
+
+    A server that answers and closes while bytes are on their way resets the connection, and the client may lose the
+    answer: the 401, 415 or 429 that says what is wrong. So a body that is refused unread is read and forgotten, up to
+    the limit of bodies and for `PATIENCE` seconds.
+
+    Args:
+        app: application to wrap.
+        limit: bytes of a body.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        # who sends Expect waits with its body until somebody reads it
+        ended = scope["type"] != "http" or any(name == b"expect" for name, _ in scope["headers"])
+
+        async def watched() -> Message:
+            nonlocal ended
+            message = await receive()
+            ended = ended or not message.get("more_body", False)
+            return message
+
+        async def read_rest() -> None:
+            left = self.limit
+            while not ended and left > 0:
+                left -= len((await watched()).get("body", b""))
+
+        async def answer(message: Message) -> None:
+            if not ended and message["type"] == "http.response.start":
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(read_rest(), PATIENCE)
+            await send(message)
+
+        await self.app(scope, watched, answer)

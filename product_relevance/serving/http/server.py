@@ -23,7 +23,7 @@ from product_relevance import __version__
 from product_relevance.serving import protocol
 from product_relevance.serving.http import connections, openapi, rerank
 from product_relevance.serving.http.access import VARIABLE, Access, RequireKey
-from product_relevance.serving.http.body import read_json
+from product_relevance.serving.http.body import ReadToEnd, read_json
 from product_relevance.serving.http.dynamic_batching import Batcher
 from product_relevance.serving.http.errors import error_response, http_error
 from product_relevance.serving.http.page import PageFacts, render_page
@@ -155,6 +155,7 @@ def make_app(ensemble, settings: Settings) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(RequireKey, access=settings.access)
     app.add_middleware(Watch, metrics=service.metrics)
+    app.add_middleware(ReadToEnd, limit=settings.limits.body)
     return app
 
 
