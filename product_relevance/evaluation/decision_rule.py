@@ -152,5 +152,4 @@ def is_threshold(kind: str, value: Any) -> bool:
 
     A searched one lies between two scores, or between a score and 0 or 1; expected_f1 may come out at the ends.
     """
-    number = type(value) in (int, float) and bool(np.isfinite(value))
-    return number and (0 < value < 1 or (kind == "expected_f1" and 0 <= value <= 1))
+    return type(value) in (int, float) and (0 < value < 1 or (kind == "expected_f1" and 0 <= value <= 1))

@@ -313,3 +313,9 @@ def test_a_decision_with_a_defect_is_refused_before_anything_is_loaded(bad):
     content["run"]["decision"] = bad
     with pytest.raises(ValueError, match="decision|calibration"):
         check_manifest(content, pinned=True)
+
+
+def test_a_threshold_of_any_size_is_a_value_error():
+    for value in (10**30, 10**400, float("inf"), float("nan"), True):
+        with pytest.raises(ValueError, match="thresholds"):
+            check_manifest(changed(whole(), ["run", "thresholds", "f1"], value), pinned=True)

@@ -51,7 +51,7 @@ def test_manifest_and_metrics_hold_grades_and_their_thresholds(parts, bert):
     run, folder = load_run(graded_run(bert)), parts[-1].folder
     published = manifest.read_manifest(folder, pinned=False).run
     for key in ("labels", "relevant_from", "grade_thresholds"):
-        assert published[key] == run[key]
+        assert getattr(published, key) == run[key]
     measured = read_json(folder / "metrics.json")
     assert measured["grade_thresholds"] == run["grade_thresholds"] and measured["relevant_from"] == 2
     assert measured["out_of_fold"]["grades"]["kappa"] == run["metrics"]["grades"]["kappa"]

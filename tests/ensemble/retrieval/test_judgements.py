@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,11 +12,12 @@ from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.retrieval import judgements
 from product_relevance.evaluation.ranking import parse_measures
+from product_relevance.utils.run_record import FinishedRunRecord
 
 CATALOGUE = Catalogue("c.csv", ["a", "b", "c"], ["Red Belt", "Hat", "red  belt"])
 QUERIES = Queries("q.csv", ["1", "2"], ["belt", "hat"], ["en", "en"], None)
-BINARY = {"task": "QI"}
-GRADED = {"task": "QI", "labels": {"0": "", "1": "", "2": "", "3": ""}, "relevant_from": 2}
+BINARY = FinishedRunRecord(format=1, task="QI", max_length=64)
+GRADED = replace(BINARY, labels={"0": "", "1": "", "2": "", "3": ""}, relevant_from=2)
 
 
 def labelled(path, rows, grades: int = 2) -> Source:
