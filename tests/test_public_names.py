@@ -10,7 +10,7 @@ import product_relevance
 from tests.conftest import ROOT
 
 NAMES = sorted(set(product_relevance.__all__) - {"__version__"})
-HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "huggingface_hub", "pandas")
+HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "huggingface_hub", "pandas", "pyarrow", "sklearn")
 
 
 @pytest.mark.parametrize("name", NAMES)

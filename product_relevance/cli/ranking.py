@@ -3,16 +3,17 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from product_relevance.cli.flags import Commands, add_bad_rows, add_command, add_device, add_model
-from product_relevance.data.catalogue import Catalogue, Queries, read_catalogue, read_queries
 from product_relevance.data.reading_arguments import add_source_flags, source_of
 from product_relevance.data.sources.readers import require_source
 from product_relevance.data.sources.tables import Source
-from product_relevance.evaluation.ranking import parse_measures
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.utils.options import Parser
+
+if TYPE_CHECKING:
+    from product_relevance.data.catalogue import Catalogue, Queries
 
 TOP_K = 20  # of a catalogue, where --top_k is not given
 MEASURES = ("nDCG@10", "RR@10", "AP", "P@5")
@@ -98,6 +99,7 @@ def _rank_catalogue(arguments: argparse.Namespace) -> None:
     top_k = _require_options(arguments)
     from product_relevance.ensemble.files.predict_file import read_as_trained
     from product_relevance.ensemble.retrieval import first_stage, judgements, rank_catalogue
+    from product_relevance.evaluation.ranking import parse_measures
 
     first = first_stage.FirstStage(
         encoder=arguments.first_stage,
@@ -142,7 +144,9 @@ def _require_options(arguments: argparse.Namespace) -> int:
     return top_k
 
 
-def _read_lists(arguments: argparse.Namespace, source: Source, task: str) -> tuple[Queries, Catalogue]:
+def _read_lists(arguments: argparse.Namespace, source: Source, task: str) -> "tuple[Queries, Catalogue]":
+    from product_relevance.data.catalogue import read_catalogue, read_queries
+
     queries = read_queries(_beside(source, arguments.queries), task, arguments.on_bad_rows)
     return queries, read_catalogue(source, task, arguments.on_bad_rows)
 
