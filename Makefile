@@ -55,7 +55,12 @@ $(ENGINES)/.installed:
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# Pairs that clusters score; figures go to benchmarks/results
+ENGINE_ROWS ?= 100000
+
 test-engines: install $(ENGINES)/.installed
+	$(PIP_INSTALL) -e '.[ray]'
+	RELEVANCE_ENGINE_ROWS=$(ENGINE_ROWS) RELEVANCE_ENGINE_RESULTS=benchmarks/results \
 	RELEVANCE_ENGINES=$(abspath $(ENGINES)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v tests/engines
 
 lint: install

@@ -154,5 +154,5 @@ def test_every_extra_that_a_message_installs_exists():
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).rglob("*.py"))
     asked = set(re.findall(r"how_to_install\('(\w+)'\)", sources))
-    assert len(asked) == 7 and asked <= extras
+    assert len(asked) == 8 and asked <= extras
     assert file_of(f"{PACKAGE}.utils.extras") and "pip install 'product-relevance" not in sources

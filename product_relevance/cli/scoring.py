@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from product_relevance.cli.flags import (
     Commands,
@@ -20,6 +20,9 @@ from product_relevance.cli.flags import (
 )
 from product_relevance.data.reading_arguments import source_of
 from product_relevance.data.sources.labels import MAX_GRADES
+
+if TYPE_CHECKING:
+    from product_relevance.sharding.jobs import Sharding
 
 
 def add_commands(commands: Commands) -> None:
@@ -41,11 +44,20 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--shards", type=int, help="split the file into N parts: docs/how-to/large-files.md")
     workers = "processes, one per GPU; split the file into as many parts where --shards is not given (default 1)"
     parser.add_argument("--workers", type=int, default=1, help=workers)
+    _add_cluster(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the output")
     texts = "a table to read: id, language, query, target, score, decision, grade of a graded run; it holds your texts"
     parser.add_argument("--with_texts", action="store_true", help=f"{texts}, so keep it where they may lie")
     steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
     parser.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", choices=["ray"], help="the workers are actors of Ray: docs/how-to/ray.md")
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--plan_only", action="store_true", help="only split the file, before tasks of an array")
+    task = "score the shards of task I of N alone, as a task of Slurm's array: docs/how-to/slurm.md"
+    alone.add_argument("--array_task", metavar="I/N", help=task)
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -89,7 +101,8 @@ def _merge_kind(value: str) -> str:
 
 def predict_rows(arguments: argparse.Namespace) -> None:
     """Score a file."""
-    if arguments.shards is not None or arguments.workers > 1:
+    on_cluster = arguments.cluster or arguments.plan_only or arguments.array_task
+    if arguments.shards is not None or arguments.workers > 1 or on_cluster:
         return _predict_shards(arguments)
     from product_relevance.ensemble.outputs import require_format
 
@@ -121,9 +134,30 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
     if source_of(arguments, arguments.file).reading.to_json():
         way_out = "prepare the file with them first: prepare.py FILE --role test --shards N --columns ..."
         raise ValueError(f"--shards, --workers: found --columns or others of how a file is read; {way_out}")
+    print(jobs.predict_shards(_score(arguments), _sharding(arguments), arguments.output))
+
+
+def _sharding(arguments: argparse.Namespace) -> "Sharding":
+    from product_relevance.sharding.cluster import ArrayTask
+    from product_relevance.sharding.jobs import Sharding
+
     number = arguments.workers if arguments.shards is None else arguments.shards
-    sharding = jobs.Sharding(arguments.file, number, arguments.workers, arguments.overwrite)
-    print(jobs.predict_shards(_score(arguments), sharding, arguments.output))
+    if (arguments.plan_only or arguments.array_task) and arguments.shards is None:
+        raise ValueError("--plan_only, --array_task: expected --shards too, the same number in both")
+    if arguments.array_task and (arguments.overwrite or arguments.cluster or arguments.workers > 1):
+        raise ValueError(
+            "--array_task: a task is one process, which shares its folder with others; leave --workers and --cluster "
+            "out, and give --overwrite with --plan_only"
+        )
+    return Sharding(
+        arguments.file,
+        number,
+        arguments.workers,
+        arguments.overwrite,
+        cluster=arguments.cluster,
+        array_task=ArrayTask.from_text(arguments.array_task) if arguments.array_task else None,
+        plan_only=arguments.plan_only,
+    )
 
 
 def evaluate_rows(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import torch
 from product_relevance.models import memory, prefix_cache
 from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, pad_on
 from product_relevance.models.heads.classifier import base_dtype
-from product_relevance.models.modeling import evaluation_mode
+from product_relevance.models.modeling import evaluating
 from product_relevance.models.prefix_groups import make_batches, worth_sharing
 from product_relevance.utils import console
 
@@ -47,7 +47,7 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
         return model(**pad_on(device, rows, pad_id), **options).logits.float()
 
     limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
-    with evaluation_mode(model):
+    with evaluating(model):
         return score_in_batches(forward, ids, (model.config.num_labels,), limits, after)
 
 

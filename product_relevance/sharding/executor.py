@@ -1,4 +1,4 @@
-"""datatrove runs the shards: on this machine here, and by the same step under its Slurm and Ray executors."""
+"""datatrove runs the shards on this machine."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ class Step:
     """What datatrove calls for each task; the task's rank is the number of the shard.
 
     Attributes:
-        folder: With the plan; on a cluster one that all machines share.
+        folder: With the plan.
         job: From an input shard to its table; it is pickled, so it holds names and options, never a model.
     """
 
@@ -77,12 +77,6 @@ def run_local(step: Step, workers: int = 1) -> int:
             executor.run()
     plan.drop_remains(step.folder)
     return len(todo)
-
-
-def worker_number() -> int:
-    """Return the number of this worker process, 0 in the main one; those of one run follow one another."""
-    identity = multiprocess.current_process()._identity
-    return identity[0] if identity else 0
 
 
 def _share_cores(workers: int) -> None:

@@ -26,6 +26,7 @@ from product_relevance.preparation.arguments import PreparationArguments
 from product_relevance.preparation.steps.contents import fingerprint_step
 from product_relevance.preparation.steps.translate import Translate
 from product_relevance.sharding import plan as shards
+from product_relevance.sharding.cluster import ArrayTask, run_array_task, run_ray
 from product_relevance.sharding.join import describe_request, join_shards
 from product_relevance.utils.extras import how_to_install
 from product_relevance.utils.files import sha256_of
@@ -81,9 +82,10 @@ def _own_gpu() -> str | None:
     number = torch.cuda.device_count()
     if number < 2:
         return None
-    from product_relevance.sharding.executor import worker_number
+    import multiprocess
 
-    return f"cuda:{worker_number() % number}"
+    identity = multiprocess.current_process()._identity or (0,)  # workers of one run follow one another
+    return f"cuda:{identity[0] % number}"
 
 
 @dataclass(kw_only=True)
@@ -134,19 +136,25 @@ def _with_content(options: dict) -> dict:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a large source is divided, and by how many processes it is processed.
+    """How a large source is divided, and what processes it.
 
     Attributes:
         file: JSON lines, a Parquet file, or a folder of Parquet files.
         shards: how many.
         workers: processes at a time.
         overwrite: replace the shards of another source or job.
+        cluster: "ray"; None for this machine.
+        array_task: process the shards of one task alone; the source must have been split.
+        plan_only: split the source, and process nothing.
     """
 
     file: str
     shards: int
     workers: int = 1
     overwrite: bool = False
+    cluster: str | None = None
+    array_task: ArrayTask | None = None
+    plan_only: bool = False
 
 
 def prepare_shards(arguments: PreparationArguments) -> str:
@@ -168,13 +176,32 @@ def prepare_shards(arguments: PreparationArguments) -> str:
 
 
 def _process_shards(job: ShardJob, sharding: Sharding, folder: Path) -> str:
+    plan = shards.make_plan(sharding.file, folder, sharding.shards, job.key(), sharding.overwrite)
+    return _processed(plan, folder, _run_local(str(folder), job, sharding.workers))
+
+
+def _processed(plan: dict, folder: Path, done: int) -> str:
+    return f"{folder / 'output'}: {len(plan['shards'])} shards, {done} of them made now, {plan['rows']:,} rows"
+
+
+def _run_local(folder: str, job: ShardJob, workers: int) -> int:
     try:
         from product_relevance.sharding.executor import Step, run_local
     except ModuleNotFoundError as error:
         raise ValueError(f"--shards needs {error.name}: {how_to_install('scale')}") from None
+    return run_local(Step(folder, job), workers)
+
+
+def _score_shards(job: Score, sharding: Sharding, folder: Path) -> str:
+    if task := sharding.array_task:
+        shards.require_plan(sharding.file, folder, sharding.shards, job.key())
+        return f"{folder / 'output'}: the {run_array_task(str(folder), job, task)} shards of task {task} are finished"
+    if not sharding.cluster and not sharding.plan_only:
+        return _process_shards(job, sharding, folder)
     plan = shards.make_plan(sharding.file, folder, sharding.shards, job.key(), sharding.overwrite)
-    done = run_local(Step(str(folder), job), sharding.workers)
-    return f"{folder / 'output'}: {sharding.shards} shards, {done} of them made now, {plan['rows']:,} rows"
+    if sharding.plan_only:
+        return f"{folder / 'input'}: {sharding.shards} shards, {plan['rows']:,} rows"
+    return _processed(plan, folder, run_ray(str(folder), job, sharding.workers))
 
 
 def predict_shards(job: Score, sharding: Sharding, output: str) -> str:
@@ -203,8 +230,8 @@ def predict_shards(job: Score, sharding: Sharding, output: str) -> str:
         outputs.require_same(target, describe_request(sha256_of(sharding.file), job.key()))
         shutil.rmtree(folder, ignore_errors=True)
         return f"{target}: complete, nothing to do"
-    line = _process_shards(job, replace(sharding, overwrite=sharding.overwrite or joined), folder)
-    if not joined:
+    line = _score_shards(job, replace(sharding, overwrite=sharding.overwrite or joined), folder)
+    if not joined or sharding.array_task or sharding.plan_only:
         return line
     rows = join_shards(folder, target)
     shutil.rmtree(folder)

@@ -68,6 +68,24 @@ def make_plan(
     return content
 
 
+def require_plan(source: str | os.PathLike, folder: str | os.PathLike, shards: int, job: dict) -> dict:
+    """Return the plan that `make_plan` made of the same arguments; nothing is written.
+
+    Args:
+        source, folder, shards, job: See `make_plan`.
+
+    Returns:
+        Content of plan.json.
+
+    Raises:
+        ValueError: No plan, one of another source or job, or the source was not split to its end.
+    """
+    folder, wanted = Path(folder), {"source": sha256_of(Path(source)), "number": shards, "job": job}
+    if (folder / PLAN).is_file() and (found := _same_plan(folder, wanted, overwrite=False)) is not None:
+        return found
+    raise ValueError(f"{folder}: found no shards; the same command with --plan_only for --array_task splits the file")
+
+
 def read_plan(folder: str | os.PathLike) -> dict:
     """Return the plan of a folder; ValueError where there is none."""
     return read_json(Path(folder) / PLAN)

@@ -1,10 +1,9 @@
-"""Jobs on shards: the scores and columns of one piece, one submission, and the page's example for Slurm."""
+"""Jobs on shards: the scores and columns of one piece, one submission, and the tasks of an array."""
 
 import json
-import os
 import re
+import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,46 +11,12 @@ import pandas as pd
 import pytest
 
 from product_relevance.cli.main import main as relevance
+from product_relevance.cli.main import make_parser
 from product_relevance.data.submission import check_submission
 from product_relevance.sharding import plan
 from product_relevance.sharding.jobs import Columns
 from tests.conftest import ROOT, rows_of, write_rows
 from tests.helpers.serving import tiny_run
-from tests.helpers.shard_steps import Lengths, records
-
-NUMBER = 6
-# Stand-ins for Slurm: each task of the array runs here, at once, with its number.
-SLURM = {
-    "sbatch": """file="${@: -1}"; last=$(grep -oP '(?<=--array=0-)\\d+' "$file")
-for i in $(seq 0 "$last"); do
-    SLURM_ARRAY_TASK_ID=$i RUN_OFFSET=0 SLURM_NODELIST=here bash "$file" >> "$SLURM_LOG" 2>&1
-done
-echo Submitted batch job 7""",
-    "srun": 'exec "${@: -2}"',
-    "scontrol": "echo here",
-}
-
-
-def test_the_slurm_example_of_the_page_runs_with_stand_ins_for_slurm(tmp_path, monkeypatch):
-    page = (ROOT / "docs/how-to/large-files.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    place = tmp_path / "shared"
-    (place / "venv/bin").mkdir(parents=True)
-    (place / "venv/bin/activate").write_text(f"export PATH={Path(sys.executable).parent}:$PATH")
-    for name, script in SLURM.items():
-        (place / name).write_text(f"#!/bin/bash\n{script}\n")
-        (place / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("SLURM_LOG", str(place / "log"))
-    code, times = re.subn(r"job = Score\(.*\)", "from tests.helpers.shard_steps import Lengths; job = Lengths()", code)
-    assert times == 1
-    pd.DataFrame(records(60)).to_parquet(place / "pairs.parquet", index=False)
-    exec(code.replace("/shared", str(place)).replace("10_000", str(NUMBER)), {})
-    assert plan.unfinished_shards(place / "scores") == [], (place / "log").read_text()
-    made = [pd.read_parquet(plan.output_path(place / "scores", number)) for number in range(NUMBER)]
-    assert pd.concat(made, ignore_index=True).equals(Lengths()(place / "pairs.parquet"))
-    assert len(list((place / "scores/logs/completions").iterdir())) == NUMBER
 
 
 def test_prepared_shards_hold_what_one_piece_holds(tmp_path):
@@ -157,3 +122,50 @@ def test_an_id_in_two_shards_is_told_before_a_submission_is_written(base_of, tmp
     with pytest.raises(SystemExit, match="1 ids stand in more than one shard"):
         predict(run, source, tmp_path / "out.txt", "--shards", "2")
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_tasks_of_an_array_share_the_shards_and_the_command_without_a_task_joins_them(base_of, tmp_path, capsys):
+    run = tiny_run(base_of("bert"))
+    source = write_rows(
+        tmp_path / "test_QC.txt", [row | {"id": i} for i, row in enumerate(rows_of("test_QC.txt")[:50])]
+    )
+    whole = predict(run, source, tmp_path / "whole.txt", "--shards", "5")
+    output = tmp_path / "array.txt"
+    with pytest.raises(SystemExit, match="the same command with --plan_only for --array_task"):
+        predict(run, source, output, "--shards", "5", "--array_task", "0/2")
+    predict(run, source, output, "--shards", "5", "--plan_only")
+    predict(run, source, output, "--shards", "5", "--array_task", "1/2")
+    folder = Path(f"{output}.shards")
+    assert plan.unfinished_shards(folder) == [0, 2, 4] and not output.exists()
+    with pytest.raises(SystemExit, match="shards of another source, run or options"):
+        predict(run, source, output, "--shards", "4", "--array_task", "0/2")
+    predict(run, source, output, "--shards", "5", "--array_task", "0/2")
+    assert "the 3 shards of task 0/2 are finished" in capsys.readouterr().out
+    predict(run, source, output, "--shards", "5")
+    assert output.read_bytes() == whole.read_bytes() and not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("--shards 5 --array_task 2/2", "found '2/2', expected I/N with I from 0 to N-1"),
+        ("--shards 5 --array_task 1", "found '1', expected I/N"),
+        ("--shards 5 --array_task 0/2 --workers 2", "a task is one process"),
+        ("--shards 5 --array_task 0/2 --overwrite", "give --overwrite with --plan_only"),
+        ("--array_task 0/2", "expected --shards too"),
+        ("--plan_only", "expected --shards too"),
+    ],
+)
+def test_flags_of_an_array_that_do_not_fit_are_refused(flags, said, tmp_path):
+    source = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:5])
+    with pytest.raises(SystemExit, match=said):
+        predict(tmp_path / "run", source, tmp_path / "out.txt", *flags.split())
+
+
+def test_the_array_of_the_page_on_slurm_gives_flags_that_exist():
+    page = (ROOT / "docs/how-to/slurm.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(r"srun (relevance predict .*) && exit 0", page)
+    arguments = make_parser().parse_args(shlex.split(line)[1:])
+    assert arguments.array_task == "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
+    (shards,) = set(re.findall(r"--shards (\d+)", page))
+    assert arguments.shards == int(shards)
