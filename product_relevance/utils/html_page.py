@@ -12,6 +12,7 @@ import pandas as pd
 from product_relevance.utils.files import atomic_write
 
 LONGEST = 300  # characters of a text that a table shows
+ONE_LINE = 30  # characters of a text that stays on one line, also on a phone
 # No script and nothing from elsewhere, whatever stands in the data.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -19,7 +20,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; marg
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .9rem; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; vertical-align: top; max-width: 45rem;
   overflow-wrap: break-word; }
-td.number { text-align: right; white-space: nowrap; }
+td.number { text-align: right; } td.number, td.short { white-space: nowrap; }
 img { max-width: 100%; height: auto; } h2 { border-top: 2px solid #222; padding-top: 1rem; margin-top: 3rem; }
 caption { text-align: left; font-weight: 600; white-space: nowrap; } nav a { margin-right: 1rem; white-space: nowrap; }
 """
@@ -99,4 +100,5 @@ def _cell(value: object, share: bool) -> str:
         return f'<td class="number">{text}</td>'
     text = str(value)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
-    return f'<td dir="auto">{html.escape(text)}</td>'
+    short = ' class="short"' if len(text) <= ONE_LINE else ""
+    return f'<td{short} dir="auto">{html.escape(text)}</td>'

@@ -20,7 +20,10 @@ from product_relevance.utils.tasks import LABELS
 LARGEST = 100  # rows with the largest loss that are listed
 GROUPS = 20  # groups of a picture: those with most rows
 LENGTHS = ((1, 10), (11, 20), (21, 40), (41, 80), (81, None))  # characters of a query
-FIGURES = ("rows", "positive", "f1", "f1_interval", "floor_f1", "macro_f1", "auc", "auc_interval")
+FIGURES = {
+    "rows": "rows", "positive": "relevant", "f1": "F1", "f1_interval": "F1 95%", "floor_f1": "F1 floor",
+    "macro_f1": "macro-F1", "auc": "AUC", "auc_interval": "AUC 95%", "note": "note",
+}  # fmt: skip
 HANDLED = {
     "rejected": "rows that were left out, since they could not be read",
     "duplicates": "rows that were left out as duplicates",
@@ -147,7 +150,8 @@ def compute_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _list_losses(rows: JudgedRows) -> Section:
     losses = compute_losses(rows.labels, rows.scores)
     order = np.argsort(-losses, kind="stable")[:LARGEST]
-    table = rows.records[["id", "language", "origin_query", "target", "label"]].iloc[order].reset_index(drop=True)
+    columns = ["id", "language", "origin_query", "target", "label"]
+    table = rows.records[columns].iloc[order].reset_index(drop=True).rename(columns={"origin_query": "query"})
     table["label"] = [LABELS[label] for label in rows.labels[order]]
     table["score"] = [f"{score:.4f}" for score in rows.scores[order]]
     table["loss"] = [f"{loss:.2f}" for loss in losses[order]]
@@ -174,9 +178,9 @@ def _measure(rows: JudgedRows, part: np.ndarray, threshold: float) -> dict[str, 
 
 
 def _table(lines: list[dict[str, Any]], name: str) -> pd.DataFrame:
-    columns = [name, *FIGURES, "note"]
+    columns = {name: name} | FIGURES
     shown = [
         {key: format_cell(line.get(key)) if key != "note" else line.get(key) or "" for key in columns}
         for line in lines
     ]
-    return pd.DataFrame(shown, columns=columns)
+    return pd.DataFrame(shown, columns=[*columns]).rename(columns=columns)

@@ -70,7 +70,7 @@ def show_ranking(report: Mapping[str, Any] | str) -> Section:
         return Section("ranking", report)
     text = (
         f"The rows of each of {report['queries']:,} queries in the order of their scores, with 95% intervals over "
-        f"queries. {report['without_relevant']:,} queries have no relevant row and count as 0."
+        f"queries. Queries without a relevant row count as 0: {report['without_relevant']:,}."
     )
     rows = [
         {"measure": name, "value": format_cell(each["value"]), "95%": format_cell([each["low"], each["high"]])}
