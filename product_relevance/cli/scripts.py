@@ -14,6 +14,7 @@ SCRIPTS = {
     "translate": ("dataset_scripts/translate.py", "translate the queries or titles of records into English"),
     "augment": ("dataset_scripts/augment.py", "add variants of queries to prepared records"),
     "mine-negatives": ("dataset_scripts/mine_negatives.py", "add hard or easy negatives to prepared records"),
+    "taxonomy-pairs": ("dataset_scripts/taxonomy_pairs.py", "make QC rows for a warm start from a tree of categories"),
     "filter": ("dataset_scripts/filter.py", "list rows whose label a run's scores contradict"),
     "explore": ("dataset_scripts/explore.py", "write a report with pictures about records"),
 }

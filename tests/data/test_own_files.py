@@ -3,7 +3,9 @@
 import gzip
 import json
 import logging
+import lzma
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -59,6 +61,7 @@ FORMS = {
     "UTF-16 without a mark": ("a.tsv", table().encode("utf-16-le")),
     "gzip": ("a.csv.gz", gzip.compress(table(sep=";").encode())),
     "Zstandard": ("a.tsv.zst", pa.compress(table(sep="\t").encode(), codec="zstd", asbytes=True)),
+    "xz": ("a.tsv.xz", lzma.compress(table(sep="\t").encode())),
     "JSON lines": ("a.jsonl", "".join(json.dumps(row) + "\n" for row in SHOP)),
     "JSON lines in UTF-16": ("a.txt", "".join(json.dumps(row) + "\n" for row in SHOP).encode("utf-16")),
     "JSON lines in gzip": ("a.jsonl.gz", gzip.compress("".join(json.dumps(row) + "\n" for row in SHOP).encode())),
@@ -99,10 +102,14 @@ def test_damaged_bytes_of_utf_8_stay_a_defect(tmp_path):
         read_records(source(write(tmp_path / "a.csv", content)))
 
 
-@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst"])
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst", "a.csv.xz"])
 def test_a_damaged_archive_is_one_error(tmp_path, name):
     whole = table(SHOP * 200).encode()
-    packed = gzip.compress(whole) if name.endswith("gz") else pa.compress(whole, codec="zstd", asbytes=True)
+    packed = {
+        ".gz": gzip.compress(whole),
+        ".zst": pa.compress(whole, codec="zstd", asbytes=True),
+        ".xz": lzma.compress(whole),
+    }[Path(name).suffix]
     for broken in (packed[:-20], packed[:40], b"no archive", packed[:30] + b"\xff" * 9 + packed[39:]):
         with pytest.raises(RecordError, match="expected a file that can be read; check that it is complete"):
             read_records(source(write(tmp_path / name, broken)))

@@ -39,6 +39,7 @@ SAMPLES = {
     "train_QC.txt": ("train_QC.txt", 120),
     "train_QI.txt": ("train_QI.txt", 120),
     "queries.txt": ("train_QC.txt", 60),
+    "pairs.txt": ("train_QC.txt", 60),
 }
 
 

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import logging
+import lzma
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,11 +15,11 @@ from product_relevance.data.sources.defects import RecordError
 
 logger = logging.getLogger(__name__)
 
-COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst", ".xz")
 BOM = b"\xef\xbb\xbf"
 UTF_8, WINDOWS = "utf-8", "windows-1252"
 CHUNK = 1 << 20
-UNREADABLE = (OSError, EOFError, zlib.error)  # what damaged archives and unreadable files raise
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what damaged archives and unreadable files raise
 ESCAPED = re.compile("[\udc80-\udcff]")
 BEYOND_ASCII = re.compile("[^\0-\x7f\udc80-\udcff]")
 NO_WINDOWS = re.compile("[\udc81\udc8d\udc8f\udc90\udc9d]")  # bytes that mean nothing in Windows-1252
@@ -31,7 +32,7 @@ def kind_of_name(name: str) -> str:
 
 
 def open_bytes(name: str) -> BinaryIO:
-    """Open a file to read its bytes, unpacked where the name ends in .gz or .zst.
+    """Open a file to read its bytes, unpacked where the name ends in .gz, .zst or .xz.
 
     Raises:
         OSError: It cannot be opened.
@@ -39,6 +40,8 @@ def open_bytes(name: str) -> BinaryIO:
     suffix = Path(name).suffix.lower()
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(name, "rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.open(name, "rb"))
     if suffix == ".zst":
         import pyarrow as pa
 

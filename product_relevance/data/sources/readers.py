@@ -26,7 +26,7 @@ def read_table(source: str | os.PathLike[str] | Source) -> RawTable:
     """Read a file, several files, a saved `datasets` folder or a data set of the Hub, by the kind that its name shows.
 
     Args:
-        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, each also with `.gz` or `.zst` behind,
+        source: `.txt`, `.jsonl` or `.json` (JSON lines), `.csv`, `.tsv`, each also with `.gz`, `.zst` or `.xz` behind,
             `.parquet`, a folder, `org/name`, or several files (see `find_files`); a `Source` names a split and a
             revision as well, an encoding and a delimiter.
 

@@ -21,6 +21,7 @@ SIGNATURES = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "plain text", "unpack it, or save the sheet as CSV"),
     b"\x1f\x8b": ("a gzip archive", "plain text", "give it an ending such as .csv.gz"),
     b"\x28\xb5\x2f\xfd": ("a Zstandard archive", "plain text", "give it an ending such as .csv.zst"),
+    b"\xfd7zXZ\0": ("an xz archive", "plain text", "give it an ending such as .csv.xz"),
     b"version https://git-lfs": ("a Git LFS pointer", "the file itself", "fetch it with: git lfs pull"),
 }
 
@@ -121,7 +122,7 @@ def require_kind_of_name(name: str) -> bytes:
         name: The file.
 
     Returns:
-        Its first bytes, unpacked where the name ends in .gz or .zst.
+        Its first bytes, unpacked where the name ends in .gz, .zst or .xz.
 
     Raises:
         RecordError: It begins as one of another kind than its name says, or it cannot be opened.
