@@ -1,10 +1,15 @@
 """`relevance inspect`: what a file holds, and a recipe that trains on it."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from product_relevance.cli.flags import Commands, add_command, add_records
 from product_relevance.data.reading_arguments import source_of
+
+if TYPE_CHECKING:
+    from product_relevance.data.inspection.inspect_file import Inspection
 
 
 def add_commands(commands: Commands) -> None:
@@ -33,9 +38,19 @@ def inspect_records(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--output {output}: is there already; add --overwrite to replace it")
     source = source_of(arguments, arguments.file, MAX_GRADES)
     found = inspect_file(source, arguments.task)
-    print("\n".join(inspection_lines(found)))
+    print("\n".join([*inspection_lines(found), *_noise_lines(found)]))
     if output:
         text = recipe_text(make_recipe(found, source.reading, arguments.output_dir), arguments.file)
         with atomic_write(output) as file:
             file.write(text)
         print(f"recipe      {output}: train with relevance train {output}")
+
+
+def _noise_lines(found: "Inspection") -> Iterator[str]:
+    """Yield what repeated pairs say of the noise of labels that are 0 or 1."""
+    if found.grades != 2 or not found.pairs:
+        return
+    from product_relevance.evaluation.label_noise import estimate_noise, noise_lines
+
+    for place, line in enumerate(noise_lines(estimate_noise(found.table.labels, found.codes, found.pairs))):
+        yield f"{'' if place else 'noise':<12}{line}"

@@ -112,6 +112,19 @@ def test_contradictions_defects_and_separators_are_doubts_and_the_recipe_settles
     assert (recipe["on_duplicates"], recipe["on_bad_rows"], recipe["path_separator"]) == ("majority", "skip", ">")
 
 
+def test_repeated_pairs_show_the_noise_of_their_labels(tmp_path, capsys):
+    table = rows(80, title=lambda n: f"a title of words {n // 2}", keyword=lambda n: f"{n // 2}", lang=lambda n: "de")
+    table["score"] = [n % 4 == 0 if n < 40 else 1 for n in range(80)]
+    table.to_csv(tmp_path / "shop.csv", index=False)
+    relevance(["inspect", str(tmp_path / "shop.csv")])
+    shown = capsys.readouterr().out
+    assert "noise       all 10 of 40 repeated pairs disagree: 14.6% of the labels wrong [" in shown
+    assert "\n            de  10 of 40" in shown
+    rows().to_csv(tmp_path / "shop.csv", index=False)
+    relevance(["inspect", str(tmp_path / "shop.csv")])
+    assert "noise" not in capsys.readouterr().out
+
+
 def test_the_command_prints_writes_and_replaces_only_when_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows().to_csv("shop.csv", index=False, sep="\t")

@@ -36,6 +36,8 @@ class Inspection:
         grades: How many labels there are; 0 where they cannot be read.
         separators: Of the levels of category paths, with the share of the paths that each one splits.
         languages: Codes with their rows.
+        codes: Language of each row.
+        pairs: Rows of each query and target that stand in several rows with a label.
         repeated: Rows beyond the first of each query and target.
         contradictory: Rows of a query and target with several labels.
         defective: Rows with a defect, and lines that are no row.
@@ -51,6 +53,8 @@ class Inspection:
     grades: int = 0
     separators: dict[str, float] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()
+    pairs: tuple[tuple[int, ...], ...] = ()
     repeated: int = 0
     contradictory: int = 0
     defective: int = 0
@@ -77,7 +81,8 @@ def inspect_file(source: Source, task: str | None = None) -> Inspection:
     table = replace(table, scale=LabelScale.parse(label_map, max(grades, 2)))
     defects = table.defects + list(find_defects(table, task, TARGET_FIELD[task], "any" if grades else "test"))
     bad = {defect.row for defect in defects if defect.row >= 0}
-    pairs = list(group_pairs(table, TARGET_FIELD[task], bad)) if grades else []
+    pairs = tuple(map(tuple, group_pairs(table, TARGET_FIELD[task], bad))) if grades else ()
+    codes = tuple(map(_code_of, table.columns["language"]))
     targets = [text for text in table.columns[TARGET_FIELD[task]] if isinstance(text, str)]
     found = Inspection(
         table,
@@ -87,7 +92,9 @@ def inspect_file(source: Source, task: str | None = None) -> Inspection:
         label_map,
         grades,
         separators=path_separators(targets) if task == "QC" else {},
-        languages=dict(Counter(map(_code_of, table.columns["language"])).most_common()),
+        languages=dict(Counter(codes).most_common()),
+        codes=codes,
+        pairs=pairs,
         repeated=sum(len(rows) - 1 for rows in pairs),
         contradictory=sum(len(rows) for rows in pairs if len({table.labels[row] for row in rows}) > 1),
         defective=len(bad) + sum(defect.row < 0 for defect in defects),
