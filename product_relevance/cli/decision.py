@@ -46,6 +46,11 @@ def _add_stack(commands: Commands) -> None:
     )
     parser.add_argument("runs", nargs="+", help="run folders: one task, data set and division into folds")
     parser.add_argument("--output", required=True, help="folder for `relevance predict` and `relevance evaluate`")
+    read = (
+        "what the stack reads beside the scores: how a pair stands among its query's pairs, common words of the texts"
+    )
+    parser.add_argument("--features", nargs="*", default=[], choices=["group", "lexical"], help=read)
+    parser.add_argument("--records", help="with --features: the records that the runs were trained on, if they moved")
     _add_thresholds(parser)
     _add_match(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a stack")
@@ -116,6 +121,8 @@ def join_runs(arguments: argparse.Namespace) -> None:
         shrinkage=arguments.shrinkage,
         match=arguments.match,
         overwrite=arguments.overwrite,
+        features=tuple(dict.fromkeys(arguments.features)),
+        records=arguments.records,
     )
     print(stack_runs(arguments.runs, arguments.output, options, scored))
 

@@ -91,6 +91,7 @@ def _measured(run: FinishedRunRecord, task: str) -> list[str]:
 def stack_lines(stack: StackRecord) -> list[str]:
     """Describe a stack."""
     members = [f"member      {m['path']}, coefficient {m['coefficient']:.4f}" for m in stack.members]
+    members += [f"features    {kind}: {_thresholds(found)}" for kind, found in stack.features.items()]
     thresholds = f"thresholds  {_thresholds(stack.thresholds)} (from {stack.thresholds_from})"
     return [f"task        {stack.task}", *members, thresholds, _decision(stack.decision)]
 

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from product_relevance.data.records import read_records
+from product_relevance.ensemble.files.predict_file import read_as_trained
 from product_relevance.ensemble.stack import KIND, NAME
+from product_relevance.ensemble.stack_features import KINDS, check_features, make_features, name_features
 from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
 from product_relevance.evaluation.blending import blend_scores, fit_blend
@@ -36,12 +39,19 @@ class StackOptions:
         match: what the scores of unlabelled records are matched to: `folds`, the stacks of single folds, or
             `training`, the stack's out-of-fold scores; see `thresholds.fit_spread`.
         overwrite: replace a stack that is there.
+        features: kinds of features that it reads beside the scores, see `stack_features`.
+        records: that the runs were trained on, for the features; None takes the file that they name.
     """
 
     by: str = "global"
     shrinkage: float = 1000
     match: str = "folds"
     overwrite: bool = False
+    features: tuple[str, ...] = ()
+    records: str | None = None
+
+    def __post_init__(self) -> None:
+        check_features(self.features)
 
 
 def stack_runs(
@@ -68,22 +78,18 @@ def stack_runs(
     """
     options = options or StackOptions()
     choice = DecisionOptions("none", options.by, options.shrinkage)
-    thresholds.check_match(options.match, unlabelled)
+    _check_request(output, options, unlabelled)
     home = Path(output)
-    if (home / NAME).exists() and not options.overwrite:
-        raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
     runs = [select_task(run_folder.load_record(folder), None) for folder in folders]
-    oof, names = join_scores(folders, runs), [f"member-{i}" for i in range(len(folders))]
-    labels = oof["label"].to_numpy(int)
-    coefficients, intercept = fit_blend(oof[names].to_numpy(), labels)
-    scores = blend_scores(oof[names].to_numpy(), coefficients, intercept)
-    source = f"{len(oof)} out-of-fold rows of {len(runs)} runs"
-    figures = _compare(oof, {name: Path(f).name for name, f in zip(names, folders, strict=True)}, choice)
-    decision = thresholds.fit_decision(labels, scores, oof["given_language"].tolist(), choice)
-    decision |= {"spread": None, "from": source, "figures": figures}
+    oof, blend = join_scores(folders, runs), _Blend(len(folders), name_features(options.features))
+    if options.features:
+        oof = _add_features(oof, blend, runs[0], options)
+    fitted = blend.fit(oof)
+    scores, source = blend.apply(fitted, oof), f"{len(oof)} out-of-fold rows of {len(runs)} runs"
+    decision = thresholds.fit_decision(oof["label"].to_numpy(int), scores, oof["given_language"].tolist(), choice)
+    decision |= {"spread": None, "from": source, "figures": _compare(oof, blend, folders, choice)}
     if unlabelled is not None:
-        moved = blend_unlabelled(unlabelled, coefficients, intercept)
-        decision = thresholds.move_thresholds(decision, moved, scores, options.match)
+        decision = thresholds.move_thresholds(decision, blend_unlabelled(unlabelled, *fitted), scores, options.match)
     graded = runs[0].relevant_from is not None  # by its grades files are read
     record = StackRecord(
         format=run_folder.FORMAT,
@@ -92,8 +98,9 @@ def stack_runs(
         data=runs[0].data,
         labels=runs[0].labels if graded else {},
         relevant_from=runs[0].relevant_from,
-        members=_members(home, folders, runs, coefficients),
-        intercept=intercept,
+        members=_members(home, folders, runs, fitted[0]),
+        features=_coefficients(options.features, fitted[0][len(folders) :]),
+        intercept=fitted[1],
         thresholds=decision["thresholds"],
         thresholds_from=source,
         decision=decision,
@@ -102,8 +109,80 @@ def stack_runs(
     )
     home.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(home / NAME, record.to_json())
-    weights = [{"member": m["path"], "coefficient": m["coefficient"]} for m in record.members]
-    return f"{metrics_table(figures, COLUMNS)}\n\n{metrics_table(weights, ['member', 'coefficient'])}\n\n{source}"
+    return f"{metrics_table(decision['figures'], COLUMNS)}\n\n{_weights(record)}\n\n{source}"
+
+
+def _check_request(output: str, options: StackOptions, unlabelled: Sequence[dict[str, Any]] | None) -> None:
+    thresholds.check_match(options.match, unlabelled)
+    if options.features and unlabelled is not None:
+        raise ValueError("--features: found --unlabelled too, expected one of them: thresholds cannot be moved here")
+    if (Path(output) / NAME).exists() and not options.overwrite:
+        raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
+
+
+@dataclass(frozen=True)
+class _Blend:
+    """A regression on columns of joined scores: those of the runs, and features."""
+
+    runs: int
+    features: list[str]
+
+    @property
+    def members(self) -> list[str]:
+        return [f"member-{i}" for i in range(self.runs)]
+
+    def fit(self, rows: pd.DataFrame) -> tuple[np.ndarray, float]:
+        return fit_blend(
+            rows[self.members].to_numpy(), rows["label"].to_numpy(int), rows[self.features].to_numpy(float)
+        )
+
+    def apply(self, fitted: tuple[np.ndarray, float], rows: pd.DataFrame) -> np.ndarray:
+        return blend_scores(rows[self.members].to_numpy(), *fitted, rows[self.features].to_numpy(float))
+
+
+def _add_features(oof: pd.DataFrame, blend: _Blend, run: FinishedRunRecord, options: StackOptions) -> pd.DataFrame:
+    texts = read_texts(run, oof["id"], options.records)
+    scores, queries, targets = oof[blend.members].to_numpy(), texts["query"].tolist(), texts["target"].tolist()
+    made = make_features(options.features, scores, queries, targets)
+    return oof.assign(**dict(zip(blend.features, made.T, strict=True)))
+
+
+def _coefficients(kinds: Sequence[str], values: np.ndarray) -> dict[str, dict[str, float]]:
+    named = dict(zip(name_features(kinds), map(float, values), strict=True))
+    return {kind: {name: named[name] for name in KINDS[kind]} for kind in kinds}
+
+
+def _weights(record: StackRecord) -> str:
+    rows = [{"member": member["path"], "coefficient": member["coefficient"]} for member in record.members]
+    rows += [{"member": name, "coefficient": n} for kind in record.features.values() for name, n in kind.items()]
+    return metrics_table(rows, ["member", "coefficient"])
+
+
+def read_texts(run: FinishedRunRecord, ids: pd.Series, records: str | None = None) -> pd.DataFrame:
+    """Read the texts of rows that a run has scored out of fold.
+
+    Args:
+        run: Its record.
+        ids: Of the rows.
+        records: File that it was trained on; None takes the one that it names.
+
+    Returns:
+        `query` and `target` of each row, in the order of `ids`.
+
+    Raises:
+        ValueError: Other records, or rows that are missing there.
+    """
+    source = read_as_trained(records or run.data["source"], run)
+    frame = read_records(source, task=run.task, role="test", on_bad_rows="skip")
+    if frame.attrs["sha256"] != run.data["sha256"]:
+        raise ValueError(f"{source}: found other records than the runs were trained on; name those with --records")
+    texts = frame.assign(id=frame["id"].astype(str)).drop_duplicates("id").set_index("id")
+    if missing := sorted(set(ids.astype(str)) - set(texts.index)):
+        raise ValueError(
+            f"{source}: found no row {missing[0]}, expected each that was scored; name others with --records"
+        )
+    found = texts.loc[ids.astype(str), ["origin_query", "target"]]
+    return found.rename(columns={"origin_query": "query"}).reset_index(drop=True)
 
 
 def blend_unlabelled(
@@ -180,21 +259,33 @@ def _members(home: Path, folders, runs, coefficients: np.ndarray) -> list[dict[s
             "thresholds": run.thresholds,
             "coefficient": float(coefficient),
         }
-        for folder, run, coefficient in zip(folders, runs, coefficients, strict=True)
+        for folder, run, coefficient in zip(folders, runs, coefficients[: len(runs)], strict=True)
     ]
 
 
-def _compare(oof: pd.DataFrame, titles: dict[str, str], choice: DecisionOptions) -> list[dict[str, Any]]:
-    names, (fit_rule, use_rule) = list(titles), nested.make_decider(choice)
+def _compare(
+    oof: pd.DataFrame, blend: _Blend, folders: Sequence[str], choice: DecisionOptions
+) -> list[dict[str, Any]]:
+    singles = [(Path(folder).name, oof[name]) for name, folder in zip(blend.members, folders, strict=True)]
+    singles.append(("mean", oof[blend.members].mean(axis=1)))
+    fit_rule, use_rule = nested.make_decider(choice)
+    found = [nested.measure_decision(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
+    found.append(nested.measure_decision(oof, *_decide_by(replace(blend, features=[]), choice), scores="stack"))
+    if blend.features:
+        found.append(nested.measure_decision(oof, *_decide_by(blend, choice), scores="stack with features"))
+    return [row for pair in found for row in pair]
 
-    def fit(rows: pd.DataFrame):
-        fitted = fit_blend(rows[names].to_numpy(), rows["label"].to_numpy(int))
-        return fitted, fit_rule(rows.assign(score=blend_scores(rows[names].to_numpy(), *fitted)))
 
-    def use(model, rows: pd.DataFrame):
+def _decide_by(blend: _Blend, choice: DecisionOptions) -> tuple[nested.Fit, nested.Use]:
+    """Return the `fit` and `use` of a regression and its thresholds."""
+    fit_rule, use_rule = nested.make_decider(choice)
+
+    def fit(rows: pd.DataFrame) -> Any:
+        fitted = blend.fit(rows)
+        return fitted, fit_rule(rows.assign(score=blend.apply(fitted, rows)))
+
+    def use(model: Any, rows: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         fitted, decision = model
-        return use_rule(decision, rows.assign(score=blend_scores(rows[names].to_numpy(), *fitted)))
+        return use_rule(decision, rows.assign(score=blend.apply(fitted, rows)))
 
-    singles = [(title, oof[name]) for name, title in titles.items()] + [("mean", oof[names].mean(axis=1))]
-    alone = [nested.measure_decision(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
-    return [row for pair in [*alone, nested.measure_decision(oof, fit, use, scores="stack")] for row in pair]
+    return fit, use

@@ -11,6 +11,7 @@ import pandas as pd
 from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.rank_pairs import rank_pairs
+from product_relevance.ensemble.stack_features import make_features
 from product_relevance.evaluation.blending import blend_scores
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision
 from product_relevance.utils import run_folder
@@ -103,7 +104,8 @@ class RelevanceStack:
         given = read_pairs(pairs, languages, translations, self.run.task)
         both = list(zip(given.queries, given.targets, strict=True))
         extra = given.languages, given.translations
-        return self.combine(self._of_members(lambda member: member.predict(both, *extra, progress=progress)))
+        scores = self._of_members(lambda member: member.predict(both, *extra, progress=progress))
+        return self.combine(self._with_features(scores, given.queries, given.targets))
 
     def rank(
         self,
@@ -117,8 +119,17 @@ class RelevanceStack:
         return rank_pairs(self.predict, query, read_targets(query, targets, top_k), language, translation)[:top_k]
 
     def score_folds(self, frame: pd.DataFrame, translation: str | None = None, progress: bool = False) -> np.ndarray:
-        """Return the mean probabilities of each run for records, shape (n, members)."""
-        return self._of_members(lambda member: member.combine(member.score_folds(frame, translation, progress)))
+        """Return the mean probabilities of each run for records, and the features, shape (n, members + features)."""
+        scores = self._of_members(lambda member: member.combine(member.score_folds(frame, translation, progress)))
+        return self._with_features(scores, frame["origin_query"].tolist(), frame["target"].tolist())
+
+    @property
+    def reads_rivals(self) -> bool:
+        """Whether a pair's score depends on the other pairs of its query: all of them are to be scored together."""
+        return "group" in self.run.features
+
+    def _with_features(self, scores: np.ndarray, queries: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+        return np.column_stack([scores, make_features(self.run.features, scores, queries, targets)])
 
     def _of_members(self, score: Callable) -> np.ndarray:
         import torch
@@ -138,8 +149,11 @@ class RelevanceStack:
         return np.stack(columns, axis=1)
 
     def combine(self, scores: np.ndarray, vote: str = "mean") -> np.ndarray:
-        """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-        return blend_scores(scores, [member["coefficient"] for member in self.run.members], self.run.intercept)
+        """Return the stack's probabilities, shape (n,), of what `score_folds` gives."""
+        members = [member["coefficient"] for member in self.run.members]
+        others = [value for kind in self.run.features.values() for value in kind.values()]
+        size = len(members)
+        return blend_scores(scores[:, :size], [*members, *others], self.run.intercept, scores[:, size:])
 
     def fold_thresholds(self, kind: str) -> np.ndarray:
         """Return the threshold of each run alone, shape (members,)."""

@@ -11,8 +11,8 @@ from product_relevance.evaluation.calibration import to_logit
 RIDGE = 1e-4  # on the coefficients, of the mean loss: keeps them finite where a member makes no error
 
 
-def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit label = sigmoid(logits @ coefficients + intercept) with no coefficient below 0.
+def fit_blend(scores: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Fit label = sigmoid(logits @ coefficients + intercept) with no coefficient of a member below 0.
 
     A member that would count against itself is left out instead (Breiman 1996, "Stacked Regressions"), so that a stack
     keeps every order that its members agree on.
@@ -20,11 +20,12 @@ def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float
     Args:
         scores: Out-of-fold probabilities of each member, shape (n, members).
         labels: 0 or 1, shape (n,).
+        features: Shape (n, features), read as they are; their coefficients may have any sign.
 
     Returns:
-        Coefficients of shape (members,), and the intercept.
+        Coefficients of shape (members + features,), and the intercept.
     """
-    inputs = np.column_stack([to_logit(scores), np.ones(len(scores))])
+    inputs = np.column_stack([_inputs(scores, features), np.ones(len(scores))])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits, ridge = inputs @ weights, RIDGE * np.append(weights[:-1], 0)
@@ -32,13 +33,23 @@ def fit_blend(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float
         return value, inputs.T @ (expit(logits) - labels) / len(labels) + ridge
 
     members = scores.shape[1]
-    start = np.append(np.full(members, 1 / members), 0.0)
-    bounds = [(0, None)] * members + [(None, None)]
+    others = inputs.shape[1] - members
+    start = np.append(np.full(members, 1 / members), np.zeros(others))
+    bounds = [(0, None)] * members + [(None, None)] * others
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12}).x
     return found[:-1], float(found[-1])
 
 
-def blend_scores(scores: np.ndarray, coefficients: Sequence[float] | np.ndarray, intercept: float) -> np.ndarray:
-    """Return the stack's probabilities, shape (n,), of its members', shape (n, members)."""
-    blended: np.ndarray = expit(to_logit(scores) @ np.asarray(coefficients) + intercept)
+def blend_scores(
+    scores: np.ndarray,
+    coefficients: Sequence[float] | np.ndarray,
+    intercept: float,
+    features: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the stack's probabilities, shape (n,), of its members', shape (n, members), and their features."""
+    blended: np.ndarray = expit(_inputs(scores, features) @ np.asarray(coefficients) + intercept)
     return blended
+
+
+def _inputs(scores: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+    return to_logit(scores) if features is None else np.column_stack([to_logit(scores), features])

@@ -64,6 +64,11 @@ class Score(ScoringArguments):
         """Return what determines the scores, as JSON: the options, and the content of what they name."""
         stack = stacking.is_stack(self.model)
         run = read_json(Path(self.model) / stacking.NAME) if stack else read_run(self.model, self.revision).to_json()
+        if stack and "group" in run.get("features", {}):
+            raise ValueError(
+                f"{self.model}: found a stack that compares the pairs of a query, expected one of scores alone, as a "
+                "shard may hold a part of a query only; score the file in one process"
+            )
         named = json.dumps([run, finished_folds(Path(self.model))], sort_keys=True, default=str)
         options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
         if not self.compile:

@@ -178,15 +178,14 @@ class StackRecord(JsonRecord):
         data: facts of the records of its runs.
         labels: names of the grades of its runs; empty of two labels.
         relevant_from: lowest grade that counts as relevant; None of two labels.
-        members: path, coefficient, thresholds and end of each run.
+        members, features: path, coefficient, thresholds and end of each run; coefficients of features, by their kind.
         intercept: of the logistic regression.
         thresholds: for F1 and macro-F1.
         thresholds_from: the rows that they were chosen on.
         decision: see `DecisionRule`.
         finished: when, in UTC.
         versions: of Python and the packages.
-        columns, arguments: always empty: its runs have their own.
-        grade_thresholds, grade_calibration: always None: its scores are no grades.
+        columns, arguments, grade_thresholds, grade_calibration: always empty: its runs have their own.
     """
 
     format: int
@@ -196,6 +195,7 @@ class StackRecord(JsonRecord):
     labels: Mapping[str, str] = field(default_factory=dict)
     relevant_from: int | None = None
     members: list[dict[str, Any]]
+    features: Mapping[str, Any] = field(default_factory=dict)
     intercept: float
     thresholds: Mapping[str, Any]
     thresholds_from: str | None = None

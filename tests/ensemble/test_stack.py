@@ -14,15 +14,19 @@ from sklearn.metrics import roc_auc_score
 
 import train_relevance
 from product_relevance import RelevanceEnsemble
+from product_relevance.cli.info import stack_lines
 from product_relevance.cli.main import main as relevance
 from product_relevance.data.records import read_records
 from product_relevance.data.submission import check_submission
 from product_relevance.ensemble import fit_stack
 from product_relevance.ensemble import stack as stacking
 from product_relevance.ensemble.retrieval import first_stage
+from product_relevance.ensemble.stack_features import KINDS, group_features, lexical_features
 from product_relevance.evaluation.blending import blend_scores, fit_blend
 from product_relevance.evaluation.calibration import to_logit
 from product_relevance.evaluation.decision_rule import stretch_scores
+from product_relevance.sharding.jobs import Score
+from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import load_record
 from tests.conftest import rows_of, write_rows
 from tests.helpers.made_rows import encode
@@ -141,6 +145,93 @@ def test_unlabelled_records_move_the_cuts_of_a_stack_to_where_its_means_lie(two,
     scored[1]["folds"] = scored[1]["folds"][:, :2]
     with pytest.raises(ValueError, match=r"\[2, 3\] folds, expected as many in each"):
         fit_stack.stack_runs(two, moved, fit_stack.StackOptions(overwrite=True), scored)
+
+
+def teach(trained, stack: str, output) -> None:
+    """Train a run with a stack as its teacher."""
+    flags = "--task QC --use_cpu true --max_steps 1 --num_folds 2 --objective distill --eval_strategy no"
+    names = ["--train_file", str(trained / "train_QC.txt"), "--teacher", str(trained / stack)]
+    names += ["--model_name_or_path", load_record(trained / "a").base["name"], "--output_dir", str(output)]
+    train_relevance.main([*flags.split(), *names])
+
+
+def with_rivals(folder, rows=800, size=4, **features):
+    """Two runs on rows of four targets per query, where most relevant targets share a word with the query."""
+    scores, labels = made(rows)
+    records = [
+        {"id": i, "task": "QC", "language": "en", "origin_query": f"q{i // size} lamp", "category_path": f"a,{i}"}
+        for i in range(rows)
+    ]
+    for record, label in zip(records, labels, strict=True):
+        record["category_path"] += " lamp" if label and record["id"] % 5 else ""
+    file = write_rows(folder / "train_QC.txt", records)
+    data = {"sha256": sha256_of(file), "source": str(file), "positive": 0.6, "languages": ["en"]}
+    return [write_run(folder / name, scores[:, i], labels, data=data) for i, name in enumerate("ab")]
+
+
+def test_features_are_fitted_beside_the_scores_and_named_with_their_coefficients(tmp_path, capsys):
+    runs = list(map(str, with_rivals(tmp_path)))
+    relevance(["stack", *runs, "--features", "group", "lexical", "--output", str(tmp_path / "stack")])
+    shown, content = capsys.readouterr().out, json.loads((tmp_path / "stack" / "stack.json").read_text())
+    figures = {(row["scores"], row["fitted on"]): row["auc"] for row in content["decision"]["figures"]}
+    assert figures["stack with features", "other folds"] > figures["stack", "other folds"] + 0.05
+    assert {kind: list(found) for kind, found in content["features"].items()} == {
+        kind: list(names) for kind, names in KINDS.items()
+    }
+    assert content["features"]["lexical"]["covered_words"] != 0 and "covered_words" in shown
+    stack = stacking.RelevanceStack.from_pretrained(tmp_path / "stack")
+    assert stack.reads_rivals and "covered_words" in "\n".join(stack_lines(stack.run))
+
+
+def test_a_stack_without_features_is_what_it_was(tmp_path):
+    runs = with_rivals(tmp_path)
+    fit_stack.stack_runs(runs, tmp_path / "stack")
+    content = json.loads((tmp_path / "stack" / "stack.json").read_text())
+    scores, labels = made()
+    coefficients, intercept = fit_blend(scores, labels)
+    assert "features" not in content and np.isclose(content["intercept"], intercept)
+    assert np.allclose([member["coefficient"] for member in content["members"]], coefficients)
+
+
+def test_features_need_the_records_of_the_runs(tmp_path):
+    runs = with_rivals(tmp_path)
+    options = fit_stack.StackOptions(features=("group",))
+    (tmp_path / "train_QC.txt").write_text((tmp_path / "train_QC.txt").read_text() + "\n")
+    with pytest.raises(ValueError, match="other records than the runs were trained on; name those with --records"):
+        fit_stack.stack_runs(runs, tmp_path / "stack", options)
+    with pytest.raises(ValueError, match="--features: found words, expected among group, lexical"):
+        fit_stack.StackOptions(features=("words",))
+    with pytest.raises(ValueError, match="--features: found --unlabelled too"):
+        fit_stack.stack_runs(runs, tmp_path / "stack", options, [{}])
+
+
+def test_a_stack_with_features_scores_a_file_whole_and_pairs_alike(trained, tmp_path):
+    runs, rows = [str(trained / "a"), str(trained / "b")], rows_of("test_QC.txt")[:30]
+    relevance(["stack", *runs, "--features", "group,lexical", "--output", str(trained / "featured")])
+    file, output = write_rows(tmp_path / "test_QC.txt", rows), tmp_path / "submit_QC.txt"
+    relevance(["predict", str(trained / "featured"), str(file), "--output", str(output), "--chunk_rows", "7"])
+    stack = stacking.RelevanceStack.from_pretrained(trained / "featured", device="cpu")
+    expected = stack.predict([(row["origin_query"], row["category_path"]) for row in rows])
+    assert np.allclose(pd.read_parquet(f"{output}.scores.parquet")["score"], expected, atol=1e-6)
+    answers = write_rows(tmp_path / "answers_QC.txt", rows_of("answers_QC.txt")[:30])
+    relevance(["evaluate", str(trained / "featured"), str(answers)])
+    with pytest.raises(ValueError, match="found a stack that compares the pairs of a query"):
+        Score(model=str(trained / "featured")).key()
+    with pytest.raises(SystemExit, match="found a stack with features, expected one of scores alone"):
+        teach(trained, "featured", tmp_path / "student")
+
+
+def test_a_pair_is_compared_with_the_pairs_of_its_query_alone():
+    found = group_features(np.array([1.0, 3.0, 2.0, 5.0, 3.0]), ["Red  lamp", "red lamp", "hat", "bag", "red lamp "])
+    assert np.allclose(found[:, 0], [-4 / 3, 2 / 3, 0, 0, 2 / 3]) and np.allclose(found[:, 1], [-2, 0, 0, 0, 0])
+    assert np.allclose(found[:, 2], [1, 0.25, 0, 0, 0.25]) and np.allclose(found[:, 3], np.log([3, 3, 1, 1, 3]))
+
+
+def test_common_words_and_letters_are_counted_without_case():
+    found = lexical_features(["Red lamp", "lamps", "", "赤い靴"], ["lamp, red & old", "lamp", "a", "shoes"])
+    assert np.allclose(found[:, :2], [[2 / 3, 1], [0, 0], [0, 0], [0, 0]])
+    assert found[0, 2] == 1 and 0 < found[1, 2] < 1 and not found[2:].any()
+    assert lexical_features([], []).shape == (0, 3)
 
 
 def test_the_table_judges_each_run_their_mean_and_the_stack(two, tmp_path):

@@ -155,6 +155,7 @@ def predict_file(ensemble, file: str | Source, output: str, *, overwrite: bool =
         shutil.rmtree(parts, ignore_errors=True)
         return f"{target}: complete, nothing to do"
     target.parent.mkdir(parents=True, exist_ok=True)
+    options = _with_rivals(ensemble, frame, options)
     claim_parts(parts, key | {"rows": options.chunk_rows})
     scores = _score_parts(ensemble, frame, parts, options)
     unknown = _look_up_paths(ensemble, frame, scores)
@@ -172,12 +173,18 @@ def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.Dat
     Returns:
         The table that `predict_file` writes beside a submission: id, language, score, a column per fold, prediction.
     """
-    vote, size = ensemble.checked_vote(options.vote), options.chunk_rows
+    vote, size = ensemble.checked_vote(options.vote), _with_rivals(ensemble, frame, options).chunk_rows
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
     chunks = [frame.iloc[start : start + size] for start in range(0, len(frame), size)]
     scores = pd.concat([_score_chunk(ensemble, chunk, options) for chunk in chunks], ignore_index=True)
     _look_up_paths(ensemble, frame, scores)
     return _decide(ensemble, scores, limits, vote)
+
+
+def _with_rivals(ensemble, frame: pd.DataFrame, options: FileOptions) -> FileOptions:
+    """Return the options with all rows in one chunk where the score of a pair depends on others of its query."""
+    rivals = getattr(ensemble, "reads_rivals", False)
+    return replace(options, chunk_rows=max(len(frame), 1)) if rivals else options
 
 
 def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.DataFrame:

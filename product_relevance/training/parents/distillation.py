@@ -71,6 +71,8 @@ def find_teacher(config: RunConfig, record: RunRecord, splits: list[str]) -> Tea
     if (name := config.objective.teacher) is None:
         return None
     stack = RelevanceStack.from_pretrained(name) if is_stack(name) else None
+    if stack is not None and stack.run.features:
+        raise ValueError(f"--teacher {name}: found a stack with features, expected one of scores alone: stack without")
     names = [name] if stack is None else map(str, stack.folds.values())
     found = Teacher(name, [find_parent("--teacher", each, record, splits) for each in names], stack)
     check_teacher(found, config.data.translation)
