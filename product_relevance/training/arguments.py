@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Arguments = tuple[ModelArguments, DataArguments, "ObjectiveArguments", TrainingArguments]
 
 # Functions of product_relevance/training/losses.py, which imports torch.
-OBJECTIVES = ("cross_entropy", "r_drop", "distill", "dpo")
+OBJECTIVES = ("cross_entropy", "r_drop", "bootstrap", "distill", "dpo")
 
 
 @dataclass
@@ -35,6 +35,7 @@ class ObjectiveArguments:
     )
     objective: str = option("cross_entropy", "what is minimised: docs/how-to/objectives.md", list(OBJECTIVES))
     r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes (for reproduction)")
+    own_share: float = option(0.2, "bootstrap: weight of the model's own probability; the label has the rest")
     teacher: str | None = option(None, "distill: teacher run or stack; its folds score the training rows")
     unlabelled_file: str | None = option(
         None, "distill: more records to learn from, by the teacher alone; their labels are not read"
@@ -53,6 +54,8 @@ class ObjectiveArguments:
             raise ValueError("--unlabelled_file needs a teacher: add --objective distill --teacher RUN")
         if not 0 < self.teacher_share <= 1:
             raise ValueError(f"--teacher_share {self.teacher_share}: expected more than 0, and 1 at most")
+        if not 0 < self.own_share < 1:
+            raise ValueError(f"--own_share {self.own_share}: expected more than 0, and less than 1")
         if self.r_drop_strength <= 0 or self.dpo_beta <= 0:
             raise ValueError("--r_drop_strength and --dpo_beta: expected more than 0")
 

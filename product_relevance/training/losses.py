@@ -66,6 +66,25 @@ def r_drop(logits: Tensor, labels: Tensor, strength: float, smoothing: float = 0
     return (both[0] + both[1]) / 2 + strength * apart.sum(-1) / 2
 
 
+def bootstrap_loss(logits: Tensor, labels: Tensor, share: float, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy against a mixture of the label and the model's own probability (Reed et al., arXiv 1412.6596).
+
+    Equation 6, soft bootstrapping, for labels that are partly wrong. The gradient flows through both factors, so the
+    part of the model is its entropy: a model that is sure of the other label gives way less.
+
+    Args:
+        logits: shape (n, 2).
+        labels: 0 or 1, shape (n,).
+        share: weight of the model's own probability; the label has the rest.
+        smoothing: as in `cross_entropy`, of the label's part.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    logs = logits.float().log_softmax(-1)
+    return (1 - share) * cross_entropy(logits, labels, smoothing) - share * (logs.exp() * logs).sum(-1)
+
+
 def distillation_loss(logits: Tensor, labels: Tensor, teacher: Tensor, share: float, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy against a mixture of the label and a teacher's probability (Hinton et al., arXiv 1503.02531).
 

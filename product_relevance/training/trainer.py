@@ -88,6 +88,8 @@ class RelevanceTrainer(ResumableTrainer):
         match row_inputs["objective"]:
             case "r_drop":
                 return losses.r_drop(logits, labels, chosen.r_drop_strength, smoothing)
+            case "bootstrap":
+                return losses.bootstrap_loss(logits, labels, chosen.own_share, smoothing)
             case "distill":
                 return losses.distillation_loss(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
             case "dpo":

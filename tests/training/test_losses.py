@@ -44,6 +44,24 @@ def test_cross_entropy_is_minus_the_log_of_the_smoothed_target(rows, smoothing):
         assert found[i].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+@given(pairs, st.floats(0.05, 0.95))
+def test_bootstrap_mixes_the_label_with_the_models_own_probability(rows, share):
+    logits, labels = tensors(rows)
+    found = objectives.bootstrap_loss(logits, labels, share)
+    logs = logits.double().log_softmax(-1)
+    for i, label in enumerate(labels):
+        target = [share * logs[i, k].exp() + (1 - share) * (k == label) for k in (0, 1)]
+        assert found[i].item() == pytest.approx(-sum(target[k] * logs[i, k] for k in (0, 1)).item(), abs=1e-4)
+
+
+def test_bootstrap_pulls_less_at_a_label_that_the_model_is_sure_against():
+    logits = torch.tensor([[4.0, 0.0]], requires_grad=True)
+    pulls = {}
+    for name, loss in (("plain", objectives.cross_entropy), ("own", lambda *of: objectives.bootstrap_loss(*of, 0.5))):
+        (pulls[name],) = torch.autograd.grad(loss(logits, torch.tensor([1])).sum(), logits)
+    assert pulls["own"].abs().max() < pulls["plain"].abs().max() / 2 + 0.05
+
+
 @given(pairs)
 def test_two_equal_passes_make_r_drop_a_plain_cross_entropy(rows):
     logits, labels = tensors(rows)
@@ -106,13 +124,14 @@ def taught(base_of, tmp_path_factory):
 WAYS = {
     "cross_entropy": ["--label_smoothing_factor", "0.1"],
     "r_drop": ["--lora_dropout", "0.1"],
+    "bootstrap": ["--own_share", "0.3"],
     "distill": ["--teacher_share", "0.2"],
     "dpo": ["--head", "yes_no", "--dpo_beta", "1.0"],
 }
 
 
 # Each objective on every base: tests/integration/test_combinations.py. Here its flags reach it, on two kinds of base.
-BASES = {"cross_entropy": "qwen3", "r_drop": "bert", "distill": "bert", "dpo": "qwen3"}
+BASES = {"cross_entropy": "qwen3", "r_drop": "bert", "bootstrap": "bert", "distill": "bert", "dpo": "qwen3"}
 
 
 @pytest.mark.parametrize(("objective", "kind"), BASES.items())
@@ -298,6 +317,7 @@ def test_a_row_without_a_label_learns_from_the_teacher_alone():
         ({"objective": "focal"}, "expected one of"),
         ({"teacher_share": 0.0}, "more than 0"),
         ({"dpo_beta": 0.0}, "more than 0"),
+        ({"own_share": 1.0}, "more than 0, and less than 1"),
     ],
 )
 def test_senseless_arguments_are_refused(values, told):
