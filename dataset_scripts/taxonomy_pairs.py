@@ -16,13 +16,14 @@ from product_relevance.utils.one_line import errors_in_one_line
 from product_relevance.utils.options import Parser
 
 if TYPE_CHECKING:
-    from product_relevance.preparation.augmentation.taxonomy_pairs import PairOptions, PathStyle
+    from product_relevance.preparation.augmentation.taxonomy_pairs import PairOptions
 
 KINDS_OF_FILE = (".txt", ".jsonl")
 
 
 def make_parser() -> Parser:
     """Build the command line's parser."""
+    from product_relevance.data.reading_arguments import add_source_flags
     from product_relevance.preparation.augmentation.taxonomy_pairs import PairOptions
 
     parser = Parser((PairOptions,), description=__doc__.split("\n")[0])
@@ -34,6 +35,7 @@ def make_parser() -> Parser:
         "--path_column", help="column of the paths in a table (default: path, category_path or en_path)"
     )
     parser.add_argument("--path_separator", help="text between the levels of a path in a table (default: found)")
+    add_source_flags(parser, "--like")
     return parser
 
 
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     found = make_parser().parse_args(argv)
     console.quiet_libraries()
     with errors_in_one_line():
-        (options,) = found.parser.parse_dict({name: value for name, value in vars(found).items() if value is not None})
+        (options,) = found.parser.parse_dict(vars(found))
         write_pairs(found, options)
 
 
@@ -56,14 +58,19 @@ def write_pairs(found: argparse.Namespace, options: "PairOptions") -> None:
     Raises:
         ValueError: The tree or the records of --like cannot be used, or the output has another ending.
     """
-    from product_relevance.preparation.augmentation.category_tree import TreeColumns, read_tree
-    from product_relevance.preparation.augmentation.taxonomy_pairs import make_pairs
+    from product_relevance.data.reading_arguments import source_of
+    from product_relevance.data.records import read_records
+    from product_relevance.preparation.augmentation.category_tree import TreeReading, read_tree
+    from product_relevance.preparation.augmentation.taxonomy_pairs import PathStyle, make_pairs
     from product_relevance.utils.files import atomic_write, json_line
 
     if Path(found.output).suffix not in KINDS_OF_FILE:
         raise ValueError(f"--output {found.output}: expected a name that ends in {' or '.join(KINDS_OF_FILE)}")
-    style = _style(options)
-    categories = read_tree(found.tree, options.languages, TreeColumns(found.path_column, found.path_separator))
+    source, style = source_of(found, options.like or ""), options.style
+    if options.like:
+        style = PathStyle.from_records(read_records(source, task="QC", role="test", on_bad_rows="skip"))
+    reading = TreeReading(found.path_column, found.path_separator, source.reading)
+    categories = read_tree(found.tree, options.languages, reading)
     rows = make_pairs(categories, options, style)
     with atomic_write(found.output, "wb") as file:
         file.writelines(map(json_line, rows))
@@ -71,15 +78,6 @@ def write_pairs(found: argparse.Namespace, options: "PairOptions") -> None:
     shown = ", ".join(f"{code} {count:,}" for code, count in sorted(languages.items()))
     print(f"{found.output}: {len(rows):,} rows from {len(categories):,} categories; {shown}")
     print(f"label 1: {labels[1]:,}, label 0: {labels[0]:,}; such as {rows[0]['category_path']!r}")
-
-
-def _style(options: "PairOptions") -> "PathStyle":
-    if options.like is None:
-        return options.style
-    from product_relevance.data.records import read_records
-    from product_relevance.preparation.augmentation.taxonomy_pairs import PathStyle
-
-    return PathStyle.from_records(read_records(options.like, task="QC", role="any", on_bad_rows="skip"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from product_relevance.data.sources.defects import RecordError, raise_defects, show_value
 from product_relevance.data.sources.encodings import find_encoding, kind_of_name, raw_lines
+from product_relevance.data.sources.options import ReadingOptions
 from product_relevance.data.sources.readers import read_table
-from product_relevance.data.sources.tables import RawTable, require_kind_of_name
+from product_relevance.data.sources.tables import RawTable, Source, require_kind_of_name
 from product_relevance.text.language_codes import is_code, normal_code
 from product_relevance.text.path_format import path_separators
 from product_relevance.text.taxonomy import PathForm
@@ -22,16 +23,18 @@ LINE = re.compile(r"(?:(gid://\S+)\s*:\s*|(\d+)\s+-\s+)?(.*)")
 
 
 @dataclass(frozen=True)
-class TreeColumns:
-    """What a table of categories calls its columns.
+class TreeReading:
+    """How a table of categories is read.
 
     Attributes:
         path: Column of the paths; None takes the first of `PATH_COLUMNS` that is there.
         separator: Text between the levels of a path; None finds it.
+        options: Encoding and delimiter.
     """
 
     path: str | None = None
     separator: str | None = None
+    options: ReadingOptions = field(default_factory=ReadingOptions)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class _Entry:
     category: Category
 
 
-def read_tree(files: Sequence[str], languages: Iterable[str], columns: TreeColumns | None = None) -> list[Category]:
+def read_tree(files: Sequence[str], languages: Iterable[str], reading: TreeReading | None = None) -> list[Category]:
     """Read a tree.
 
     Args:
@@ -66,7 +69,7 @@ def read_tree(files: Sequence[str], languages: Iterable[str], columns: TreeColum
             several with | between. Any other is a text file as Shopify and Google
             publish it.
         languages: Codes that are needed.
-        columns: Of tables.
+        reading: Of tables, and the encoding of text files.
 
     Returns:
         The categories in the order of the first file.
@@ -74,11 +77,11 @@ def read_tree(files: Sequence[str], languages: Iterable[str], columns: TreeColum
     Raises:
         RecordError: A file cannot be read, has a bad line, or no file has names in a language.
     """
-    (first, *others), columns = [_of_language(file) for file in files], columns or TreeColumns()
-    entries = _read_file(*first, columns)
+    (first, *others), reading = [_of_language(file) for file in files], reading or TreeReading()
+    entries = _read_file(*first, reading)
     _require_once(first[1], entries, "path", lambda entry: " > ".join(entry.category.levels))
     for language, name in others:
-        added = _read_file(language, name, columns)
+        added = _read_file(language, name, reading)
         for file, found in ((first[1], entries), (name, added)):
             _require_ids(file, found)
         entries = _add_names(entries, {entry.id: entry.category.names for entry in added})
@@ -97,18 +100,20 @@ def _of_language(file: str) -> tuple[str, str]:
     return (normal_code(found[1]), found[2]) if found else (ENGLISH, file)
 
 
-def _read_file(language: str, name: str, columns: TreeColumns) -> list[_Entry]:
+def _read_file(language: str, name: str, reading: TreeReading) -> list[_Entry]:
     if not os.path.isfile(name):
         raise RecordError(f"{name}: found no such file, expected a tree of categories; check the name")
     is_table = kind_of_name(name) in (".csv", ".tsv", ".parquet")
-    entries = _read_columns(language, name, columns) if is_table else _read_lines(language, name)
+    entries = (
+        _read_columns(language, name, reading) if is_table else _read_lines(language, name, reading.options.encoding)
+    )
     if not entries:
         raise RecordError(f"{name}: found no category, expected at least one; check that the file is complete")
     return entries
 
 
-def _read_lines(language: str, name: str) -> list[_Entry]:
-    encoding = find_encoding(name, require_kind_of_name(name))
+def _read_lines(language: str, name: str, encoding: str | None) -> list[_Entry]:
+    encoding = encoding or find_encoding(name, require_kind_of_name(name))
     entries = []
     for number, raw in raw_lines(name, encoding):
         line = raw.decode("utf-8", "replace").strip()
@@ -123,13 +128,13 @@ def _read_lines(language: str, name: str) -> list[_Entry]:
     return entries
 
 
-def _read_columns(language: str, name: str, columns: TreeColumns) -> list[_Entry]:
-    table = read_table(name)
+def _read_columns(language: str, name: str, reading: TreeReading) -> list[_Entry]:
+    table = read_table(Source(name, reading=reading.options))
     if table.defects:
         raise_defects(name, table.defects, "Correct the tree: a category that is left out becomes a wrong negative.")
-    path_column = _path_column(table, columns.path)
+    path_column = _path_column(table, reading.path)
     paths = [value if isinstance(value, str) else "" for value in table.columns[path_column]]
-    form = PathForm(columns.separator or _separator_of(name, paths))
+    form = PathForm(reading.separator or _separator_of(name, paths))
     codes = {column: normal_code(column) for column in table.columns if column not in (ID, path_column)}
     codes = {column: code for column, code in codes.items() if is_code(code)}
     ids = table.columns.get(ID, [""] * len(paths))

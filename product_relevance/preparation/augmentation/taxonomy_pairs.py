@@ -85,7 +85,7 @@ class PathStyle:
     @classmethod
     def from_records(cls, frame: pd.DataFrame) -> "PathStyle":
         """Find how the targets of QC records are written."""
-        form, paths = form_of(frame), frame["target"].dropna().drop_duplicates()
+        form, paths = form_of(frame), frame.loc[frame["target"] != "", "target"].drop_duplicates()
         levels = paths.map(lambda path: len(form.split(path)))
         lower = (paths == paths.str.lower()).mean() >= MOST_LOWER
         return cls(form.separator, bool(lower), int(levels.quantile(DEEPEST, interpolation="lower")))
@@ -121,9 +121,11 @@ class _Tree:
         self.paths: list[Levels] = list(dict.fromkeys(style.shorten(category.levels) for category in categories))
         self.place = {path: node for node, path in enumerate(self.paths)}
         self.children, self.family = defaultdict[Levels, list[int]](list), defaultdict[str, list[int]](list)
-        for node, path in enumerate(self.paths):
-            self.children[path[:-1]].append(node)
-            self.family[path[0]].append(node)
+        # A first level alone is nobody's own path, so as a negative it would give its label away.
+        self.targets = sorted({self.place[style.shorten(each.levels)] for each in categories if len(each.levels) > 1})
+        for node in self.targets:
+            self.children[self.paths[node][:-1]].append(node)
+            self.family[self.paths[node][0]].append(node)
         self.meanings = defaultdict[str, set[int]](set)
         for category in categories:
             node = self.place[style.shorten(category.levels)]
@@ -134,7 +136,7 @@ class _Tree:
         """Draw a category of a kind of kinship to a node that is no relative of those avoided; None without one."""
         path = self.paths[node]
         pools = {SIBLING: self.children[path[:-1]], COUSIN: self.family[path[0]]}
-        pool = pools.get(kind, range(len(self.paths)))
+        pool = pools.get(kind, self.targets)
         for _ in range(TRIES):
             found = pool[int(next(draws) * len(pool))]
             if self._kinship(path, self.paths[found]) == kind and not self._is_related(found, avoided):

@@ -10,7 +10,7 @@ import pytest
 import taxonomy_pairs as program
 
 from product_relevance.data.records import read_records
-from product_relevance.preparation.augmentation.category_tree import TreeColumns, read_tree
+from product_relevance.preparation.augmentation.category_tree import TreeReading, read_tree
 from product_relevance.preparation.augmentation.taxonomy_pairs import PairOptions, PathStyle, make_pairs
 
 ROOTS = {"Garden": "Garten", "Toys": "Spielzeug", "Shoes & Bags": "Schuhe & Taschen"}
@@ -181,6 +181,19 @@ def test_what_cannot_be_used_is_one_line(tmp_path, name, content, more, message)
     assert not (tmp_path / "a.txt").exists()
 
 
+def test_encoding_and_delimiter_of_the_tree_and_columns_of_the_records_can_be_named(tmp_path):
+    (tmp_path / "tree.csv").write_bytes("path#de\nA>B>Töpfe#Kochtöpfe\nA>B>Hüte#Mützen\nA>C#Ärmel\n".encode("cp437"))
+    (tmp_path / "train.csv").write_text("q,p\nx,A/B\ny,A/C\n")
+    words = ["--languages", "de", "--noise", "0", "--encoding", "cp437", "--output", str(tmp_path / "a.txt")]
+    more = ["--delimiter", "#"]
+    program.main([str(tmp_path / "tree.csv"), *words, *more])
+    assert "kochtöpfe" in (tmp_path / "a.txt").read_text(encoding="utf-8")
+    like = ["--like", str(tmp_path / "train.csv"), "--columns", "query=q", "target=p"]
+    program.main([table(tmp_path), "--languages", "de", *like, "--output", str(tmp_path / "b.txt")])
+    rows = [json.loads(line) for line in (tmp_path / "b.txt").read_text(encoding="utf-8").splitlines()]
+    assert {row["category_path"].count(" / ") for row in rows} == {1}
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="found no such file, expected a tree of categories"):
-        read_tree([str(tmp_path / "none.txt")], ["en"], TreeColumns())
+        read_tree([str(tmp_path / "none.txt")], ["en"], TreeReading())
