@@ -80,6 +80,8 @@ ONLY = {
     # The others decide at the thresholds of a run, by their names.
     ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE, COMPARE},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
+    # `taxonomy_pairs.py` looks at the records of --like, whose level names are those that they show.
+    ("text.path_format", "_read_names", "--level_names"): {TRAIN, "prepare.py", "mine_negatives.py", "explore.py"},
     ("utils.run_folder", "check_shared", "--output_dir"): {
         TRAIN
     },  # `take` joins the folds of one run, which are alike

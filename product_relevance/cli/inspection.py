@@ -50,7 +50,7 @@ def _noise_lines(found: "Inspection") -> Iterator[str]:
     """Yield what repeated pairs say of the noise of labels that are 0 or 1."""
     if found.grades != 2 or not found.pairs:
         return
-    from product_relevance.evaluation.label_noise import estimate_noise, noise_lines
+    from product_relevance.evaluation.reports.label_noise import estimate_noise, noise_lines
 
     for place, line in enumerate(noise_lines(estimate_noise(found.table.labels, found.codes, found.pairs))):
         yield f"{'' if place else 'noise':<12}{line}"

@@ -172,7 +172,8 @@ def read_texts(run: FinishedRunRecord, ids: pd.Series, records: str | None = Non
     Raises:
         ValueError: Other records, or rows that are missing there.
     """
-    source = read_as_trained(records or run.data["source"], run)
+    trained_on = run.arguments.get("data", {}).get("train_file", run.data["source"])
+    source = read_as_trained(records or trained_on, run)
     frame = read_records(source, task=run.task, role="test", on_bad_rows="skip")
     if frame.attrs["sha256"] != run.data["sha256"]:
         raise ValueError(f"{source}: found other records than the runs were trained on; name those with --records")

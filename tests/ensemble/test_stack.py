@@ -149,7 +149,8 @@ def test_unlabelled_records_move_the_cuts_of_a_stack_to_where_its_means_lie(two,
 
 def teach(trained, stack: str, output) -> None:
     """Train a run with a stack as its teacher."""
-    flags = "--task QC --use_cpu true --max_steps 1 --num_folds 2 --objective distill --eval_strategy no"
+    flags = "--task QC --use_cpu true --max_steps 1 --num_folds 2 --objective distill"
+    flags += " --eval_strategy no --save_strategy no --load_best_model_at_end false"
     names = ["--train_file", str(trained / "train_QC.txt"), "--teacher", str(trained / stack)]
     names += ["--model_name_or_path", load_record(trained / "a").base["name"], "--output_dir", str(output)]
     train_relevance.main([*flags.split(), *names])

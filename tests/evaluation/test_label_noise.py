@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from product_relevance.evaluation.intervals import weighted_auc
-from product_relevance.evaluation.label_noise import auc_ceiling, error_rate, estimate_noise, noise_lines
+from product_relevance.evaluation.reports.label_noise import auc_ceiling, error_rate, estimate_noise, noise_lines
 
 
 def made(error: float, share: float, pairs: int, seed: int = 0):
