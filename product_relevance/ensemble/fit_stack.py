@@ -182,7 +182,7 @@ def read_texts(run: FinishedRunRecord, ids: pd.Series, records: str | None = Non
         raise ValueError(
             f"{source}: found no row {missing[0]}, expected each that was scored; name others with --records"
         )
-    found = texts.loc[ids.astype(str), ["origin_query", "target"]]
+    found = texts[["origin_query", "target"]].loc[ids.astype(str).tolist()]
     return found.rename(columns={"origin_query": "query"}).reset_index(drop=True)
 
 
