@@ -2,8 +2,8 @@
 
 python benchmarks/speed/bench_ensemble.py RUN FILE
 
-All are compared with the mean of the folds' probabilities, one pass per fold. Decisions are at the threshold that is
-stored for each way.
+All are compared with the mean of the folds' probabilities, one pass per fold with its adapter beside the base. Decisions
+are at the threshold that is stored for each way.
 """
 
 import json
@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import measurement
 import numpy as np
@@ -74,14 +75,15 @@ def as_it_is(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
     return ensemble.predict_folds(pairs, languages, translations, tasks=tasks)
 
 
-def fold_by_fold(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
-    """Score every fold in a pass of its own; shape (n, K)."""
-    models = ensemble.fold_models
-    shared, models.shared_layers = models.shared_layers, 0
-    try:
+def fold_by_fold(ensemble: RelevanceEnsemble, frame: pd.DataFrame, merge_from: float = float("inf")) -> np.ndarray:
+    """Score every fold in a pass of its own, its adapter beside the base; shape (n, K)."""
+    with mock.patch.multiple(ensemble.fold_models, shared_layers=0, merge_from=merge_from):
         return as_it_is(ensemble, frame)
-    finally:
-        models.shared_layers = shared
+
+
+def merged_in_turn(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
+    """Score every fold in a pass of its own, its adapter merged into the base; shape (n, K)."""
+    return fold_by_fold(ensemble, frame, merge_from=0)
 
 
 def mixed_batch(ensemble: RelevanceEnsemble, frame: pd.DataFrame) -> np.ndarray:
@@ -170,6 +172,7 @@ def measure(args, options: dict) -> tuple[Table, dict[str, str]]:
     found = timed(fold_by_fold, whole, frame)
     table.add("K passes", ensemble, *found, count)
     table.add("vote", ensemble, *found, count, "majority")
+    table.add("merged in turn", ensemble, *timed(merged_in_turn, whole, frame), count)
     if whole.fold_models.shared_layers:
         table.add("shared layers", ensemble, *timed(as_it_is, whole, frame), shared_passes(whole))
     else:

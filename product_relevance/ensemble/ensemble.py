@@ -227,10 +227,9 @@ class RelevanceEnsemble:
         given = read_pairs(pairs, languages, translations, self.encoder.template.task)
         return self.share_tokens(self.encoder.encode(given))
 
-    def share_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
-        """Return the probability of each label by each fold model for records, shape (n, folds, K)."""
-        ids = self.encoder.encode_frame(add_run_columns(frame, self.run.columns, translation))
-        return self._share(ids, progress)
+    def encode_frame(self, frame, translation: str | None = None) -> list[list[int]]:
+        """Tokenise n records with the run's own columns."""
+        return self.encoder.encode_frame(add_run_columns(frame, self.run.columns, translation))
 
     def calibrate_shares(self, shares: np.ndarray) -> np.ndarray:
         """Calibrate distributions of `predict_shares`, shape (n, K), once `relevance decide` chose a temperature."""
@@ -252,7 +251,7 @@ class RelevanceEnsemble:
 
     def score_folds(self, frame, translation: str | None = None, progress: bool = False) -> np.ndarray:
         """Return the probabilities of each fold model for records, shape (n, folds), with the run's own columns."""
-        return compute_expected_grade(self.share_folds(frame, translation, progress))
+        return compute_expected_grade(self._share(self.encode_frame(frame, translation), progress))
 
     def rank(
         self,

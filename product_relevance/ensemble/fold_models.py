@@ -1,6 +1,7 @@
-"""One base in memory with the folds of a run: adapters switched, or whole weights loaded one after the other."""
+"""One base in memory with the folds of a run: one after the other is merged into it, switched on, or loaded whole."""
 
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,15 @@ import torch
 
 from product_relevance.ensemble import shared_layers, weight_averaging
 from product_relevance.evaluation.probabilities import to_distribution
-from product_relevance.models import adapters
+from product_relevance.models import adapters, memory
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.loading.quantization import is_quantized
 from product_relevance.models.predictor import predict_logits
 
 WEIGHTS = "model.safetensors"
+# So many tokens pay for merging an adapter: docs/results/speed.md, "One fold after the other".
+MERGE_FROM = 4096
 
 
 class FoldModels:
@@ -26,11 +29,13 @@ class FoldModels:
         whole: whether each fold is a whole model, not an adapter.
         shared_layers: lowest layers that all folds share.
         reasoning_tokens: that a language model writes before it answers.
+        merge_from: so many tokens or more are scored with each adapter merged into the base, fewer beside it.
     """
 
     def __init__(self, model, folds: dict[str, Path], whole: bool) -> None:
         self.model, self.folds, self.whole = model, folds, whole
         self.shared_layers = self.reasoning_tokens = 0
+        self.merge_from = MERGE_FROM
         self._selected: str | None = None
 
     @property
@@ -93,7 +98,7 @@ class FoldModels:
         self.model = adapters.load_adapter(base, folder, name).to(self.device).eval()
 
     def predict_shares(self, ids: list[list[int]], pad_id: int, progress: bool = False) -> np.ndarray:
-        """Return the probability of each label by each fold model.
+        """Return the probability of each label by each fold model: all rows by one fold, then by the next.
 
         Args:
             ids: tokens of n pairs.
@@ -111,7 +116,14 @@ class FoldModels:
             return to_distribution(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
         for name in names:
             self.select(name)
-            rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
-            logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
+            with self._merged(sum(map(len, ids))):
+                rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
+                logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
             columns.append(to_distribution(logits))
         return np.stack(columns, axis=1)
+
+    def _merged(self, tokens: int) -> AbstractContextManager:
+        """Merge the selected adapter for a block, where so many tokens pay for it and there is room for its weights."""
+        if tokens < self.merge_from or 2 * adapters.merged_size(self.model) > memory.free_memory(self.device):
+            return nullcontext()
+        return adapters.merged(self.model)

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -194,13 +196,46 @@ def merge_in_place(model) -> None:
     The sum is made in float32 and rounded once to the base's dtype. A base in 4 bits is left as it is. The head and
     the names of the modules stay, so the model is still a PeftModel, with that adapter only.
     """
-    for module in _adapted(model):
-        base = module.get_base_layer()
-        dtype = base.weight.dtype
-        if dtype.is_floating_point:
-            base.weight.data = base.weight.data.float()
-            module.merge()
-            base.weight.data = base.weight.data.to(dtype)
+    for module in _mergeable(model):
+        _merge(module, module.get_base_layer().weight.data.float())
+
+
+@contextmanager
+def merged(model) -> Iterator[None]:
+    """Merge the active adapter for a block, as `merge_in_place` does; then the base has its own weights again.
+
+    Those are never written: what is merged is a copy, so that each adapter of an ensemble meets the same bytes.
+    """
+    own: list[tuple[Any, torch.Tensor]] = []
+    try:
+        for module in _mergeable(model):
+            weights = module.get_base_layer().weight.data
+            own.append((module, weights))
+            _merge(module, weights.to(torch.float32, copy=True))
+        yield
+    finally:
+        for module, weights in own:
+            module.get_base_layer().weight.data = weights
+            module.merged_adapters.clear()  # PEFT's `unmerge` would subtract, which leaves other bytes
+
+
+def merged_size(model) -> int:
+    """Return the bytes that `merged` takes beside the base; 0 where there is nothing to merge."""
+    return sum(module.get_base_layer().weight.nbytes for module in _mergeable(model))
+
+
+def _mergeable(model) -> list:
+    """Return the layers under adapters that are not merged yet, in a dtype in which sums can be made."""
+    layers = [module for module in _adapted(model) if not module.merged]
+    return [module for module in layers if module.get_base_layer().weight.dtype.is_floating_point]
+
+
+def _merge(module, weights: torch.Tensor) -> None:
+    """Add the active adapter of a layer to its weights in float32, which are written, and round once."""
+    base = module.get_base_layer()
+    dtype, base.weight.data = base.weight.dtype, weights
+    module.merge()
+    base.weight.data = base.weight.data.to(dtype)
 
 
 def remove_adapter(model):

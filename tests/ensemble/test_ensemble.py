@@ -333,15 +333,15 @@ def test_a_split_is_predicted_and_its_labels_are_not_read(run, tmp_path):
 def test_a_prediction_that_was_interrupted_goes_on_where_it_stopped(ensemble, tmp_path, monkeypatch):
     file = write_rows(tmp_path / "test_QC.txt", rows_of("test_QC.txt")[:50])
     predict_file.predict_file(ensemble, str(file), str(tmp_path / "whole.txt"), chunk_rows=10)
-    real, calls = predict_file.score_records, []
+    real, calls = type(ensemble).share_by_fold, []
 
-    def counted(model, frame, **options):
+    def counted(model, ids):
         if len(calls) == 3:
             raise KeyboardInterrupt
-        calls.append(frame["id"].tolist())
-        return real(model, frame, **options)
+        calls.append(len(ids))
+        return real(model, ids)
 
-    monkeypatch.setattr(predict_file, "score_records", counted)
+    monkeypatch.setattr(type(ensemble), "share_by_fold", counted)
     with pytest.raises(KeyboardInterrupt):
         predict_file.predict_file(ensemble, str(file), str(tmp_path / "out.txt"), chunk_rows=10)
     assert not (tmp_path / "out.txt").exists()

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
 from product_relevance.ensemble.scoring_arguments import FileOptions
+from product_relevance.ensemble.stack import RelevanceStack
 from product_relevance.evaluation.grades import name_shares
 from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
+from product_relevance.utils.one_ahead import one_ahead
 from product_relevance.utils.run_folder import write_json
 from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 from product_relevance.utils.tasks import BOTH, LABELS
@@ -176,7 +179,7 @@ def predict_frame(ensemble, frame: pd.DataFrame, options: FileOptions) -> pd.Dat
     vote, size = ensemble.checked_vote(options.vote), _with_rivals(ensemble, frame, options).chunk_rows
     limits = ensemble.rule.row_thresholds(frame["language"].tolist(), options.threshold, vote)
     chunks = [frame.iloc[start : start + size] for start in range(0, len(frame), size)]
-    scores = pd.concat([_score_chunk(ensemble, chunk, options) for chunk in chunks], ignore_index=True)
+    scores = pd.concat(_score_chunks(ensemble, chunks, options), ignore_index=True)
     _look_up_paths(ensemble, frame, scores)
     return _decide(ensemble, scores, limits, vote)
 
@@ -187,20 +190,29 @@ def _with_rivals(ensemble, frame: pd.DataFrame, options: FileOptions) -> FileOpt
     return replace(options, chunk_rows=max(len(frame), 1)) if rivals else options
 
 
-def _score_chunk(ensemble, chunk: pd.DataFrame, options: FileOptions) -> pd.DataFrame:
-    graded: dict[str, np.ndarray] = {}
-    if ensemble.run.grade_thresholds:
-        shares = ensemble.share_folds(chunk, options.translation)
-        scores, folds = _with_prior(
-            ensemble, chunk, compute_expected_grade(shares), ensemble.checked_vote(options.vote)
-        )
-        unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run.data.get("grades")
-        mean = shares.mean(axis=1) if prior is None else np.where(unusable, prior, shares.mean(axis=1))
-        graded = {"grade": ensemble.decide_grades(compute_expected_grade(mean))} | name_shares(mean)
-    else:
-        scores, folds = score_records(ensemble, chunk, vote=options.vote, translation=options.translation)
+def _score_chunks(ensemble, chunks: Iterable[pd.DataFrame], options: FileOptions) -> Iterator[pd.DataFrame]:
+    """Score chunks of records; a thread tokenises the next one meanwhile, so that a GPU does not wait for it."""
+    if isinstance(ensemble, RelevanceStack):  # each of its runs has a tokenizer of its own
+        for chunk in chunks:
+            yield _chunk_table(ensemble, chunk, ensemble.score_folds(chunk, options.translation), options)
+        return
+    encode = lambda chunk: (chunk, ensemble.encode_frame(chunk, options.translation))  # noqa: E731
+    for chunk, ids in one_ahead(encode, chunks):
+        shares = ensemble.share_by_fold(ids)
+        table = _chunk_table(ensemble, chunk, compute_expected_grade(shares), options)
+        yield table if not ensemble.run.grade_thresholds else _add_grades(ensemble, chunk, table, shares)
+
+
+def _chunk_table(ensemble, chunk: pd.DataFrame, scored: np.ndarray, options: FileOptions) -> pd.DataFrame:
+    scores, folds = _with_prior(ensemble, chunk, scored, ensemble.checked_vote(options.vote))
     table = {"id": chunk["id"].to_numpy(), "language": chunk["language"].to_numpy(), "score": scores}
-    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)} | graded)
+    return pd.DataFrame(table | {name: folds[:, i] for i, name in enumerate(ensemble.folds)})
+
+
+def _add_grades(ensemble, chunk: pd.DataFrame, table: pd.DataFrame, shares: np.ndarray) -> pd.DataFrame:
+    unusable, prior = (chunk["defect"] != "").to_numpy()[:, None], ensemble.run.data.get("grades")
+    mean = shares.mean(axis=1) if prior is None else np.where(unusable, prior, shares.mean(axis=1))
+    return table.assign(grade=ensemble.decide_grades(compute_expected_grade(mean)), **name_shares(mean))
 
 
 def _decide(ensemble, scores: pd.DataFrame, limits: np.ndarray, vote: str) -> pd.DataFrame:
@@ -258,13 +270,13 @@ def claim_parts(parts: Path, key: dict) -> None:
 
 
 def _score_parts(ensemble, frame: pd.DataFrame, parts: Path, options: FileOptions) -> pd.DataFrame:
-    starts = range(0, len(frame), options.chunk_rows)
+    paths = {start: parts / f"{start:09d}.parquet" for start in range(0, len(frame), options.chunk_rows)}
+    missing = [start for start, path in paths.items() if not path.exists()]
+    chunks = [frame.iloc[start : start + options.chunk_rows] for start in missing]
     bar: tqdm[int]
     with console.progress_bar(total=len(frame), desc="predict", unit="pair") as bar:
-        for start in starts:
-            path = parts / f"{start:09d}.parquet"
-            chunk = frame.iloc[start : start + options.chunk_rows]
-            if not path.exists():
-                write_table(_score_chunk(ensemble, chunk, options), path)
-            bar.update(len(chunk))
-    return pd.concat([pd.read_parquet(parts / f"{start:09d}.parquet") for start in starts], ignore_index=True)
+        bar.update(len(frame) - sum(map(len, chunks)))
+        for start, table in zip(missing, _score_chunks(ensemble, chunks, options), strict=True):
+            write_table(table, paths[start])
+            bar.update(len(table))
+    return pd.concat(map(pd.read_parquet, paths.values()), ignore_index=True)
