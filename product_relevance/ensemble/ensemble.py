@@ -86,6 +86,8 @@ class RelevanceEnsemble:
         if found.run.adapter is not None and loading.merge != "weights":
             ensemble.fold_models.load_adapters()
         exact = canaries.check_canaries(ensemble, found.manifest.canaries) if found.manifest is not None else None
+        if loading.attention == "packed":
+            ensemble.fold_models.pack_rows()
         if loading.merge == "weights":
             exact = exact or canaries.measure_canaries(ensemble)
             ensemble._merge_weights(found.folder, exact, loading.max_disagreement)

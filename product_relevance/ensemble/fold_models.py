@@ -13,7 +13,8 @@ from product_relevance.models import adapters, memory
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.loading.quantization import is_quantized
-from product_relevance.models.predictor import predict_logits
+from product_relevance.models.packed_rows import require_packing
+from product_relevance.models.predictor import predict_logits, predict_packed
 
 WEIGHTS = "model.safetensors"
 # So many tokens pay for merging an adapter: docs/results/speed.md, "One fold after the other".
@@ -29,13 +30,14 @@ class FoldModels:
         whole: whether each fold is a whole model, not an adapter.
         shared_layers: lowest layers that all folds share.
         reasoning_tokens: that a language model writes before it answers.
+        packed: score rows side by side, without padding.
         merge_from: so many tokens or more are scored with each adapter merged into the base, fewer beside it.
     """
 
     def __init__(self, model, folds: dict[str, Path], whole: bool) -> None:
         self.model, self.folds, self.whole = model, folds, whole
         self.shared_layers = self.reasoning_tokens = 0
-        self.merge_from = MERGE_FROM
+        self.merge_from, self.packed = MERGE_FROM, False
         self._selected: str | None = None
 
     @property
@@ -59,6 +61,17 @@ class FoldModels:
         else:
             adapters.score_in_dtype_of_base(self.model)
         self.shared_layers = shared_layers.count_shared_layers(self.model)
+
+    def pack_rows(self) -> None:
+        """Score rows side by side from now on, without padding.
+
+        Raises:
+            ValueError: a base that cannot, or folds that share their lowest layers.
+        """
+        require_packing(self.model)
+        if self.shared_layers and len(self.folds) > 1:
+            raise ValueError("attention packed: the folds of this run share their lowest layers; take padded")
+        self.packed = True
 
     def merge_weights(self, home: Path) -> None:
         """Put the mean of the folds' weights in place of the folds.
@@ -118,7 +131,8 @@ class FoldModels:
             self.select(name)
             with self._merged(sum(map(len, ids))):
                 rows = self.model.reason(ids, pad_id, self.reasoning_tokens) if self.reasoning_tokens else ids
-                logits = predict_logits(self.model, rows, pad_id, progress=name if progress else None)
+                predict = predict_packed if self.packed else predict_logits
+                logits = predict(self.model, rows, pad_id, progress=name if progress else None)
             columns.append(to_distribution(logits))
         return np.stack(columns, axis=1)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 # the decisions: too far to pass unasked.
 MAX_DISAGREEMENT = 0.02
 MERGES = ("probabilities", "weights")
+ATTENTIONS = ("padded", "packed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +18,17 @@ class LoadingArguments:
         merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the folds'
             weights, so one pass instead of one per fold.
         max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
+        attention: `padded` rows, or rows `packed` side by side: for flash or flex attention, on decoders.
         reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where the
             run's prompt has a place for them; slow, and thresholds were chosen without it.
 
     Raises:
-        ValueError: an unknown merge.
+        ValueError: an unknown merge or attention.
     """
 
     merge: str = "probabilities"
     max_disagreement: float = MAX_DISAGREEMENT
+    attention: str = "padded"
     reasoning_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -33,3 +36,5 @@ class LoadingArguments:
             raise ValueError("merge 'vote': the folds vote when they predict; give vote='majority' to `predict`")
         if self.merge not in MERGES:
             raise ValueError(f"merge {self.merge!r}: expected one of {', '.join(MERGES)}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention {self.attention!r}: expected one of {', '.join(ATTENTIONS)}")

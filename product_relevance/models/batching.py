@@ -39,8 +39,12 @@ def pad_left_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int
 
 
 def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad as `pad_rows` does, and copy to a device; to a GPU from pinned memory, while it works on other rows."""
-    batch = pad_rows(rows, pad_id)
+    """Pad as `pad_rows` does, and copy to a device."""
+    return on_device(device, pad_rows(rows, pad_id))
+
+
+def on_device(device: torch.device, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy a batch to a device; to a GPU from pinned memory, while it works on other rows."""
     if device.type == "cuda":
         batch = {name: value.pin_memory() for name, value in batch.items()}
     return {name: value.to(device, non_blocking=device.type == "cuda") for name, value in batch.items()}

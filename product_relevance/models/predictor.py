@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from product_relevance.models import memory, prefix_cache
-from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, pad_on
+from product_relevance.models import memory, packed_rows, prefix_cache
+from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, on_device, pad_on
 from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.prefix_groups import make_batches, worth_sharing
@@ -39,14 +39,29 @@ def predict_logits(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
         ValueError: a logit is not finite.
     """
     device = next(model.parameters()).device
+    limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
+    return _predict(model, ids, pad_id, lambda rows: pad_on(device, rows, pad_id), limits)
 
+
+def predict_packed(model, ids: list[list[int]], pad_id: int, *, max_tokens: int | None = None, progress=None):
+    """Score tokenised pairs as `predict_logits` does; rows that share no prefix go side by side, without padding.
+
+    Raises:
+        ValueError: from `packed_rows.require_packing`; a logit is not finite.
+    """
+    packed_rows.require_packing(model)
+    device = next(model.parameters()).device
+    limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
+    return _predict(model, ids, pad_id, lambda rows: on_device(device, packed_rows.pack_rows(rows)), limits)
+
+
+def _predict(model, ids: list[list[int]], pad_id: int, place: Callable[[list], dict], limits: "ForwardLimits"):
     after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports_prefixes(model) else None
     options = {} if after is None else {"use_cache": False}  # keys and values that nobody would read
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
-        return model(**pad_on(device, rows, pad_id), **options).logits.float()
+        return model(**place(rows), **options).logits.float()
 
-    limits = ForwardLimits(device.type, max_tokens or token_budget(model, device), progress)
     with evaluating(model):
         return score_in_batches(forward, ids, (model.config.num_labels,), limits, after)
 

@@ -46,12 +46,18 @@ class _LastToken(Trainable):
     """The forward pass of transformers' classifiers on decoders, the last token taken before the head."""
 
     @can_return_tuple
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **options):
-        """Return logits of shape (batch, labels) for token ids and mask of shape (batch, length)."""
+    def forward(self, input_ids=None, attention_mask=None, labels=None, ends=None, **options):
+        """Return logits of shape (batch, labels) for token ids and mask of shape (batch, length).
+
+        Rows that are packed into one have `ends`, the places of their last tokens, in place of a mask.
+        """
         found = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **options)
-        rows, places = (torch.arange(n, device=input_ids.device) for n in input_ids.shape)
-        last = ((input_ids != self.config.pad_token_id) * places).argmax(-1)
-        logits = self.score(found.last_hidden_state[rows, last])
+        if ends is None:
+            rows, places = (torch.arange(n, device=input_ids.device) for n in input_ids.shape)
+            last = found.last_hidden_state[rows, ((input_ids != self.config.pad_token_id) * places).argmax(-1)]
+        else:
+            last = found.last_hidden_state[0, ends]
+        logits = self.score(last)
         return SequenceClassifierOutputWithPast(
             loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
             logits=logits,

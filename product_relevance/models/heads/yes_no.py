@@ -37,13 +37,19 @@ class YesNoModel(Wrapped):
         self._writer = [causal] if writes else []  # in a list: its parameters are not this model's own
         self.post_init()
 
-    def forward(self, input_ids=None, attention_mask=None, labels=None, position_ids=None, past_key_values=None, **_):
-        """Return logits of shape (batch, 2) for token ids of shape (batch, length); the mask has cached tokens too."""
-        cached = {"position_ids": position_ids, "past_key_values": past_key_values}
-        cached["use_cache"] = past_key_values is not None
+    def forward(self, input_ids=None, attention_mask=None, labels=None, ends=None, **options):
+        """Return logits of shape (batch, 2) for token ids of shape (batch, length); the mask has cached tokens too.
+
+        Rows that are packed into one have `ends`, the places of their last tokens, in place of a mask.
+        """
+        cached = {name: options.get(name) for name in ("position_ids", "past_key_values")}
+        cached["use_cache"] = cached["past_key_values"] is not None
         states = self.model(input_ids=input_ids, attention_mask=attention_mask, **cached).last_hidden_state
-        rows, places = (torch.arange(n, device=states.device) for n in states.shape[:2])
-        last = states[rows, (attention_mask[:, -states.shape[1] :] * places).argmax(1)]
+        if ends is None:
+            rows, places = (torch.arange(n, device=states.device) for n in states.shape[:2])
+            last = states[rows, (attention_mask[:, -states.shape[1] :] * places).argmax(1)]
+        else:
+            last = states[0, ends]
         # A product and a sum, not a matrix product: autocast would compute that in 16 bits.
         logits = (last.float().unsqueeze(1) * self.answers.float()).sum(-1)
         if self.cap is not None:
