@@ -9,6 +9,7 @@ from transformers import set_seed
 from product_relevance.models import adapters, modeling
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import packaged_bases, quantization
+from product_relevance.models.loading.liger_kernels import use_liger_kernels
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun
@@ -59,6 +60,8 @@ class BaseModelPool:
             )
             self.model = modeling.load_classifier(args.model_name_or_path, self.encoder.tokenizer, options)
             modeling.require_positions(self.model, args.max_length)
+            if self.training.use_liger_kernel:
+                use_liger_kernels(modeling.inner_model(self.model), self.training.device)
             self.attention = modeling.attention_of(self.model)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
                 self.base_fingerprint = modeling.fingerprint(modeling.inner_model(self.model))

@@ -142,6 +142,7 @@ def fold_arguments(training: TrainingArguments, folder: Path, valid: Sequence | 
     """Copy the arguments for one fold; the DeepSpeed configuration is read anew, since "auto" values get filled in."""
     args = copy.copy(training)
     args.output_dir, args.label_names = str(folder), ["labels"]
+    args.use_liger_kernel = False  # the base has its kernels since it was loaded: see liger_kernels
     args.remove_unused_columns = False  # it would drop the weights, which no model's forward knows
     args.restore_callback_states_from_checkpoint = False  # the Trainer would make them anew: see resume.prepare_resume
     if training.deepspeed:
