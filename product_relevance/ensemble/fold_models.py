@@ -17,7 +17,7 @@ from product_relevance.models.packed_rows import require_packing
 from product_relevance.models.predictor import predict_logits, predict_packed
 
 WEIGHTS = "model.safetensors"
-# So many tokens pay for merging an adapter: docs/results/speed.md, "One fold after the other".
+# So many tokens pay for merging an adapter.
 MERGE_FROM = 4096
 
 
