@@ -2,8 +2,8 @@
 
 python benchmarks/speed/bench_ensemble.py RUN FILE
 
-All are compared with the mean of the folds' probabilities, one pass per fold with its adapter beside the base. Decisions
-are at the threshold that is stored for each way.
+All are compared with the mean of the folds' probabilities, one pass per fold with its adapter beside the base.
+Decisions are at the threshold that is stored for each way.
 """
 
 import json

@@ -88,7 +88,9 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         "--threshold", default="f1", help="f1 (default), macro_f1, expected_f1, precision_0.9, or a number"
     )
     add_device(parser)
-    rows = "padded (default), or packed side by side: for flash attention, on decoders (docs/how-to/speed-and-memory.md)"
+    rows = (
+        "padded (default), or packed side by side: for flash attention, on decoders (docs/how-to/speed-and-memory.md)"
+    )
     parser.add_argument("--attention", default="padded", choices=["padded", "packed"], help=f"rows of a batch: {rows}")
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)

@@ -137,7 +137,7 @@ class FoldModels:
         return np.stack(columns, axis=1)
 
     def _merged(self, tokens: int) -> AbstractContextManager:
-        """Merge the selected adapter for a block, where so many tokens pay for it and there is room for its weights."""
+        """Merge the selected adapter for a block, where so many tokens pay for it and memory has room."""
         if tokens < self.merge_from or 2 * adapters.merged_size(self.model) > memory.free_memory(self.device):
             return nullcontext()
         return adapters.merged(self.model)

@@ -31,6 +31,6 @@ def require_packing(model) -> None:
     """
     if not supports_prefixes(model):
         raise ValueError(
-            f"attention packed: found a {model.config.model_type}, expected a decoder that reads from left to right, as "
-            "Gemma, Qwen or Llama; take padded"
+            f"attention packed: found a {model.config.model_type}, expected a decoder that reads from left to right, "
+            "as Gemma, Qwen or Llama; take padded"
         )

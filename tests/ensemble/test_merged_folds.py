@@ -1,4 +1,4 @@
-"""One fold after the other merged into the base: the scores of adapters beside it, and the base's own bytes afterwards."""
+"""One fold after the other merged into the base: scores as beside it, and the base's own bytes afterwards."""
 
 import numpy as np
 import pytest

@@ -12,8 +12,8 @@ from product_relevance.models.modeling import inner_model
 from tests.models.test_heads import tokens
 from tests.models.test_wrapped import bare
 
-HEADS = [("qwen3", "auto"), ("gemma3_text", "auto"), ("gemma2", "auto"), ("qwen2", "yes_no"), ("gemma3_text", "yes_no")]
-HEADS += [("qwen3", "mean"), ("qwen3", "language")]
+HEADS = [("qwen3", "auto"), ("gemma3_text", "auto"), ("gemma2", "auto"), ("qwen2", "yes_no")]
+HEADS += [("gemma3_text", "yes_no"), ("qwen3", "mean"), ("qwen3", "language")]
 
 
 class _Kernel:

@@ -6,10 +6,10 @@ from product_relevance.utils.extras import has_package
 
 
 def use_liger_kernels(base, device: torch.device) -> None:
-    """Let a base compute with Liger's Triton kernels (liger-kernel), in place; what lies above the base stays as it is.
+    """Let a base compute with Liger's Triton kernels (liger-kernel), in place; what lies above the base stays.
 
-    The Trainer of transformers gives Liger the model with its head. Liger then puts the forward pass of a language model
-    in place of the head's, or knows no such model (Gemma 3 as a classifier; both 0.8.5). The base alone it knows.
+    The Trainer of transformers gives Liger the model with its head. Liger then puts the forward pass of a language
+    model in place of the head's, or knows no such model (Gemma 3 as a classifier; both 0.8.5). It knows the base.
 
     Args:
         base: from `modeling.inner_model`, before adapters are put on.
