@@ -19,13 +19,13 @@ from product_relevance.data.reading_arguments import ReadingArguments
 from product_relevance.data.records import read_records
 from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble import outputs
+from product_relevance.ensemble.files.one_ahead import one_ahead
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.ensemble.stack import RelevanceStack
 from product_relevance.evaluation.grades import name_shares
 from product_relevance.evaluation.probabilities import compute_expected_grade
 from product_relevance.utils import console
 from product_relevance.utils.files import sha256_of, write_table
-from product_relevance.utils.one_ahead import one_ahead
 from product_relevance.utils.run_folder import write_json
 from product_relevance.utils.run_record import FinishedRunRecord, StackRecord
 from product_relevance.utils.tasks import BOTH, LABELS

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from product_relevance.utils.one_ahead import one_ahead
+from product_relevance.ensemble.files.one_ahead import one_ahead
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
