@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from product_relevance.data.records import read_records
+from product_relevance.ensemble.compare_stack import Blend, compare_features, compare_ways
 from product_relevance.ensemble.files.predict_file import read_as_trained
 from product_relevance.ensemble.stack import KIND, NAME
 from product_relevance.ensemble.stack_features import KINDS, check_features, make_features, name_features
-from product_relevance.evaluation import decision as nested
 from product_relevance.evaluation import thresholds
-from product_relevance.evaluation.blending import blend_scores, fit_blend
+from product_relevance.evaluation.blending import blend_scores
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.thresholds import DecisionOptions
 from product_relevance.utils import run_folder
@@ -71,7 +71,7 @@ def stack_runs(
             move to where the stack of the means lies.
 
     Returns:
-        A table for the terminal: each run, the mean of their probabilities, the stack.
+        Tables for the terminal: each run, the mean of their probabilities, the stack; what its features gain.
 
     Raises:
         ValueError: Runs that do not go together, or an output that is there.
@@ -81,13 +81,14 @@ def stack_runs(
     _check_request(output, options, unlabelled)
     home = Path(output)
     runs = [select_task(run_folder.load_record(folder), None) for folder in folders]
-    oof, blend = join_scores(folders, runs), _Blend(len(folders), name_features(options.features))
+    oof, blend = join_scores(folders, runs), Blend(len(folders), name_features(options.features))
     if options.features:
         oof = _add_features(oof, blend, runs[0], options)
     fitted = blend.fit(oof)
     scores, source = blend.apply(fitted, oof), f"{len(oof)} out-of-fold rows of {len(runs)} runs"
     decision = thresholds.fit_decision(oof["label"].to_numpy(int), scores, oof["given_language"].tolist(), choice)
-    decision |= {"spread": None, "from": source, "figures": _compare(oof, blend, folders, choice)}
+    figures = compare_ways(oof, blend, folders, choice)
+    decision |= {"spread": None, "from": source, "figures": figures}
     if unlabelled is not None:
         decision = thresholds.move_thresholds(decision, blend_unlabelled(unlabelled, *fitted), scores, options.match)
     graded = runs[0].relevant_from is not None  # by its grades files are read
@@ -109,7 +110,8 @@ def stack_runs(
     )
     home.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(home / NAME, record.to_json())
-    return f"{metrics_table(decision['figures'], COLUMNS)}\n\n{_weights(record)}\n\n{source}"
+    gain = [f"A: stack, B: stack with features\n\n{compare_features(oof, blend, choice)}"] if blend.features else []
+    return "\n\n".join([metrics_table(figures, COLUMNS), _weights(record), *gain, source])
 
 
 def _check_request(output: str, options: StackOptions, unlabelled: Sequence[dict[str, Any]] | None) -> None:
@@ -120,31 +122,11 @@ def _check_request(output: str, options: StackOptions, unlabelled: Sequence[dict
         raise ValueError(f"{output} holds a stack already; add --overwrite to replace it")
 
 
-@dataclass(frozen=True)
-class _Blend:
-    """A regression on columns of joined scores: those of the runs, and features."""
-
-    runs: int
-    features: list[str]
-
-    @property
-    def members(self) -> list[str]:
-        return [f"member-{i}" for i in range(self.runs)]
-
-    def fit(self, rows: pd.DataFrame) -> tuple[np.ndarray, float]:
-        return fit_blend(
-            rows[self.members].to_numpy(), rows["label"].to_numpy(int), rows[self.features].to_numpy(float)
-        )
-
-    def apply(self, fitted: tuple[np.ndarray, float], rows: pd.DataFrame) -> np.ndarray:
-        return blend_scores(rows[self.members].to_numpy(), *fitted, rows[self.features].to_numpy(float))
-
-
-def _add_features(oof: pd.DataFrame, blend: _Blend, run: FinishedRunRecord, options: StackOptions) -> pd.DataFrame:
+def _add_features(oof: pd.DataFrame, blend: Blend, run: FinishedRunRecord, options: StackOptions) -> pd.DataFrame:
     texts = read_texts(run, oof["id"], options.records)
     scores, queries, targets = oof[blend.members].to_numpy(), texts["query"].tolist(), texts["target"].tolist()
     made = make_features(options.features, scores, queries, targets)
-    return oof.assign(**dict(zip(blend.features, made.T, strict=True)))
+    return oof.assign(query=queries, **dict(zip(blend.features, made.T, strict=True)))
 
 
 def _coefficients(kinds: Sequence[str], values: np.ndarray) -> dict[str, dict[str, float]]:
@@ -262,31 +244,3 @@ def _members(home: Path, folders, runs, coefficients: np.ndarray) -> list[dict[s
         }
         for folder, run, coefficient in zip(folders, runs, coefficients[: len(runs)], strict=True)
     ]
-
-
-def _compare(
-    oof: pd.DataFrame, blend: _Blend, folders: Sequence[str], choice: DecisionOptions
-) -> list[dict[str, Any]]:
-    singles = [(Path(folder).name, oof[name]) for name, folder in zip(blend.members, folders, strict=True)]
-    singles.append(("mean", oof[blend.members].mean(axis=1)))
-    fit_rule, use_rule = nested.make_decider(choice)
-    found = [nested.measure_decision(oof.assign(score=s), fit_rule, use_rule, scores=title) for title, s in singles]
-    found.append(nested.measure_decision(oof, *_decide_by(replace(blend, features=[]), choice), scores="stack"))
-    if blend.features:
-        found.append(nested.measure_decision(oof, *_decide_by(blend, choice), scores="stack with features"))
-    return [row for pair in found for row in pair]
-
-
-def _decide_by(blend: _Blend, choice: DecisionOptions) -> tuple[nested.Fit, nested.Use]:
-    """Return the `fit` and `use` of a regression and its thresholds."""
-    fit_rule, use_rule = nested.make_decider(choice)
-
-    def fit(rows: pd.DataFrame) -> Any:
-        fitted = blend.fit(rows)
-        return fitted, fit_rule(rows.assign(score=blend.apply(fitted, rows)))
-
-    def use(model: Any, rows: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        fitted, decision = model
-        return use_rule(decision, rows.assign(score=blend.apply(fitted, rows)))
-
-    return fit, use

@@ -179,6 +179,8 @@ def test_features_are_fitted_beside_the_scores_and_named_with_their_coefficients
     assert {kind: list(found) for kind, found in content["features"].items()} == {
         kind: list(names) for kind, names in KINDS.items()
     }
+    gain = figures["stack with features", "other folds"] - figures["stack", "other folds"]
+    assert f"{gain:+.4f}" in shown and "95% interval" in shown
     assert content["features"]["lexical"]["covered_words"] != 0 and "covered_words" in shown
     stack = stacking.RelevanceStack.from_pretrained(tmp_path / "stack")
     assert stack.reads_rivals and "covered_words" in "\n".join(stack_lines(stack.run))
