@@ -134,6 +134,9 @@ class DataArguments(ColumnArguments, FoldArguments, GradeArguments):
     share_prefixes: bool = option(
         False, "forward the prefix that pairs share once per batch (causal bases without dropout)"
     )
+    folds_parallel: int = option(
+        1, "folds to train at the same time, each in a process and on a GPU of its own; 0: one for each GPU"
+    )
     keep_checkpoints: bool = option(False, "keep the checkpoints of finished folds")
     overwrite: bool = option(False, "replace a finished fold in output_dir")
     mixed_folds: bool = option(
@@ -162,6 +165,11 @@ class DataArguments(ColumnArguments, FoldArguments, GradeArguments):
             )
         if self.tokens_per_forward is not None and self.tokens_per_forward < 1:
             raise ValueError(f"--tokens_per_forward {self.tokens_per_forward}: expected at least 1; 8192 suits a GPU")
+        if self.folds_parallel < 0:
+            raise ValueError(
+                f"--folds_parallel {self.folds_parallel}: expected how many folds train at the same time, or 0 for "
+                "one on each GPU"
+            )
         if self.global_batch_size is not None and self.global_batch_size < 1:
             raise ValueError(f"--global_batch_size {self.global_batch_size}: expected at least 1 pair per step")
         tasks.mixing_exponent(self.task_mixing)

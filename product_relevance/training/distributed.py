@@ -11,16 +11,22 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-def prepare_processes(training) -> None:
+def prepare_processes(training, folds_parallel: int = 1) -> None:
     """Make one process train on one device, and DeepSpeed know the process group before the base is loaded.
 
     With several GPUs and no launcher the Trainer would take DataParallel, whose loss is theirs times ours.
+
+    Args:
+        training: TrainingArguments.
+        folds_parallel: of `--folds_parallel`.
     """
     if training.n_gpu > 1:
-        logger.warning(
-            "%d GPUs, of which one trains: start with torchrun --nproc_per_node %d to use them all",
-            *(training.n_gpu, training.n_gpu),
-        )
+        if folds_parallel == 1:
+            logger.warning(
+                "%d GPUs, of which one trains: give --folds_parallel 0 to train a fold on each of them, or start with "
+                "torchrun --nproc_per_node %d to train each fold on all of them",
+                *(training.n_gpu, training.n_gpu),
+            )
         training._n_gpu = 1
     if training.deepspeed and training.use_cpu:
         import deepspeed

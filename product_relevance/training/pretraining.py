@@ -7,7 +7,7 @@ they do.
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from product_relevance.data.splits import Split, make_splits
 from product_relevance.models import modeling
 from product_relevance.models.heads.language_model import TextCollator, encode_texts
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.training import distributed, fold, run
+from product_relevance.training import distributed, fold, parallel_folds, run
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.checkpointing import resume
 from product_relevance.training.checkpointing.checkpoint_record import ResumableTrainer
@@ -25,6 +25,19 @@ from product_relevance.utils import run_folder, run_settings
 from product_relevance.utils.run_record import FinishedRunRecord, FoldRecord
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoldTexts:
+    """The texts of one fold.
+
+    Attributes:
+        split: the fold, by row numbers.
+        rows: token ids of each distinct text.
+    """
+
+    split: Split
+    rows: list[dict]
 
 
 def train_language_model(config: RunConfig) -> tuple[FinishedRunRecord, str]:
@@ -57,11 +70,14 @@ def train_language_model(config: RunConfig) -> tuple[FinishedRunRecord, str]:
     todo = run.claim_folder(described, splits)
     run.clear_folds(described, todo)
     pool = BaseModelPool(model_args, training, encoder, language=True)
-    for split in todo:
+
+    def texts_of(split: Split) -> FoldTexts:
         texts = distinct_texts(sides, split.train)
         rows = [{"input_ids": ids} for ids in encode_texts(tokenizer, texts, model_args.max_length)]
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
-        _train_fold(described, split, rows, encoder, pool)
+        return FoldTexts(split, rows)
+
+    parallel_folds.train_folds(_train_fold, described, map(texts_of, todo), pool)
     return distributed.decide_on_first(lambda: _finish_run(described))
 
 
@@ -96,10 +112,8 @@ def _sizes(split, texts: list[str], rows: list[dict]) -> tuple:
     return split.name, len(texts), len(split.train), sum(len(row["input_ids"]) for row in rows)
 
 
-def _train_fold(
-    config: DescribedConfig, split: Split, rows: list[dict], encoder: PairEncoder, pool: BaseModelPool
-) -> None:
-    training, tokenizer = config.training, encoder.tokenizer
+def _train_fold(config: DescribedConfig, data: FoldTexts, encoder: PairEncoder, pool: BaseModelPool) -> None:
+    training, tokenizer, split, rows = config.training, encoder.tokenizer, data.split, data.rows
     model = pool.with_adapter(split.name)
     args = fold.fold_arguments(training, run_folder.work_folder(config.folder, split.name), [])
     args.label_smoothing_factor = 0.0  # a recipe's smoothing is that of two labels, not of a vocabulary

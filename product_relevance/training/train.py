@@ -10,7 +10,7 @@ from product_relevance.data.folds import query_groups
 from product_relevance.data.splits import make_splits
 from product_relevance.evaluation.out_of_fold import finish_run
 from product_relevance.text.prompt import chosen_prompt
-from product_relevance.training import distributed, preflight, run
+from product_relevance.training import distributed, parallel_folds, preflight, run
 from product_relevance.training.arguments import check_reports
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.batches import prefix_batches
@@ -56,7 +56,8 @@ def train(config: RunConfig) -> TrainedRun:
     """
     config = replace(config, training=copy.copy(config.training))
     check_reports(config.training)
-    distributed.prepare_processes(config.training)
+    distributed.prepare_processes(config.training, config.data.folds_parallel)
+    parallel_folds.check_parallel(config)
     config.training.disable_tqdm = config.training.disable_tqdm or not console.on_terminal()
     logger.info(distributed.split_batch(config.training, config.data.global_batch_size))
     train_stage = train_language_model if config.objective.stage == "language_model" else _train_relevance
@@ -99,11 +100,10 @@ def _train_relevance(config: RunConfig) -> tuple[FinishedRunRecord, str]:
     todo = run.claim_folder(described, splits, encoder.taxonomy, frame)
     data = prepare_run_data(config, data, todo, encoder, teacher)
 
-    # ---- Train each fold on the one loaded base ----
+    # ---- Train each fold: in turn on one loaded base, or each in a process of its own ----
     run.clear_folds(described, todo)
     pool = BaseModelPool(config.model, training, encoder, parent)
-    for split in todo:
-        train_fold(described, data.fold(split), encoder, pool)
+    parallel_folds.train_folds(train_fold, described, map(data.fold, todo), pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
     finished, summary = distributed.decide_on_first(lambda: finish_run(config.folder, record))

@@ -66,6 +66,11 @@ def work_folder(run: Path, name: str) -> Path:
     return Path(run) / "checkpoints" / name
 
 
+def log_file(run: Path, name: str) -> Path:
+    """Return what a fold printed that was trained by a process of its own."""
+    return Path(run) / "logs" / f"{name}.log"
+
+
 def is_finished(run: Path, name: str) -> bool:
     """Return whether a fold was trained to its end."""
     return (fold_folder(run, name) / "fold.json").is_file()

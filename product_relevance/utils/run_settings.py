@@ -42,7 +42,8 @@ SHAPING = {
 }
 WITHOUT_EFFECT = {
     # ModelArguments, ObjectiveArguments, DataArguments: which folds, and how much of a batch goes through at once
-    *("on_bad_rows", "fold", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow", "mixed_folds"),
+    *("on_bad_rows", "fold", "folds_parallel", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow"),
+    "mixed_folds",
     # What thresholds and figures are of; the loss is of the grades
     "relevant_from",
     # Which rows are read, and whether they are enough: `train_file` is compared by their content
