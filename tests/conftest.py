@@ -29,6 +29,7 @@ SLOWEST = [
     "benchmarks/test_gpu_suite",
     "serving/test_server",
     "training/test_losses",
+    "training/test_parallel_folds",
     "integration/test_tutorials",
     "integration/test_documented_trainings",
     "hub/test_publish",

@@ -17,7 +17,7 @@ import random_models
 import torch
 from bench_predict import SAMPLE, distinct_pairs, peak, reset_peak
 
-from product_relevance.models import adapters, modeling, prefix_cache
+from product_relevance.models import adapters, memory, modeling, prefix_cache
 from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints
@@ -39,6 +39,7 @@ COLUMNS = (
     "padding",
     "mfu",
     "peak_mib",
+    "estimated_mib",
     "loss",
     "scored_per_second",
 )
@@ -74,7 +75,7 @@ def make_parser() -> Parser:
     parser.add_argument("--steps", type=int, default=16, help=f"steps of {STEP} pairs (default 16)")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:-1])
     parser.add_argument("--repeats", type=int, default=1, help="rounds over the ways; medians are shown (default 1)")
-    parser.add_argument("--tokens_per_forward", type=int, help="of ours (default: 4096 on a GPU, 1024 on a CPU)")
+    parser.add_argument("--tokens_per_forward", type=int, help="of ours (default: a run's on a GPU, 1024 on a CPU)")
     parser.add_argument("--gradient_checkpointing", action="store_true", help="of all ways alike")
     parser.add_argument("--rows", type=Path, default=SAMPLE, help="records, repeated with numbers (default: sample)")
     parser.add_argument("--device", help="cpu, cuda (default: a GPU when there is one)")
@@ -161,6 +162,23 @@ def train(way: Way, model, ids: list[list[int]], pad_id: int, budget: int, check
     return {"seconds": seconds, "cpu": cpu, **tokens, "peak_mib": peak(device) - before, "loss": loss}
 
 
+def estimate_peak(way: Way, model, ids: list[list[int]], budget: int, checkpointing: bool) -> float:
+    """Return the MiB that `models.memory` expects beyond what `reset_peak` leaves out: on a CPU the weights."""
+    tokens = memory.largest_forward(list(map(len, ids)), way.rows, budget if way.split else None)
+    need = memory.estimate_memory(model, tokens, checkpointing=checkpointing, half=in_bfloat16(model))
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return (need["total"] - (0 if on_gpu else need["weights"])) / 2**20
+
+
+def default_budget(model, checkpointing: bool) -> int:
+    """Return the padded tokens of a forward pass that a run takes on a GPU by itself; 1024 on a CPU."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return 1024
+    free = memory.free_memory(device)
+    return memory.fitting_forward(model, free, checkpointing=checkpointing, half=in_bfloat16(model))
+
+
 def scored_per_second(name: str, model, ids: list[list[int]], pad_id: int) -> float:
     """Measure evaluation: ours sorted within a token budget, the others in order of arrival, 32 rows at a time."""
     device = next(model.parameters()).device
@@ -199,6 +217,7 @@ def figures_of(name: str, found: dict, pairs: int, flop: float, best: float) -> 
         "padding": round(found["forwarded"] / found["real"], 4),
         "mfu": round(found["real"] / seconds * flop / best, 4),
         "peak_mib": round(found["peak_mib"], 1),
+        "estimated_mib": round(found["estimated_mib"], 1),
         "loss": round(found["loss"], 6),
         "scored_per_second": round(scored, 2),
         "with_evaluation": round(1 / (seconds / pairs + share / scored), 2),
@@ -226,8 +245,8 @@ def run(arguments) -> dict:
         )
     device = checkpoints.choose_device(arguments.device)
     dtype = checkpoints.choose_dtype(arguments.dtype, device)
-    budget = arguments.tokens_per_forward or (1024 if device == "cpu" else 4096)
     model, ids, pad_id = load(arguments, arguments.steps * STEP, device, dtype)
+    budget = arguments.tokens_per_forward or default_budget(model, arguments.gradient_checkpointing)
     shareable = prefix_cache.supports_prefixes(model) and not arguments.gradient_checkpointing
     if not shareable and any(WAYS[name].shared for name in arguments.ways):
         raise ValueError("ours_shared needs a causal base and no --gradient_checkpointing")
@@ -239,6 +258,7 @@ def run(arguments) -> dict:
     for _ in range(arguments.repeats):
         for name, runs in rounds.items():
             runs.append(train(WAYS[name], model, ids, pad_id, budget, checkpointing))
+            runs[-1]["estimated_mib"] = estimate_peak(WAYS[name], model, ids, budget, checkpointing)
             runs[-1]["scored"] = scored_per_second(name, model, ids, pad_id)
             print(f"{name}: {len(ids) / runs[-1]['seconds']:.2f} pairs/s", file=sys.stderr, flush=True)
     best = max(best, measurement.matmul_peak(device, dtype))  # what else runs on the machine may come and go

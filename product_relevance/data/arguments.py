@@ -129,7 +129,9 @@ class DataArguments(ColumnArguments, FoldArguments, GradeArguments):
     )
     early_stopping_patience: int | None = option(None, "stop a fold after so many evaluations without a better metric")
     tokens_per_forward: int | None = option(
-        None, "split batches into micro-batches of at most so many padded tokens; the gradient stays the same"
+        None,
+        "split batches into micro-batches of at most so many padded tokens; the gradient stays the same. On a GPU the "
+        "default is what its free memory holds, up to 16384",
     )
     share_prefixes: bool = option(
         False, "forward the prefix that pairs share once per batch (causal bases without dropout)"

@@ -38,16 +38,21 @@ def pad_left_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int
     return {name: value.flip(1) for name, value in turned.items()}
 
 
+def copy_to(device: torch.device, values: torch.Tensor) -> torch.Tensor:
+    """Copy to a device; to a GPU from pinned memory, so that nobody waits until it has done what it was given."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def pad_on(device: torch.device, rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad as `pad_rows` does, and copy to a device."""
     return on_device(device, pad_rows(rows, pad_id))
 
 
 def on_device(device: torch.device, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy a batch to a device; to a GPU from pinned memory, while it works on other rows."""
-    if device.type == "cuda":
-        batch = {name: value.pin_memory() for name, value in batch.items()}
-    return {name: value.to(device, non_blocking=device.type == "cuda") for name, value in batch.items()}
+    """Copy a batch to a device; to a GPU while it works on other rows."""
+    return {name: copy_to(device, value) for name, value in batch.items()}
 
 
 def budget_batches(lengths: Sequence[int] | np.ndarray, max_tokens: int, max_rows: int) -> Iterator[np.ndarray]:

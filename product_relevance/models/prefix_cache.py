@@ -8,7 +8,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from product_relevance.models.batching import pad_left_on, pad_on
+from product_relevance.models.batching import copy_to, pad_left_on, pad_on
 from product_relevance.models.heads.yes_no import YesNoModel
 
 # Decoders whose scores over the cache were compared with those without: rotary positions, causal attention over all
@@ -62,7 +62,7 @@ class PrefixForward:
             self._kept = None  # the last block's memory is free before this one's is asked for
             self._kept = (prefixes, *self._forward_prefixes(prefixes))
         _, cache, mask = self._kept
-        at = torch.as_tensor(places, device=self.device)
+        at = copy_to(self.device, torch.as_tensor(places))
         ends = [row[len(prefixes[place]) :] for row, place in zip(rows, places, strict=True)]
         batch = pad_on(self.device, ends, self.pad_id)
         before = mask[at]

@@ -1,6 +1,7 @@
 """Arguments of a training: the flags of its objective; a recipe, flags, or options in Python read as one set."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ def _read_recipe(recipe: Path | None) -> dict[str, Any]:
 def _make_arguments(given: dict[str, Any]) -> "Arguments":
     """Fill in the defaults of a training, and check what one class of arguments alone cannot check."""
     _check_batch(given)
+    if (pairs := _share_of_a_device(given)) is not None:
+        given["per_device_train_batch_size"] = pairs
     if _takes_bf16(given):
         given["bf16"] = True
     if "deepspeed" in given:
@@ -180,6 +183,23 @@ def _check_batch(given: Mapping[str, Any]) -> None:
             "--global_batch_size and --gradient_accumulation_steps: found both, expected one of them: accumulation "
             "follows from --global_batch_size and the number of processes, so leave it out"
         )
+
+
+def _share_of_a_device(given: Mapping[str, Any]) -> int | None:
+    """Return a device's whole share of `--global_batch_size`, where the batch is split by tokens and not by pairs.
+
+    That is the case on a GPU, and wherever `--tokens_per_forward` is given, unless a number of pairs was chosen or the
+    processes have to forward equally often. None leaves the default of the Trainer.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available() and not given.get("use_cpu")
+    by_tokens = on_gpu or given.get("tokens_per_forward") is not None
+    in_step = given.get("deepspeed") or given.get("fsdp") or given.get("stage") == "language_model"
+    if "per_device_train_batch_size" in given or not by_tokens or in_step:
+        return None
+    pairs, rest = divmod(given.get("global_batch_size") or 0, int(os.environ.get("WORLD_SIZE", 1)))
+    return pairs if pairs and not rest else None  # what does not divide is refused where the batch is split
 
 
 def _check_precision(model_args: ModelArguments, training: "TrainingArguments") -> None:

@@ -144,6 +144,7 @@ def fold_arguments(training: TrainingArguments, folder: Path, valid: Sequence | 
     args.output_dir, args.label_names = str(folder), ["labels"]
     args.use_liger_kernel = False  # the base has its kernels since it was loaded: see liger_kernels
     args.remove_unused_columns = False  # it would drop the weights, which no model's forward knows
+    args.logging_nan_inf_filter = False  # it waits for a GPU after each batch; SafeTrainer looks once per step
     args.restore_callback_states_from_checkpoint = False  # the Trainer would make them anew: see resume.prepare_resume
     if training.deepspeed:
         from accelerate.state import AcceleratorState
@@ -188,6 +189,7 @@ def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result
     if config.record.adapter is not None:
         lora = model.peft_config["default"]
         lora.base_model_name_or_path, lora.revision = base["name"], base["revision"]
+        lora.target_modules = sorted(lora.target_modules)  # a set, whose order each process has of its own
         model.save_pretrained(path, state_dict=state, save_embedding_layers=False)
         if trained.start is not None:
             adapters.convert_to_plain_lora(path, trained.start)

@@ -50,7 +50,9 @@ class _Job:
     train: Train
     config: DescribedConfig
     fold: FoldRows
+    encoder: PairEncoder
     pool: BaseModelPool
+    share: float = 1.0  # of its GPU's memory
 
 
 def check_parallel(config: RunConfig) -> None:
@@ -79,13 +81,16 @@ def check_parallel(config: RunConfig) -> None:
         )
 
 
-def train_folds(train: Train, config: DescribedConfig, folds: Iterable[FoldRows], pool: BaseModelPool) -> None:
+def train_folds(
+    train: Train, config: DescribedConfig, folds: Iterable[FoldRows], encoder: PairEncoder, pool: BaseModelPool
+) -> None:
     """Train folds in turn in this process, or under `--folds_parallel` several at a time in processes of their own.
 
     Args:
         train: trains one fold and publishes its folder, from configuration, rows, encoder and pool.
         config: of the run, with its record.
         folds: rows of each fold to train.
+        encoder: that made their tokens.
         pool: gives the base; it holds none yet.
 
     Raises:
@@ -95,10 +100,10 @@ def train_folds(train: Train, config: DescribedConfig, folds: Iterable[FoldRows]
     if len(places) > 1:
         listed = list(waiting)
         if len(listed) > 1:
-            return _train_beside(_Job(train, _portable(config), listed[0], pool), listed, places)
+            return _train_beside(_Job(train, _portable(config), listed[0], encoder, pool), listed, places)
         waiting = iter(listed)
     for fold in waiting:
-        train(config, fold, pool.encoder, pool)
+        train(config, fold, encoder, pool)
 
 
 def _places(config: RunConfig) -> list[str | None]:
@@ -121,7 +126,8 @@ def _portable(config: DescribedConfig) -> DescribedConfig:
 
 def _train_beside(job: _Job, folds: list[FoldRows], places: list[str | None]) -> None:
     waiting, free = list(folds), list(places)
-    running: dict[int, tuple[Any, str, str | None]] = {}
+    share = 1 / max(map(places.count, places))
+    running: list[tuple[Any, str, str | None]] = []
     failed: list[str] = []
     try:
         while waiting or running:
@@ -129,12 +135,13 @@ def _train_beside(job: _Job, folds: list[FoldRows], places: list[str | None]) ->
             while waiting and free:
                 fold, place = waiting.pop(0), free.pop(0)
                 process, sender = _start(job.config.folder, fold.split.name, place, len(places))
-                running[process.sentinel] = process, fold.split.name, place
+                running.append((process, fold.split.name, place))
                 started.append((sender, fold))
             for sender, fold in started:  # only now, so that all of them import at the same time
-                _send(sender, replace(job, fold=fold))
-            for ended in connection.wait(list(running)):
-                process, name, place = running.pop(ended)  # type: ignore[call-overload]  # wait gives what it got
+                _send(sender, replace(job, fold=fold, share=share))
+            ended = connection.wait([process.sentinel for process, _, _ in running])
+            for process, name, place in [each for each in running if each[0].sentinel in ended]:
+                running.remove((process, name, place))
                 process.join()
                 free.append(place)
                 if process.exitcode:
@@ -143,7 +150,7 @@ def _train_beside(job: _Job, folds: list[FoldRows], places: list[str | None]) ->
                 else:
                     logger.info(_success(job.config.folder, name))
     finally:
-        for process, _, _ in running.values():
+        for process, _, _ in running:
             process.terminate()
     if failed:
         raise ValueError(
@@ -205,8 +212,10 @@ def _work(receiver: connection.Connection, log: str) -> None:
     with errors_in_one_line():
         job: _Job = receiver.recv()
         config = replace(job.config, training=replace(job.config.training))  # finds out about its own device
+        if config.training.device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(job.share)
         job.pool.training = config.training
-        job.train(config, job.fold, job.pool.encoder, job.pool)
+        job.train(config, job.fold, job.encoder, job.pool)
 
 
 def _end_with_parent() -> None:

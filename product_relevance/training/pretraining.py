@@ -77,7 +77,7 @@ def train_language_model(config: RunConfig) -> tuple[FinishedRunRecord, str]:
         logger.info("%s: %d distinct texts of %d rows, %d tokens", *_sizes(split, texts, rows))
         return FoldTexts(split, rows)
 
-    parallel_folds.train_folds(_train_fold, described, map(texts_of, todo), pool)
+    parallel_folds.train_folds(_train_fold, described, map(texts_of, todo), encoder, pool)
     return distributed.decide_on_first(lambda: _finish_run(described))
 
 

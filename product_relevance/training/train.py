@@ -103,7 +103,7 @@ def _train_relevance(config: RunConfig) -> tuple[FinishedRunRecord, str]:
     # ---- Train each fold: in turn on one loaded base, or each in a process of its own ----
     run.clear_folds(described, todo)
     pool = BaseModelPool(config.model, training, encoder, parent)
-    parallel_folds.train_folds(train_fold, described, map(data.fold, todo), pool)
+    parallel_folds.train_folds(train_fold, described, map(data.fold, todo), encoder, pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
     finished, summary = distributed.decide_on_first(lambda: finish_run(config.folder, record))

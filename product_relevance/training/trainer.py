@@ -41,7 +41,8 @@ class RelevanceTrainer(ResumableTrainer):
         share_prefixes: bool = False,
         **options,
     ):
-        super().__init__(*args, data_collator=PairCollator(pad_id), compute_loss_func=self.pair_loss, **options)
+        collator = PairCollator(pad_id, with_rows=True)
+        super().__init__(*args, data_collator=collator, compute_loss_func=self.pair_loss, **options)
         self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
         self.share_prefixes = share_prefixes
         self.row_inputs = dict.fromkeys(ROW_COLUMNS)
@@ -54,6 +55,7 @@ class RelevanceTrainer(ResumableTrainer):
 
     def compute_loss(self, model, inputs, *args, **options):
         """Keep from the model what belongs to the loss: weights, a teacher's probabilities, a reference's logits."""
+        inputs.pop("rows", None)
         self.row_inputs = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
         self.row_inputs["objective"] = self.objective.objective if model.training else "cross_entropy"
         if self.row_inputs["objective"] == "dpo":
@@ -99,12 +101,8 @@ class RelevanceTrainer(ResumableTrainer):
         return losses.cross_entropy(logits, labels, smoothing)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        """Run a forward and a backward pass for each micro-batch of the batch.
-
-        Raises:
-            FloatingPointError: the loss is NaN or infinite; names the step and the learning rate.
-        """
-        self.real_tokens += int(inputs["attention_mask"].sum())
+        """Run a forward and a backward pass for each micro-batch of the batch, without a wait for a GPU."""
+        self.real_tokens += int(inputs["rows"].lengths.sum())
         self.pairs += len(inputs["labels"])
         loss = 0.0
         batches = self._micro_batches(inputs)
@@ -115,12 +113,6 @@ class RelevanceTrainer(ResumableTrainer):
             # gradients travel between the processes once, with the last micro-batch
             with nullcontext() if micro_batch is batches[-1] else self.accelerator.no_sync(model):
                 loss += super().training_step(model, micro_batch, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {loss.item()} at step {self.state.global_step + 1} (learning rate "
-                f"{self._get_learning_rate():.2e}): lower --learning_rate or --max_grad_norm, or train in float32; "
-                "the last checkpoint is kept"
-            )
         return loss
 
     def _micro_batches(self, inputs: dict) -> list[dict]:
@@ -134,16 +126,23 @@ class RelevanceTrainer(ResumableTrainer):
         passes = 2 if self.objective.objective == "r_drop" else 1
         return self.tokens_per_forward and max(1, self.tokens_per_forward // passes)
 
+    def fill_forwards(self) -> None:
+        """Choose the padded tokens of a forward pass by the free memory of the GPU, where no number was given."""
+        free = memory.free_memory(self.args.device)
+        self.tokens_per_forward = memory.fitting_forward(self.model, free, **self._computed())
+
     def memory_line(self) -> str:
         """Say in a line what the largest training step needs and what the device has."""
         args = self.args
         passes = 2 if self.objective.objective == "r_drop" else 1
         lengths = [len(row) for row in cast(PairDataset, self.train_dataset).ids]
         tokens = passes * memory.largest_forward(lengths, args.train_batch_size, self._budget())
-        half = args.bf16 or args.fp16
-        return memory.describe_need(
-            self.model, tokens, args.device, checkpointing=bool(args.gradient_checkpointing), half=half
-        )
+        return memory.describe_need(self.model, tokens, args.device, **self._computed())
+
+    def _computed(self) -> dict[str, bool]:
+        """Return how the forward pass is computed, as the estimates of memory take it."""
+        args = self.args
+        return {"checkpointing": bool(args.gradient_checkpointing), "half": bool(args.bf16 or args.fp16)}
 
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -186,7 +185,7 @@ def make_trainer(
     if (tokens := config.data.tokens_per_forward) is not None:
         micro_batches.require_splittable(config.training, f"--tokens_per_forward {tokens}")
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
-    return RelevanceTrainer(
+    fitter = RelevanceTrainer(
         model=model,
         args=config.training,
         train_dataset=train,
@@ -199,6 +198,9 @@ def make_trainer(
         tokens_per_forward=tokens,
         share_prefixes=config.data.share_prefixes,
     )
+    if tokens is None and micro_batches.splits_by_itself(config.training):
+        fitter.fill_forwards()
+    return fitter
 
 
 def _check_objective(model, training, objective: ObjectiveArguments) -> None:

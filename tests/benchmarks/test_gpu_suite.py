@@ -3,11 +3,17 @@
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 
+import gpu_checks
+import gpu_suite
 import pytest
 import random_models
 import torch
@@ -15,7 +21,10 @@ import torch
 from tests.conftest import ROOT
 
 NEEDED = ["torch", "transformers", "peft", "accelerate", "numpy", "pandas", "pyarrow"]
-STAGES = ["peak", "predict", "rank", "train", "exact_bfloat16", "exact_float32"]
+STAGES = {
+    "speed": ["peak", "predict", "rank", "train"],
+    "correctness": ["exact_bfloat16", "exact_float32", *gpu_checks.SECONDS],
+}
 
 
 def canonical(name: str) -> str:
@@ -44,73 +53,102 @@ def bare_python(folder: Path) -> Path:
     return python
 
 
-def suite(python: Path, out: Path, **more: str) -> tuple[int, dict, str]:
-    """Run the suite; its exit status, what it kept and what it printed."""
-    settings = {
-        "PYTHON": str(python),
-        "OUT": str(out),
-        "SHAPE": "tiny",
-        "DEVICE": "cpu",
-        "OMP_NUM_THREADS": "1",
-    } | more
+def suite(python: Path, out: Path, **more: str) -> tuple[int, dict[str, dict], str]:
+    """Run the suite; its exit status, what each stage kept, and what was printed."""
+    settings = {"PYTHON": str(python), "OUT": str(out), "SHAPE": "tiny", "DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [ROOT / "benchmarks/speed/gpu_suite.sh"],
-        env=os.environ | settings,
+        env=os.environ | settings | more,
         capture_output=True,
         text=True,
         timeout=3000,
     )
-    kept = out / "gpu-suite-tiny-cpu.json"
-    assert kept.is_file(), done.stdout + done.stderr
-    return done.returncode, json.loads(kept.read_text()), done.stdout
+    files = {name: out / f"gpu-{name}-tiny-cpu.json" for name in STAGES}
+    assert all(file.is_file() for file in files.values()), done.stdout + done.stderr
+    return done.returncode, {name: json.loads(file.read_text()) for name, file in files.items()}, done.stdout
 
 
-def test_every_stage_gives_its_figures_with_the_named_packages_alone(tmp_path):
+def test_every_step_gives_its_figures_with_the_named_packages_alone(tmp_path):
     python = bare_python(tmp_path)
     assert subprocess.run([python, "-c", "import sklearn"], capture_output=True).returncode == 1
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     status, kept, printed = suite(python, tmp_path / "out", PATIENCE="20")
-    figures = kept["figures"]
-    assert list(figures) == STAGES
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     log = (tmp_path / "out/gpu-suite.log").read_text()
-    assert status == 0 and {stage["state"] for stage in figures.values()} == {"done"}, log[-6000:]
-    assert figures["peak"]["tflops"]["float32"] > 0
-    assert figures["predict"]["dtype"] == figures["train"]["dtype"] == "bfloat16"
-    for stage in ("predict", "train"):
-        assert all(row["pairs_per_second"] > 0 and row["mfu"] > 0 for row in figures[stage]["results"]), stage
-    ours, theirs = (next(r for r in figures["train"]["results"] if r["way"] == w) for w in ("ours", "first_team"))
+    figures = {name: stage["figures"] for name, stage in kept.items()}
+    assert {name: list(steps) for name, steps in figures.items()} == STAGES
+    assert status == 0 and all(step["state"] == "done" for steps in figures.values() for step in steps.values()), log
+    assert used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 30  # of CPU, with all imports
+    speed, correctness = figures["speed"], figures["correctness"]
+    assert speed["peak"]["tflops"]["float32"] > 0
+    assert speed["predict"]["dtype"] == speed["train"]["dtype"] == "bfloat16"
+    for step in ("predict", "train"):
+        assert all(row["pairs_per_second"] > 0 and row["mfu"] > 0 for row in speed[step]["results"]), step
+    ours, theirs = (next(r for r in speed["train"]["results"] if r["way"] == w) for w in ("ours", "first_team"))
     assert ours["padding"] < theirs["padding"] and abs(ours["loss"] - theirs["loss"]) < 1e-3
-    assert max(row["max_difference"] for row in figures["exact_float32"]["results"]) < 1e-5
-    assert kept["environment"]["versions"]["torch"] == torch.__version__
-    assert json.loads(printed.splitlines()[-1]) == dict.fromkeys(STAGES, "done")
+    assert ours["estimated_mib"] > 0
+    assert max(row["max_difference"] for row in correctness["exact_float32"]["results"]) < 1e-5
+    assert all(correctness[name]["ok"] for name in gpu_checks.SECONDS), correctness
+    assert correctness["qlora"]["skipped"] == "bitsandbytes is not installed"
+    assert kept["speed"]["environment"]["versions"]["torch"] == torch.__version__
+    ends = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert ends == [dict.fromkeys(steps, "done") for steps in STAGES.values()]
 
 
-def test_a_stage_that_fails_or_hangs_stops_no_other(tmp_path):
-    fake = tmp_path / "python"
-    fake.write_text(
-        f"""#!/bin/sh
-case "$*" in
--\\ *) exec {sys.executable} "$@" ;;
-*bench_rank*float32*) sleep 300 ;;
-*bench_predict*) echo broken >&2; exit 3 ;;
-*bench_rank*bfloat16*) echo '{{"found": 1}}'; echo goodbye ;;
-*) echo table; echo '{{"found": 1}}' ;;
-esac
-"""
-    )
-    fake.chmod(0o755)
-    short = tmp_path / "bin"
-    short.mkdir()
-    (short / "timeout").write_text('#!/bin/sh\nshift 3\nexec /usr/bin/timeout 2 "$@"\n')  # for `timeout -k 5 SECONDS`
-    (short / "timeout").chmod(0o755)
-    status, kept, _ = suite(fake, tmp_path / "out", PATH=f"{short}:{os.environ['PATH']}")
-    states = {name: stage["state"] for name, stage in kept["figures"].items()}
-    assert states == dict.fromkeys(STAGES, "done") | {
-        "predict": "failed 3",
-        "exact_bfloat16": "no JSON",
-        "exact_float32": "timed out",
+def test_the_steps_take_twelve_minutes_at_most():
+    stages = gpu_suite.stages_of("gemma-3-12b", "cuda").values()
+    assert sum(step.seconds for steps in stages for step in steps) + 30 <= gpu_suite.LIMIT == 12 * 60
+
+
+def print_json() -> None:
+    print('table\n{"found": 1}')
+
+
+def fail() -> None:
+    raise RuntimeError("broken")
+
+
+def hang() -> None:
+    time.sleep(300)
+
+
+def break_process() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def say_goodbye() -> None:
+    print_json()
+    print("goodbye")
+
+
+def test_a_step_that_fails_hangs_or_breaks_its_process_stops_no_other(tmp_path, capsys):
+    mains = {"good": print_json, "failing": fail, "hanging": hang, "broken": break_process, "talking": say_goodbye}
+    steps = [gpu_suite.Step(name, 1, main) for name, main in mains.items()] + [gpu_suite.Step("last", 1, print_json)]
+    asked = SimpleNamespace(out=tmp_path, shape="tiny", device="cpu", patience=1)
+    gpu_suite.run_stage("speed", steps, asked)
+    kept = json.loads((tmp_path / "gpu-speed-tiny-cpu.json").read_text())["figures"]
+    assert {name: found["state"] for name, found in kept.items()} == {
+        "good": "done",
+        "failing": "failed",
+        "hanging": "timed out",
+        "broken": "failed",
+        "talking": "no JSON",
+        "last": "done",
     }
-    assert status == 1 and kept["figures"]["train"]["found"] == 1
-    assert "broken" in (tmp_path / "out/gpu-suite.log").read_text()
+    assert kept["last"]["found"] == 1 and "broken" in kept["failing"]["said"]
+    assert "RuntimeError: broken" in (tmp_path / "gpu-suite.log").read_text()
+    assert "look at failing: failed: RuntimeError: broken" in capsys.readouterr().out
+
+
+def test_what_is_below_its_goal_is_named():
+    row = {"way": "ours", "mfu": 0.45, "peak_mib": 900.0, "estimated_mib": 450.0}
+    figures = {"train": {"state": "done", "device": "cuda", "results": [row, row | {"way": "trainer"}]}}
+    assert gpu_suite.look_at(figures) == [
+        "look at train ours: 45% of the matmul peak, the goal is 60%",
+        "look at train ours: the peak of memory is 2.00 of its estimate",
+        "look at train trainer: the peak of memory is 2.00 of its estimate",
+    ]
+    assert gpu_suite.look_at({"peak": {"state": "done"}}) == ["nothing to look at"]
 
 
 @pytest.mark.parametrize(

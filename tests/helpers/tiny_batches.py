@@ -11,4 +11,4 @@ def collated(ids: list[list[int]]) -> dict:
     data = PairDataset(
         ids, [i % 2 for i in range(n)], [1 + i / n for i in range(n)], [(i + 1) / (n + 1) for i in range(n)]
     )
-    return PairCollator(PAD)([data[i] for i in range(n)])
+    return PairCollator(PAD, with_rows=True)([data[i] for i in range(n)])

@@ -83,13 +83,14 @@ def test_adamw_on_full_weights_takes_four_times_their_memory():
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4000))
 def test_no_forward_pass_is_larger_than_the_largest(lengths, batch, budget):
-    from product_relevance.models.batching import pad_rows
+    from product_relevance.training.batches.dataset import PairCollator
     from product_relevance.training.batches.micro_batches import split_by_length
 
     largest = memory.largest_forward(lengths, batch, budget)
     assert largest <= memory.largest_forward(lengths, batch)
     for start in range(0, len(lengths), batch):
-        pieces = split_by_length(pad_rows([[5] * n for n in lengths[start : start + batch]], 1), budget)
+        rows = [{"input_ids": [5] * n} for n in lengths[start : start + batch]]
+        pieces = split_by_length(PairCollator(1, with_rows=True)(rows), budget)
         assert all(piece["input_ids"].numel() <= largest for piece in pieces)
 
 
@@ -121,6 +122,26 @@ def test_the_advice_follows_from_what_is_free(free, checkpointing, told, monkeyp
 def test_a_base_whose_config_names_no_inner_width_is_estimated(config):
     need = memory.estimate_memory(AutoModelForSequenceClassification.from_config(config), 100)
     assert need["activations"] > 0 and need["total"] == sum(need.values()) - need["total"]
+
+
+def test_a_forward_pass_takes_what_the_free_memory_holds():
+    model, found = model_of("qwen3", "lora"), []
+    for free in (0, 2 * 10**7, 10**8, 3 * 10**8, 10**9, 10**12):
+        found.append(memory.fitting_forward(model, free))
+        need = memory.estimate_memory(model, found[-1])
+        assert found[-1] == 256 or need["total"] <= memory.KEPT * (free + need["weights"])
+        assert memory.fitting_forward(model, free, checkpointing=True) >= found[-1]
+    assert found == sorted(found) and len(set(found)) > 3
+    assert (found[0], found[-1]) == (256, memory.MOST_TOKENS)
+    assert all(tokens < 1024 or tokens % 1024 == 0 for tokens in found)
+
+
+@pytest.mark.parametrize(("share", "found"), [(1.0, 60 + 8 - 5), (0.5, 50 - 8 + 8 - 5), (0.8, 60 + 8 - 5)])
+def test_folds_that_share_a_gpu_count_with_their_share_of_it(share, found, monkeypatch):
+    values = {"memory_reserved": 8, "memory_allocated": 5, "mem_get_info": (60, 100)}
+    for name, value in (values | {"get_per_process_memory_fraction": share}).items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert memory.free_memory(torch.device("cuda")) == found
 
 
 def test_a_cpu_has_free_memory():

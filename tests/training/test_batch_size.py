@@ -7,7 +7,7 @@ import shlex
 import pytest
 from transformers import TrainingArguments
 
-from product_relevance.training import distributed
+from product_relevance.training import arguments, distributed
 from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.distributed import count_accumulation
 from tests.conftest import ROOT
@@ -42,9 +42,10 @@ def settings(recipe: str) -> dict:
 @pytest.mark.parametrize("recipe, processes", documented_commands())
 def test_a_recipe_trains_with_the_batch_it_promises_on_the_processes_of_its_command(recipe, processes):
     found = settings(recipe)
-    per_device, pairs = found["per_device_train_batch_size"], PAIRS.get(recipe, 32)
+    per_device, pairs = found.get("per_device_train_batch_size", 8), PAIRS.get(recipe, 32)
     assert found["global_batch_size"] == pairs and "gradient_accumulation_steps" not in found
     assert count_accumulation(pairs, per_device, processes) * per_device * processes == pairs
+    assert pairs % processes == 0  # so that on GPUs each process takes its whole share at a time
 
 
 def test_every_recipe_names_its_command():
@@ -71,6 +72,45 @@ def test_a_batch_that_does_not_divide_is_refused_with_both_numbers(pairs, per_de
 def test_a_batch_and_its_accumulation_are_not_given_together(flag):
     with pytest.raises(ValueError, match="found both, expected one"):
         parse_arguments([*FLAGS, "--global_batch_size", "32", flag, "2"])
+
+
+BATCH = ["--global_batch_size", "32"]
+
+
+@pytest.mark.parametrize(
+    ("more", "processes", "pairs"),
+    [
+        (["--tokens_per_forward", "512"], 1, 32),
+        (["--tokens_per_forward", "512"], 4, 8),
+        (["--tokens_per_forward", "512"], 3, 8),  # does not divide: refused where the batch is split
+        (["--tokens_per_forward", "512", "--per_device_train_batch_size", "4"], 1, 4),
+        ([], 1, 8),
+    ],
+)
+def test_where_batches_are_split_by_tokens_a_device_takes_its_whole_share(more, processes, pairs, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    given = dict(zip(more[::2], map(int, more[1::2]), strict=True))
+    named = {name.removeprefix("--"): value for name, value in given.items()} | {"global_batch_size": 32}
+    assert arguments._share_of_a_device(named) == (None if not more or len(more) > 2 or processes == 3 else pairs)
+    monkeypatch.delenv("WORLD_SIZE")
+    if processes == 1:
+        assert parse_arguments([*FLAGS, *BATCH, *more])[3].per_device_train_batch_size == pairs
+
+
+@pytest.mark.parametrize(
+    ("given", "pairs"),
+    [
+        ({}, 32),
+        ({"use_cpu": True}, None),
+        ({"deepspeed": "ds_configs/zero2.json"}, None),
+        ({"fsdp": "full_shard"}, None),
+        ({"stage": "language_model"}, None),
+        ({"per_device_train_batch_size": 8}, None),
+    ],
+)
+def test_on_a_gpu_batches_are_split_by_tokens_unless_something_is_in_the_way(given, pairs, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert arguments._share_of_a_device({"global_batch_size": 32} | given) == pairs
 
 
 def test_a_batch_that_would_be_looked_for_is_refused():

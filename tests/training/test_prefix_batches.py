@@ -124,6 +124,30 @@ def test_in_bfloat16_the_gradient_is_as_near_to_the_exact_one_as_that_of_pairs_f
     assert 0 < shared < max(0.02, 1.5 * whole)
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "attention"),
+    [(kind, how) for kind in DECODERS for how in ("sdpa", "eager") if (kind, how) != ("gemma2", "sdpa")],
+)
+def test_prefixes_padded_on_the_left_leave_no_nan_in_the_backward_pass(kind, attention, half):
+    """The pads of a short prefix see nothing at all, and a softmax over nothing is not a number."""
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(tiny_config(kind), attn_implementation=attention)
+    model = add_adapter(model, ModelArguments("tiny", lora_dropout=0.0, lora_r=4))
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.05)
+    trainer = RelevanceTrainer(model=model, pad_id=PAD, args=TrainingArguments(use_cpu=True, report_to="none"))
+    # from 5 to 45 tokens: the longest is beyond the tiny bases' sliding windows, the shortest one mostly pads
+    ids = [[2, *[4 + query] * (4 + 13 * query), 30 + target, 50 - target] for query in range(4) for target in range(4)]
+    (piece,) = split_by_prefix(collated(ids), None, PAD)
+    assert len({len(prefix) for prefix in piece["shared"].batch.prefixes}) == 4
+    with torch.autograd.detect_anomaly(check_nan=True), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss, gradients = step(trainer, ids, share=True)
+    assert torch.isfinite(loss) and gradients
+    assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in gradients.values())
+
+
 def test_a_query_with_many_targets_is_forwarded_once():
     trainer = trainer_for("qwen3", "classifier", "cross_entropy")
     ids = [[2, *[7] * 19, 30 + i, 50] for i in range(8)]

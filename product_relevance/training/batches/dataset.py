@@ -42,14 +42,38 @@ class PairDataset(Dataset):
         return row
 
 
+@dataclass(frozen=True, eq=False)
+class HostRows:
+    """Rows of a batch as they were before they were padded and copied to a GPU, which nobody has to wait for then.
+
+    Attributes:
+        ids: token ids of each row.
+    """
+
+    ids: list[Sequence[int]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, shape (n,)."""
+        return np.array([len(row) for row in self.ids])
+
+
 class PairCollator:
-    """Pads rows on the right to the longest of the batch; makes tensors of shape (batch, length)."""
+    """Pads rows on the right to the longest of the batch; makes tensors of shape (batch, length).
 
-    def __init__(self, pad_id: int):
-        self.pad_id = pad_id
+    Args:
+        pad_id: pad token.
+        with_rows: keep the rows themselves too, as `HostRows` under `rows`.
+    """
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        batch = pad_rows([row["input_ids"] for row in rows], self.pad_id)
+    def __init__(self, pad_id: int, with_rows: bool = False):
+        self.pad_id, self.with_rows = pad_id, with_rows
+
+    def __call__(self, rows: list[dict]) -> dict[str, Any]:
+        ids = [row["input_ids"] for row in rows]
+        batch: dict[str, Any] = pad_rows(ids, self.pad_id)
+        if self.with_rows:
+            batch["rows"] = HostRows(ids)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         for name in ROW_COLUMNS:

@@ -1,39 +1,41 @@
 """Make training batches whose pairs share prefixes: whole groups together, each prefix forwarded once."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from product_relevance.models import prefix_cache
-from product_relevance.models.batching import distinct_rows, pad_rows
+from product_relevance.models.batching import copy_to, distinct_rows, pad_on
 from product_relevance.models.modeling import DROPOUTS, load_config
 from product_relevance.models.prefix_groups import Batch, make_batches, worth_sharing
 from product_relevance.training.batches import micro_batches
 
 
-def split_by_prefix(batch: dict[str, torch.Tensor], max_tokens: int | None, pad_id: int) -> list[dict]:
+def split_by_prefix(batch: dict[str, Any], max_tokens: int | None, pad_id: int) -> list[dict]:
     """Split a batch into pieces, in each of which the rows that share a prefix forward it once.
 
     Losses that are summed over the pairs have the same sum, and the same gradient, as those of the whole batch, where
     nothing is random in a forward pass.
 
     Args:
-        batch: padded on the right: `input_ids` and `attention_mask` of shape (n, length), all else of shape (n,).
+        batch: padded on the right: `input_ids` and `attention_mask` of shape (n, length); `rows` as the collator keeps
+            them; all else of shape (n,).
         max_tokens: padded tokens per micro-batch at most, where a row counts with its prefix; no limit if None.
         pad_id: pad token.
 
     Returns:
         Pieces that hold each pair once: what `batch` has, of some rows; under `shared` how to forward them.
     """
-    ends = batch["attention_mask"].sum(1).tolist()
-    rows, inverse = distinct_rows([row[:end] for row, end in zip(batch["input_ids"].tolist(), ends, strict=True)])
+    rows, inverse = distinct_rows(batch["rows"].ids)
     budget = max_tokens or batch["input_ids"].numel()
     made = []
     for found in make_batches(rows, budget, len(rows), worth_sharing(rows)):
         forwarded = found.part(np.arange(len(found.rows))) if found.prefixes else found
         members = np.flatnonzero(np.isin(inverse, found.rows))
-        at = torch.from_numpy(members).to(batch["input_ids"].device)
+        at = copy_to(batch["input_ids"].device, torch.from_numpy(members))
         shared = Shared([rows[i] for i in found.rows], forwarded, _places(found.rows, inverse[members]), pad_id)
-        of_rows = {key: value[at] for key, value in batch.items() if key not in ("input_ids", "attention_mask")}
+        of_rows = {key: value[at] for key, value in batch.items() if key not in (*micro_batches.PADDED, "rows")}
         made.append(of_rows | {"shared": shared})
     return made
 
@@ -75,9 +77,8 @@ class Shared:
             forward = prefix_cache.PrefixForward(model, self.pad_id, inner)
             logits = forward(self.rows, self.batch.places, self.batch.prefixes)
         else:
-            padded = {name: value.to(device) for name, value in pad_rows(self.rows, self.pad_id).items()}
-            logits = model(**padded, use_cache=False).logits
-        return logits[self.places.to(device)]
+            logits = model(**pad_on(device, self.rows, self.pad_id), use_cache=False).logits
+        return logits[copy_to(device, self.places)]
 
 
 def require_shareable(model_args, objective: str, training) -> None:

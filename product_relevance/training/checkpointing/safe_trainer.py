@@ -21,7 +21,28 @@ class SafeTrainer(Trainer):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
+        self.losses: list[torch.Tensor] = []  # of the step, which are looked at together: to read one waits for a GPU
         self.add_callback(FiniteGradients(self))
+
+    def training_step(self, *args, **options):
+        """Run a forward and a backward pass, and keep the loss for `require_finite_losses`."""
+        loss = super().training_step(*args, **options)
+        self.losses.append(loss.detach())
+        return loss
+
+    def require_finite_losses(self) -> None:
+        """Check the losses since the last step, before the next one is taken.
+
+        Raises:
+            FloatingPointError: a loss is NaN or infinite; names the step and the learning rate.
+        """
+        losses, self.losses = self.losses, []
+        if losses and not math.isfinite(total := torch.stack(losses).sum().item()):
+            raise FloatingPointError(
+                f"loss is {total} at step {self.state.global_step + 1} (learning rate "
+                f"{self._get_learning_rate():.2e}): lower --learning_rate or --max_grad_norm, or train in float32; "
+                "the last checkpoint is kept"
+            )
 
     def _save_checkpoint(self, *args, **options):
         require_finite_weights(self.model, self.state.global_step)
@@ -36,17 +57,20 @@ class SafeTrainer(Trainer):
 
 
 class FiniteGradients(TrainerCallback):
-    """Stops a training at the first gradient that is not finite, which a finite loss may have, before it is applied.
+    """Stops a training at the first loss or gradient that is not finite, before it is applied.
+
+    A finite loss may have such a gradient.
 
     Under fp16 the scaler leaves such a step out by itself. DeepSpeed applies its steps itself, so there the training
     stops after it, and before a checkpoint.
     """
 
-    def __init__(self, fitter: Trainer):
+    def __init__(self, fitter: SafeTrainer):
         self.fitter = fitter
 
     def on_pre_optimizer_step(self, args, state, control, **options):
-        """Look at the norm of the gradients, which is not finite where one of them is not."""
+        """Look at the losses, and at the norm of the gradients, which is not finite where one of them is not."""
+        self.fitter.require_finite_losses()
         if args.fp16:
             return
         if not math.isfinite(norm := self._norm()):
