@@ -113,7 +113,7 @@ def hang() -> None:
 
 
 def break_process() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say_goodbye() -> None:
