@@ -88,7 +88,7 @@ def largest_forward(lengths: Sequence[int], batch: int, tokens_per_forward: int 
 
 
 def fitting_forward(model, free: int, *, checkpointing: bool = False, half: bool = False) -> int:
-    """Return how many padded tokens a forward pass of a training may have.
+    """Return how many padded tokens are allowed per forward pass of a training.
 
     Args:
         model: with its adapter, on its device.
