@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from tests.helpers.programs import programs
 from tests.helpers.reachable import PACKAGE, file_of, reached, texts, units
 
-FOREIGN = {"torchrun": {"--nproc_per_node"}}
+FOREIGN = {"torchrun": {"--nproc_per_node"}, "vllm serve": {"--runner"}}
 # What is no message: options for Streamlit, words of a launcher, words that are refused, options for a training.
 NO_MESSAGES = {
     ("preparation.labels.review_server", "start_page"),
@@ -74,6 +74,16 @@ ONLY = {
     # The others ask for no reasoning, and for no vote.
     ("ensemble.base_model", "load_base", "--reasoning_tokens"): {PREDICT},
     ("ensemble.scoring_arguments", "ScoringArguments", "--reasoning_tokens"): {PREDICT},
+    # `predict` exports for vLLM: no graph, a fold that exists, a head that was checked before.
+    ("serving.export.export_options", "ExportOptions", "--onnx"): {"relevance export"},
+    ("serving.export.onnx_export", "write_graph", "--onnx"): {"relevance export"},
+    ("serving.export.onnx_export", "_trace", "--onnx"): {"relevance export"},
+    ("serving.export.onnx_export", "require_onnx", "--onnx"): {"relevance export"},
+    ("serving.export.transformers_export", "_load_merged", "--fold"): {"relevance export"},
+    ("serving.export.transformers_export", "_require_exportable_head", "--onnx"): {"relevance export"},
+    # The benchmark of vLLM always scores with it.
+    ("serving.engines.engine_process", "require_vllm", "--engine"): {PREDICT},
+    ("serving.engines.engine_process", "EngineProcess", "--engine"): {PREDICT},
     # `compare` compiles nothing.
     ("ensemble.scoring_arguments", "ScoringArguments", "--compile"): {PREDICT, EVALUATE},
     ("ensemble.scoring_arguments", "_compile", "--compile"): {PREDICT, EVALUATE},

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
+from product_relevance.serving.export.onnx_export import score_logits
 
 CHUNK = 5000  # rows that `relevance predict` holds as tokens at a time
 
@@ -52,7 +52,7 @@ def ours(scorer: Scorer, texts: list[str], targets: list[str]) -> np.ndarray:
     scores = []
     for start in range(0, len(texts), CHUNK):
         ids = scorer.encode(texts[start : start + CHUNK], targets[start : start + CHUNK])
-        scores.append(to_probabilities(predict_logits(scorer.model, ids, scorer.tokenizer.pad_token_id)))
+        scores.append(score_logits(predict_logits(scorer.model, ids, scorer.tokenizer.pad_token_id)))
     return np.concatenate(scores)
 
 
@@ -67,7 +67,7 @@ def first_team(scorer: Scorer, texts: list[str], targets: list[str], batch: int 
             rows = pad_rows(ids[start : start + batch], scorer.tokenizer.pad_token_id)
             rows = {key: value.to(scorer.device) for key, value in rows.items()}
             logits.append(scorer.model(**rows).logits.float().cpu().numpy())
-    return to_probabilities(np.concatenate(logits))
+    return score_logits(np.concatenate(logits))
 
 
 def cross_encoder(scorer: Scorer) -> tuple[Callable, torch.nn.Module]:
@@ -85,7 +85,8 @@ def cross_encoder(scorer: Scorer) -> tuple[Callable, torch.nn.Module]:
 
     def predict(_, texts: list[str], targets: list[str]) -> np.ndarray:
         pairs = list(zip(texts, targets, strict=True))
-        return loaded.predict(pairs, apply_softmax=True, show_progress_bar=False)[:, 1].astype(np.float64)
+        logits = loaded.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        return score_logits(logits.reshape(len(pairs), -1))
 
     return predict, loaded.model
 

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from product_relevance.cli.flags import (
@@ -50,6 +53,26 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--with_texts", action="store_true", help=f"{texts}, so keep it where they may lie")
     steps = "yes/no runs whose prompt holds {reasoning}: tokens that the model may write before it answers (default 0)"
     parser.add_argument("--reasoning_tokens", type=int, default=0, help=steps)
+    _add_engine(parser)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    names = "what runs the model: torch (default), or vllm where it is installed: docs/how-to/engines.md"
+    parser.add_argument("--engine", choices=["torch", "vllm"], default="torch", help=names)
+    other = "python of the environment that has vLLM (default: the one that runs this)"
+    parser.add_argument("--engine_python", metavar="FILE", default=sys.executable, help=other)
+    settings = """options of vllm.LLM as JSON, as '{"tensor_parallel_size": 2}'"""
+    parser.add_argument("--engine_options", metavar="JSON", default="{}", type=_read_settings, help=settings)
+
+
+def _read_settings(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text}: expected a JSON object, as {{}}")
+    return found
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +131,23 @@ def predict_rows(arguments: argparse.Namespace) -> None:
     on_cluster = arguments.cluster or arguments.plan_only or arguments.array_task
     if arguments.shards is not None or arguments.workers > 1 or on_cluster:
         return _predict_shards(arguments)
+    if arguments.engine == "vllm":
+        return _predict_by_vllm(arguments)
+    _predict_with(lambda: _score(arguments).load(), arguments)
+
+
+def _predict_by_vllm(arguments: argparse.Namespace) -> None:
+    from product_relevance.serving.engines.vllm_ensemble import EngineOptions, open_vllm
+
+    folder = Path(f"{arguments.output}.engine")
+    options = EngineOptions(folder=folder, python=arguments.engine_python, settings=arguments.engine_options)
+    with open_vllm(_score(arguments), options) as ensemble:
+        _predict_with(lambda: ensemble, arguments)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _predict_with(load: Callable[[], Any], arguments: argparse.Namespace) -> None:
+    """Score the file with what `load` gives, once the request is known to be sound."""
     from product_relevance.ensemble.outputs import require_format
 
     require_format(arguments.output, arguments.with_texts)
@@ -115,7 +155,7 @@ def predict_rows(arguments: argparse.Namespace) -> None:
     from product_relevance.ensemble.files.predict_file import predict_file
 
     written = predict_file(
-        _score(arguments).load(),
+        load(),
         source_of(arguments, arguments.file, MAX_GRADES),
         arguments.output,
         vote=arguments.vote,
@@ -131,6 +171,8 @@ def predict_rows(arguments: argparse.Namespace) -> None:
 def _predict_shards(arguments: argparse.Namespace) -> None:
     from product_relevance.sharding import jobs
 
+    if arguments.engine != "torch":
+        raise ValueError("--shards, --workers: they are for torch; leave them out, or --engine")
     if arguments.with_texts:
         raise ValueError("--shards, --workers: shards hold no texts; leave --with_texts out, or the other two")
     if arguments.split or arguments.data_revision:

@@ -43,9 +43,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
             "goes on with it"
         )
-    template = Template.from_dict(found.run.template)
-    prompt = template.prompt
-    taxonomy = None if found.taxonomy is None else Taxonomy.load(found.taxonomy, template.paths)
+    prompt = Template.from_dict(found.run.template).prompt
     if writes and (prompt is None or prompt.parts["stem"] is None):
         raise ValueError(
             f"{found.folder}: --reasoning_tokens needs a run of train_relevance.py --head yes_no, whose prompt "
@@ -56,11 +54,9 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     in_four_bits, dtype = dtype == "nf4", checkpoints.choose_dtype("auto" if dtype == "nf4" else dtype, device)
     name, revision = base["name"], base["revision"]
     try:
-        tokenizer = modeling.load_tokenizer(name, revision)
-        encoder = PairEncoder.from_tokenizer(tokenizer, template, run.max_length, taxonomy)
-        encoder = replace(encoder, grades=len(run.labels))
+        encoder = load_encoder(found)
         options = _options_of_run(found, encoder, device, dtype)
-        model = modeling.load_classifier(name, tokenizer, replace(options, writes=writes))
+        model = modeling.load_classifier(name, encoder.tokenizer, replace(options, writes=writes))
     except UnusableBaseError as error:
         message = f"{found.folder}: its base {name} at revision {revision} cannot be loaded: {error}"
         raise ValueError(message) from None
@@ -76,6 +72,20 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
             *(found.folder, dtype),
         )
     return encoder, model.to(device).eval()
+
+
+def load_encoder(found: Located) -> PairEncoder:
+    """Load what makes the tokens of a run: the tokenizer of its base, its template and its taxonomy.
+
+    Raises:
+        ValueError: from `PairEncoder.from_tokenizer`.
+    """
+    run = found.run
+    template = Template.from_dict(run.template)
+    taxonomy = None if found.taxonomy is None else Taxonomy.load(found.taxonomy, template.paths)
+    tokenizer = modeling.load_tokenizer(run.base["name"], run.base["revision"])
+    encoder = PairEncoder.from_tokenizer(tokenizer, template, run.max_length, taxonomy)
+    return replace(encoder, grades=len(run.labels))
 
 
 def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: str) -> ClassifierOptions:

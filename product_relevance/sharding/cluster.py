@@ -116,9 +116,10 @@ def _connect():
         raise ValueError(f"--cluster ray needs Ray: {how_to_install('ray')}") from None
     try:
         ray.init(address="auto", logging_level=logging.WARNING, log_to_driver=False)
-    except ConnectionError:
-        found = "found no cluster; start Ray on this machine, or name the head of a cluster in RAY_ADDRESS"
-        raise ValueError(f"--cluster ray: {found}") from None
+    except ConnectionError as error:
+        raise ValueError(
+            f"--cluster ray: found no cluster ({error}); start Ray on this machine, or name its head in RAY_ADDRESS"
+        ) from None
     return ray
 
 

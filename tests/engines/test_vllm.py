@@ -1,4 +1,4 @@
-"""An exported folder loads in vLLM, and its probabilities of the canary pairs are those of the export.
+"""An exported folder loads in vLLM as it is, and its probabilities of the canary pairs are those of the export.
 
 `make test-engines` installs vLLM for the CPU into an environment of its own and runs this; see docs/how-to/engines.md.
 """
@@ -6,66 +6,63 @@
 import json
 import os
 import subprocess
-from pathlib import Path
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
-import train_relevance
-from product_relevance.data.pairs import Pairs
-from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.ensemble.published.canaries import canary_pairs
-from product_relevance.serving.export.export_options import ExportOptions
 from product_relevance.serving.export.transformers_export import export_classifier
-from tests.conftest import ROOT, rows_of, save_tokenizer, tiny_config, write_rows
+from product_relevance.utils.run_folder import write_json
+from tests.conftest import ROOT
+from tests.engines.exports import DECODERS, ENGINE, QUIET, SETTINGS, export_fold, train_tiny_run
 
-ENGINE = Path(os.environ.get("RELEVANCE_ENGINES", ROOT / ".venv-engines")) / "bin/python"
-DECODERS = ("gemma3_text", "gemma2", "qwen2", "qwen3")
-# What vLLM needs beside the folder; see docs/how-to/engines.md.
-OPTIONS = {"gemma3_text": {"hf_overrides": {"architectures": ["Gemma3ForCausalLM"]}, "convert": "classify"}}
+RESULT = ROOT / "benchmarks/results/engines-vllm-cpu.json"
+CASES = [(kind, "classifier") for kind in (*DECODERS, "xlm-roberta", "bert")]
+CASES += [(kind, "yes_no") for kind in DECODERS if kind != "gemma2"]  # it caps its logits: no linear head
 pytestmark = pytest.mark.skipif(not ENGINE.is_file(), reason="vLLM is not installed: make test-engines")
 
 
-def save_base(folder: Path, kind: str) -> Path:
-    """Save a tiny base whose heads have a size that vLLM's attention knows."""
-    torch.manual_seed(0)
-    config = tiny_config(kind)
-    config.hidden_size, config.num_attention_heads, config.max_position_embeddings = 128, 2, 514
-    if kind in DECODERS:
-        config.head_dim, config.num_key_value_heads = 64, 1
-    auto = transformers.AutoModelForCausalLM if kind in DECODERS else transformers.AutoModel
-    auto.from_config(config).save_pretrained(folder)
-    save_tokenizer(folder, kind in DECODERS)
-    return folder
+@pytest.fixture(scope="module")
+def differences():
+    """Collect what was measured; write the result file once every case has passed."""
+    found: dict = {"bases": []}
+    yield found
+    if len(found["bases"]) == len(CASES):
+        write_json(RESULT, {"date": datetime.now(UTC).date().isoformat()} | found)
 
 
-@pytest.mark.parametrize("kind", [*DECODERS, "xlm-roberta", "bert"])
-def test_vllm_gives_the_probabilities_of_the_export(kind, tmp_path):
-    file = write_rows(tmp_path / "train_QC.txt", rows_of("train_QC.txt")[:120])
-    flags = "--task QC --use_cpu true --max_steps 4 --lora_r 2 --learning_rate 3e-3 --num_folds 2 --pooling auto"
-    flags += " --save_strategy no --eval_strategy no --load_best_model_at_end false --max_length 64"
-    flags += f" --model_name_or_path {save_base(tmp_path / 'base', kind)} --train_file {file}"
-    train_relevance.main([*flags.split(), "--output_dir", str(tmp_path / "run")])
-    folder = tmp_path / "plain"
-    export_classifier(tmp_path / "run", folder, ExportOptions(fold="fold-0"))
-    ensemble = RelevanceEnsemble.from_pretrained(tmp_path / "run", device="cpu", dtype="float32")
-    queries, targets, languages = map(list, zip(*canary_pairs("QC"), strict=True))
-    ids = ensemble.encoder.encode(Pairs(queries, targets, languages, None))
-    expected = score_by_transformers(folder, ids)
-    for name, content in (("ids", ids), ("options", {"max_model_len": 64} | OPTIONS.get(kind, {}))):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    names = [tmp_path / f"{name}.json" for name in ("ids", "options", "scores")]
-    command = [str(ENGINE), str(ROOT / "tests/engines/vllm_classify.py"), str(folder), *map(str, names)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize(("kind", "head"), CASES)
+def test_vllm_gives_the_probabilities_of_the_export(kind, head, differences, tmp_path):
+    folder = export_fold(train_tiny_run(tmp_path, kind, head), tmp_path / "plain")
+    (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    names = [tmp_path / name for name in ("settings.json", "scores.json")]
+    command = [str(ENGINE), str(ROOT / "tests/engines/vllm_scores.py"), str(folder), *map(str, names)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | QUIET, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((tmp_path / "scores.json").read_text())
-    assert np.std(expected) > 0.01 and np.allclose(found, expected, atol=1e-3), (found, expected)
+    rows = json.loads((folder / "canaries.json").read_text())["pairs"]
+    assert found["tokens"] == [row["token_ids"] for row in rows]  # of plain texts, through the folder's tokenizer
+    expected = score_by_transformers(folder, [row["token_ids"] for row in rows])
+    assert np.allclose(expected, [row["score"] for row in rows], atol=1e-5) and np.std(expected) > 0.01
+    largest = {name: float(np.abs(np.subtract(found[name], expected)).max()) for name in ("classify", "score")}
+    assert max(largest.values()) < 1e-3, (found, expected)
+    differences |= {name: found[name] for name in ("versions", "device")} | {"pairs": len(rows), "dtype": "float32"}
+    differences["bases"].append({"model_type": kind, "head": head, "largest_difference": largest})
 
 
-def score_by_transformers(folder: Path, ids: list[list[int]]) -> list[float]:
+def score_by_transformers(folder, ids: list[list[int]]) -> list[float]:
     """The probabilities of the exported folder, one row at a time."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
-        return [model(torch.tensor([row])).logits.softmax(-1)[0, 1].item() for row in ids]
+        return [model(torch.tensor([row])).logits.sigmoid()[0, 0].item() for row in ids]
+
+
+def test_gemma_2_that_answers_yes_or_no_is_refused(tmp_path):
+    run = train_tiny_run(tmp_path, "gemma2", "yes_no")
+    with pytest.raises(ValueError, match="gemma2 caps each answer's logit at 30.0, so their difference is no linear"):
+        export_classifier(run, tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()

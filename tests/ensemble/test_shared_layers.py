@@ -171,7 +171,7 @@ def test_merged_and_exported_scores_are_those_of_the_folds(run, tmp_path):
     texts, targets = ensemble.encoder.template.render(queries, targets, None, ensemble.taxonomy)
     ids = encode_pairs(ensemble.encoder.tokenizer, texts, targets, ensemble.run.max_length)
     logits = predictor.predict_logits(plain, ids, ensemble.encoder.tokenizer.pad_token_id)
-    assert np.allclose(torch.tensor(logits).softmax(-1)[:, 1], ensemble.predict_folds(PAIRS)[:, 1], atol=1e-5)
+    assert np.allclose(torch.tensor(logits).sigmoid()[:, 0], ensemble.predict_folds(PAIRS)[:, 1], atol=1e-5)
 
 
 def test_a_run_from_before_has_no_such_key_and_loads(run, tmp_path):

@@ -49,7 +49,7 @@ def auto_scores(folder, texts, targets):
     )
     batch = tokenizer(texts, targets, truncation=True, padding=True, return_tensors="pt")
     with torch.no_grad():
-        return model(**batch).logits.softmax(dim=-1)[:, 1].numpy()
+        return model(**batch).logits.sigmoid()[:, 0].numpy()
 
 
 def pipeline_scores(folder, texts, targets):
@@ -65,7 +65,7 @@ def cross_encoder_scores(folder, texts, targets):
     from sentence_transformers import CrossEncoder
 
     model = CrossEncoder(str(folder), device="cpu")
-    return model.predict(list(zip(texts, targets, strict=True)), apply_softmax=True)[:, 1]
+    return model.predict(list(zip(texts, targets, strict=True)))
 
 
 LOADERS = [auto_scores, pipeline_scores, cross_encoder_scores]
@@ -138,12 +138,31 @@ def test_the_folder_tells_labels_threshold_and_template_and_no_path_of_this_mach
     run = run_of("qwen3")
     print(export_classifier(str(run), str(tmp_path / "out"), ExportOptions(fold="fold-0")))
     config = json.loads((tmp_path / "out/config.json").read_text())
-    assert config["id2label"] == {"0": "irrelevant", "1": "relevant"} and config["pad_token_id"] == 1
+    assert config["id2label"] == {"0": "relevant"} and config["pad_token_id"] == 1
     readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert f"{json.loads((run / 'run.json').read_text())['thresholds']['f1']:.4f}" in readme
     assert "input_style both" in readme and "truncation=True" in readme
     for file in (tmp_path / "out").iterdir():
         assert str(run).encode() not in file.read_bytes() and b"/tmp/" not in file.read_bytes(), file.name
+
+
+def test_the_canaries_in_the_folder_hold_texts_tokens_and_scores(run_of, tmp_path):
+    from transformers import AutoTokenizer
+
+    export_classifier(str(run_of("gemma3_text")), str(tmp_path / "out"), ExportOptions(fold="fold-0"))
+    rows = json.loads((tmp_path / "out/canaries.json").read_text(encoding="utf-8"))["pairs"]
+    texts, targets = [row["query_text"] for row in rows], [row["target_text"] for row in rows]
+    found = auto_scores(tmp_path / "out", texts, targets)
+    assert len(rows) == 8 and np.allclose(found, [row["score"] for row in rows], atol=1e-5)
+    ids = AutoTokenizer.from_pretrained(tmp_path / "out")(texts, targets, truncation=True)["input_ids"]
+    assert ids == [row["token_ids"] for row in rows]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("gemma3_text", "Gemma3"), ("qwen3", "Qwen3"), ("bert", "Bert")])
+def test_the_config_names_what_engines_look_for(kind, name, run_of, tmp_path):
+    export_classifier(str(run_of(kind)), str(tmp_path / "out"), ExportOptions(fold="fold-0"))
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["architectures"] == [f"{name}ForSequenceClassification"] and config["use_sep_token"] is True
 
 
 def test_the_scores_in_the_readme_are_true(run_of, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def score(pairs):
     rows = tokenizer.encode_batch(pairs)
     ids, mask = np.array([row.ids for row in rows]), np.array([row.attention_mask for row in rows])
     (logits,) = session.run(["logits"], {{"input_ids": ids, "attention_mask": mask}})
-    return 1 / (1 + np.exp({logit}))
+    return 1 / (1 + np.exp(-logits[:, 0]))
 
 
 score([({query}, {second})])[0]  # {score:.4f}
@@ -73,18 +73,16 @@ def write_scoring_file(folder: Path, ensemble: RelevanceEnsemble, graph: str, ex
     (folder / FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def write_section(graph: str, moved: float, prompted: bool, example: dict[str, Any]) -> str:
+def write_section(graph: str, moved: float, example: dict[str, Any]) -> str:
     """Return the section of a README that shows how to score with the graph.
 
     Args:
         graph: path of the graph in the folder.
         moved: largest difference of a canary's probability.
-        prompted: a language model's answer, of one logit.
         example: query, target and score, as in scoring.json.
     """
-    logit = "-logits[:, 0]" if prompted else "logits[:, 0] - logits[:, 1]"
     texts = {name: json.dumps(example[f"{name}_text"], ensure_ascii=False) for name in ("query", "target")}
     section = ONNX.format(
-        graph=graph, moved=moved, logit=logit, query=texts["query"], second=texts["target"], score=example["score"]
+        graph=graph, moved=moved, query=texts["query"], second=texts["target"], score=example["score"]
     )
     return section + (INT8 if "quantized" in graph else "")

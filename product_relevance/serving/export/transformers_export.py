@@ -18,7 +18,9 @@ from product_relevance.models.batching import pad_rows
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export import onnx_export, scoring_example
 from product_relevance.serving.export.export_options import ExportOptions
+from product_relevance.serving.export.one_logit import join_logits, name_for_engines
 from product_relevance.text.templates import PairFacts
+from product_relevance.utils.run_folder import write_json
 
 MARK = "exported by product-relevance"
 README = """---
@@ -48,9 +50,18 @@ score({{"text": {query}, "text_pair": {second}}}, truncation=True)  # relevant: 
 ```python
 from sentence_transformers import CrossEncoder
 
-CrossEncoder(".").predict([({query}, {second})]{choice}  # {score:.4f}
+CrossEncoder(".").predict([({query}, {second})])  # {score:.4f}
 ```
+
+vLLM gives the same score through `/score`, `/rerank` and `/classify` (`vllm serve . --runner pooling`):
+
+```json
+{{"queries": {query}, "documents": [{second}]}}
+```
+
+`canaries.json` holds texts, token ids and scores of a few pairs, to check any other program.
 """
+CANARIES = "canaries.json"
 
 
 def export_classifier(name: str | Path, output: str | Path, options: ExportOptions | None = None) -> str:
@@ -130,15 +141,17 @@ def _load_merged(name: str | Path, options: ExportOptions) -> RelevanceEnsemble:
 
 def _fill_folder(folder: Path, ensemble: RelevanceEnsemble, found: CanaryScores, options: ExportOptions) -> str:
     """Write tokenizer, README, model and graph, of a pooled head the graph alone; return what was written."""
-    ensemble.model.config.save_pretrained(folder)  # it decides which class loads the tokenizer
-    save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, folder)
     made = f"fold {options.fold}" if options.fold else f"mean weights of {len(ensemble.run.folds)} folds"
     _merge_model(ensemble, options)
+    ensemble.model.config.save_pretrained(folder)  # it decides which class loads the tokenizer
+    save_tokenizer(ensemble.encoder.tokenizer, ensemble.encoder.max_length, folder)
     example, pooled = _example(ensemble, found, options.column), ensemble.run.pooling != "auto"
     readme, written = _readme(ensemble, made), made
     if not pooled:
         # The original format of Gemma 3 is the multimodal one: its names would not fit the text model's own class.
         ensemble.model.to(getattr(torch, options.dtype)).save_pretrained(folder, save_original_format=False)
+        name_for_engines(folder)
+        write_json(folder / CANARIES, {"pairs": _canary_rows(ensemble, found.folds[options.column])})
         readme += _transformers_section(ensemble, example)
         written += f" as {type(ensemble.model).__name__}, {options.dtype}"
     if options.onnx is not None:
@@ -157,6 +170,7 @@ def _merge_model(ensemble: RelevanceEnsemble, options: ExportOptions) -> None:
         models.model = models.model.merge_and_unload(safe_merge=True, adapter_names=[options.column])
     if ensemble.encoder.template.prompt is not None:
         models.model = models.model.as_classifier()
+    join_logits(models.model)
 
 
 def _save_graph(
@@ -169,7 +183,7 @@ def _save_graph(
     file = f"onnx/{onnx_export.NAMES[kind]}"
     moved = onnx_export.write_graph(ensemble.model, rows, folder / "onnx", kind, options.max_disagreement)
     scoring_example.write_scoring_file(folder, ensemble, file, example)
-    section = scoring_example.write_section(file, moved, "prompt" in ensemble.run.template, example)
+    section = scoring_example.write_section(file, moved, example)
     return section, f"{file}, whose probabilities of the canaries differ by {moved:.1g} at most"
 
 
@@ -217,6 +231,16 @@ def _example(ensemble: RelevanceEnsemble, found: CanaryScores, column: str) -> d
     return texts | {"score": found.folds[column][0]}
 
 
+def _canary_rows(ensemble: RelevanceEnsemble, scores: list[float]) -> list[dict[str, Any]]:
+    """Return the canaries as texts, as the tokens they become, and their scores."""
+    queries, targets, languages = map(list, zip(*canaries.canary_pairs(ensemble.run.task), strict=True))
+    template, ids = ensemble.encoder.template, ensemble.encoder.encode(Pairs(queries, targets, languages, None))
+    texts = template.render(queries, targets, PairFacts(languages), ensemble.taxonomy)
+    rows = zip(queries, targets, languages, *texts, ids, scores, strict=True)
+    names = ("query", "target", "language", "query_text", "target_text", "token_ids", "score")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 def _readme(ensemble: RelevanceEnsemble, made: str) -> str:
     run, base = ensemble.run, ensemble.run.base["name"]
     pooled = run.pooling != "auto"
@@ -240,6 +264,5 @@ def _transformers_section(ensemble: RelevanceEnsemble, example: dict[str, Any]) 
     return TRANSFORMERS.format(
         query=json.dumps(example["query_text"], ensure_ascii=False),
         second=json.dumps(example["target_text"], ensure_ascii=False),
-        choice=")" if "prompt" in ensemble.run.template else ", apply_softmax=True)[:, 1]",
         score=example["score"],
     )

@@ -1,0 +1,1 @@
+"""Engines that other people run, in the place of torch."""

