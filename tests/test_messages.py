@@ -86,7 +86,11 @@ ONLY = {
     ("serving.engines.engine_process", "EngineProcess", "--engine"): {PREDICT},
     # `compare` compiles nothing.
     ("ensemble.scoring_arguments", "ScoringArguments", "--compile"): {PREDICT, EVALUATE},
+    ("ensemble.scoring_arguments", "ScoringArguments", "--compile_layers"): {PREDICT, EVALUATE},
     ("ensemble.scoring_arguments", "_compile", "--compile"): {PREDICT, EVALUATE},
+    ("ensemble.scoring_arguments", "_compile", "--compile_layers"): {PREDICT, EVALUATE},
+    ("models.compiled_layers", "compile_layers", "--compile"): {PREDICT, EVALUATE},
+    ("models.compiled_layers", "compile_layers", "--compile_layers"): {PREDICT, EVALUATE},
     # The others decide at the thresholds of a run, by their names.
     ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE, COMPARE},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},

@@ -117,6 +117,8 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", default="padded", choices=["padded", "packed"], help=f"rows of a batch: {rows}")
     compiled = "compile the model: minutes at first, for large files on a GPU (needs a C++ compiler)"
     parser.add_argument("--compile", action="store_true", help=compiled)
+    layers = "compile one layer for all layers: seconds, not minutes; rows with shared prefixes are scored without"
+    parser.add_argument("--compile_layers", action="store_true", help=layers)
     add_translation(parser)
 
 

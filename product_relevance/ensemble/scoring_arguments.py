@@ -40,6 +40,8 @@ class ScoringArguments(FileOptions, LoadingArguments):
         revision: of a Hub id.
         dtype: see `RelevanceEnsemble.from_pretrained`.
         compile: compile the model, for all shapes at once; the first batches take minutes.
+        compile_layers: compile one layer for all layers and shapes, which takes seconds; what follows a shared prefix
+            is then scored without.
         device: None takes a GPU where there is one.
     """
 
@@ -48,9 +50,12 @@ class ScoringArguments(FileOptions, LoadingArguments):
     device: str | None = None
     dtype: str = "auto"
     compile: bool = False
+    compile_layers: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.compile and self.compile_layers:
+            raise ValueError("--compile, --compile_layers: found both, expected one of them")
         object.__setattr__(self, "dtype", asked_dtype(self.dtype))  # of this process, for all workers and resumptions
 
     def load(self):
@@ -65,22 +70,29 @@ class ScoringArguments(FileOptions, LoadingArguments):
             ensemble = RelevanceEnsemble.from_pretrained(
                 self.model, revision=self.revision, device=self.device, dtype=self.dtype, loading=self
             )
-            if self.compile:
-                _compile(ensemble)
+            if self.compile or self.compile_layers:
+                _compile(ensemble, self.compile_layers)
             return ensemble
-        if self.compile:
-            raise ValueError("--compile: a stack loads one base after the other; give one of its runs")
+        if self.compile or self.compile_layers:
+            raise ValueError(
+                "--compile, --compile_layers: a stack loads one base after the other; give one of its runs"
+            )
         if self.reasoning_tokens:
             raise ValueError("--reasoning_tokens: a stack was made of scores without reasoning; give one of its runs")
         return stacking.RelevanceStack.from_pretrained(self.model, device=self.device, dtype=self.dtype, loading=self)
 
 
-def _compile(ensemble) -> None:
+def _compile(ensemble, layers: bool) -> None:
     import torch
 
+    from product_relevance.models.compiled_layers import compile_layers
+
     if ensemble.fold_models.shared_layers and len(ensemble.folds) > 1:
-        raise ValueError("--compile: the folds of this run share their lowest layers; leave it out")
+        raise ValueError("--compile, --compile_layers: the folds of this run share their lowest layers; leave it out")
     # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.
     known = torch._dynamo.config
     known.recompile_limit = max(known.recompile_limit, 4 * len(ensemble.folds) + 4)
-    ensemble.model.compile(dynamic=True)
+    if layers:
+        compile_layers(ensemble.model)
+    else:
+        ensemble.model.compile(dynamic=True)

@@ -11,6 +11,7 @@ import torch
 
 from product_relevance.models import memory, packed_rows, prefix_cache
 from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, on_device, pad_on
+from product_relevance.models.compiled_layers import has_compiled_layers
 from product_relevance.models.heads.classifier import base_dtype
 from product_relevance.models.modeling import evaluating
 from product_relevance.models.prefix_groups import make_batches, worth_sharing
@@ -56,14 +57,24 @@ def predict_packed(model, ids: list[list[int]], pad_id: int, *, max_tokens: int 
 
 
 def _predict(model, ids: list[list[int]], pad_id: int, place: Callable[[list], dict], limits: "ForwardLimits"):
-    after = prefix_cache.PrefixForward(model, pad_id) if prefix_cache.supports_prefixes(model) else None
+    after: ScoreAfterPrefixes | None = None
+    if prefix_cache.supports_prefixes(model):
+        after = prefix_cache.PrefixForward(model, pad_id)
     options = {} if after is None else {"use_cache": False}  # keys and values that nobody would read
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
         return model(**place(rows), **options).logits.float()
 
+    if after is not None and has_compiled_layers(model):
+        after = partial(_without_graphs, after)
     with evaluating(model):
         return score_in_batches(forward, ids, (model.config.num_labels,), limits, after)
+
+
+def _without_graphs(after: "ScoreAfterPrefixes", *batch) -> "Scores":
+    """Score after prefixes as the layers are written: each asks the cache by its number, as its graph would."""
+    with torch.compiler.set_stance("force_eager"):
+        return after(*batch)
 
 
 def token_budget(model, device: torch.device) -> int | None:

@@ -71,7 +71,7 @@ class Score(ScoringArguments):
             )
         named = json.dumps([run, finished_folds(Path(self.model))], sort_keys=True, default=str)
         options = {name: value for name, value in asdict(self).items() if name not in NO_KEY}
-        for name, usual in (("compile", False), ("attention", "padded")):
+        for name, usual in (("compile", False), ("compile_layers", False), ("attention", "padded")):
             if options[name] == usual:
                 del options[name]  # what was scored before there was such an option stays valid
         return {"job": "score", "run": hashlib.sha256(named.encode()).hexdigest(), "options": _with_content(options)}
