@@ -18,6 +18,7 @@ KINDS = {
 }  # fmt: skip
 TINY = (
     "--use_cpu true --bf16 false --overwrite true --num_folds 2 --max_steps 1 --eval_steps 1 --save_steps 1 --lora_r 2"
+    " --folds_parallel 1"  # in turn: a CPU has no cards to count
 )
 STACK = ["runs/e5-small-qc", "runs/gemma-3-270m-qc"]  # of the recipe best-small
 # Those of the tutorials are trained in test_tutorials.py.
