@@ -62,7 +62,7 @@ def test_a_table_has_names_and_synonyms_in_the_languages_of_its_columns(tmp_path
     assert rake.names == {"en": ("Rakes 00", "Leaf Rakes", "Garden Rakes"), "de": ("Harken 00", "Laubrechen")}
 
 
-@pytest.mark.parametrize("line", ["gid://shopify/TaxonomyCategory/{1:9} : {2}", "{0} - {2}"])
+@pytest.mark.parametrize("line", ["gid://shopify/TaxonomyCategory/{1:9}: {2}", "gid://a/b/{1}: {2}", "{0} - {2}"])
 def test_published_text_files_are_joined_by_their_ids(tmp_path, line):
     found = read_tree(published(tmp_path, line), ["en", "de"])
     assert [category.levels for category in found] == [tuple(path.split(" > ")) for _, path, _ in tree()]
