@@ -64,6 +64,11 @@ def test_the_base_has_its_own_bytes_after_all_folds_twice(kind, options, dtype, 
     assert np.array_equal(first, second)
 
 
+def test_sixteen_bits_on_a_cpu_are_not_rounded_once_more(base_of):
+    assert folds_of(base_of("qwen3"))[0].merge_from == fold_models.MERGE_FROM
+    assert folds_of(base_of("qwen3"), torch.bfloat16)[0].merge_from == float("inf")
+
+
 def test_an_interruption_leaves_the_base_as_it_was(base_of, monkeypatch):
     folds, *rows = folds_of(base_of("qwen3"))
     before, beside = bytes_of(folds.model), folds.predict_shares(*rows)
