@@ -28,6 +28,7 @@ SHAPES = {
     "Qwen/Qwen3-Reranker-0.6B": "qwen3-0.6b",
     "FacebookAI/xlm-roberta-large": "xlm-r-large",
     "BAAI/bge-reranker-v2-m3": "xlm-r-large",
+    "alibaba-nlp-community/gte-multilingual-reranker-base": "gte-multilingual",
 }
 CARD = re.compile(r"one card of (\d+) GB", re.I)
 SPREAD = re.compile(r"(\d+) cards of (\d+) GB", re.I)  # of the command with DeepSpeed

@@ -78,6 +78,16 @@ SHAPES = {
         "type_vocab_size": 1,
         "pad_token_id": 0,
     },
+    "gte-multilingual": {
+        "model_type": "gte",
+        "vocab_size": 250048,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 8192,
+        "pad_token_id": 0,
+    },
     "tiny": {
         "model_type": "gemma3_text",
         "vocab_size": 1000,
