@@ -94,6 +94,8 @@ ONLY = {
     # The others decide at the thresholds of a run, by their names.
     ("evaluation.decision_rule", "DecisionRule", "--threshold"): {PREDICT, EVALUATE, COMPARE},
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
+    # `relevance stack` shows differences and asks for none of a size.
+    ("evaluation.comparison", "Comparison", "--measure"): {COMPARE},
     # `taxonomy_pairs.py` looks at the records of --like, whose level names are those that they show.
     ("text.path_format", "_read_names", "--level_names"): {TRAIN, "prepare.py", "mine_negatives.py", "explore.py"},
     ("utils.run_folder", "check_shared", "--output_dir"): {
