@@ -186,7 +186,7 @@ def _predict_shards(arguments: argparse.Namespace) -> None:
 
 
 def _sharding(arguments: argparse.Namespace) -> "Sharding":
-    from product_relevance.sharding.cluster import ArrayTask
+    from product_relevance.sharding.array_task import ArrayTask
     from product_relevance.sharding.jobs import Sharding
 
     number = arguments.workers if arguments.shards is None else arguments.shards

@@ -26,8 +26,9 @@ from product_relevance.preparation.arguments import PreparationArguments
 from product_relevance.preparation.steps.contents import fingerprint_step
 from product_relevance.preparation.steps.translate import Translate
 from product_relevance.sharding import plan as shards
-from product_relevance.sharding.cluster import ArrayTask, run_array_task, run_ray
+from product_relevance.sharding.array_task import ArrayTask, run_array_task
 from product_relevance.sharding.join import describe_request, join_shards
+from product_relevance.sharding.ray_workers import run_ray
 from product_relevance.utils.extras import how_to_install
 from product_relevance.utils.files import sha256_of
 from product_relevance.utils.run_folder import finished_folds, read_json

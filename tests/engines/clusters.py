@@ -59,6 +59,7 @@ def ray_head(cpus: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # names of sockets have 107 bytes at most
         address = f"127.0.0.1:{free_port()}"
         variables = environment() | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": address}
+        variables["RAY_memory_monitor_refresh_ms"] = "0"  # what others hold on this machine kills no worker
         flags = f"--head --block --num-cpus {cpus} --port {address.split(':')[1]}"
         flags += f" --include-dashboard false --object-store-memory 100000000 --temp-dir {folder}"
         command = [str(BIN / "ray"), "start", *flags.split()]
@@ -67,6 +68,17 @@ def ray_head(cpus: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
             log = Path(folder) / "0.log"
             wait_for(lambda: "Ray runtime started" in log.read_text(), f"Ray: {log.read_text()}")
             yield variables, head
+
+
+@contextlib.contextmanager
+def ray_machine(variables: dict[str, str], cpus: int) -> Iterator[psutil.Process]:
+    """Join a second machine, which is this one again, to a cluster of Ray; yield its process."""
+    with tempfile.TemporaryDirectory() as folder, _daemons(Path(folder)) as start:
+        flags = f"--address {variables['RAY_ADDRESS']} --block --num-cpus {cpus} --object-store-memory 100000000"
+        machine = start([str(BIN / "ray"), "start", *flags.split()], variables)
+        log = Path(folder) / "0.log"
+        wait_for(lambda: "Ray runtime started" in log.read_text(), f"Ray: {log.read_text()}")
+        yield machine
 
 
 @contextlib.contextmanager

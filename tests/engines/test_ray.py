@@ -4,6 +4,7 @@
 """
 
 import subprocess
+import threading
 import time
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,8 +12,8 @@ from importlib.util import find_spec
 import bench_shards
 import pytest
 
-from product_relevance.sharding import plan
-from product_relevance.sharding.cluster import run_ray
+from product_relevance.sharding import plan, ray_workers
+from product_relevance.sharding.ray_workers import run_ray
 from tests.conftest import write_rows
 from tests.engines import clusters
 from tests.engines.conftest import KILLS, ROWS, SHARDS, check_and_keep
@@ -64,7 +65,7 @@ def test_a_shard_that_kills_its_workers_ends_the_run_and_a_defect_is_one_error(h
     monkeypatch.setenv("RAY_ADDRESS", head[0]["RAY_ADDRESS"])
     source = write_rows(tmp_path / "source.txt", records(12))
     plan.make_plan(source, tmp_path / "scores", 4, Lengths().key())
-    with pytest.raises(ValueError, match="a shard's worker died 4 times"):
+    with pytest.raises(ValueError, match=r"shard \d: 4 workers died at it"):
         run_ray(str(tmp_path / "scores"), OutOfMemory(str(tmp_path / "spared")), 1)
     (tmp_path / "spared").touch()
     assert run_ray(str(tmp_path / "scores"), OutOfMemory(str(tmp_path / "spared")), 2) == 4
@@ -72,3 +73,25 @@ def test_a_shard_that_kills_its_workers_ends_the_run_and_a_defect_is_one_error(h
     plan.make_plan(bad, tmp_path / "bad", 3, Lengths().key())
     with pytest.raises(ValueError, match="shard 0, whose first row is row 1 of the source: .*field 'item_title'"):
         run_ray(str(tmp_path / "bad"), Lengths(), 2)
+
+
+def test_without_a_machine_that_is_gone_the_others_do_the_rest(head, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", head[0]["RAY_ADDRESS"])
+    monkeypatch.setattr(ray_workers, "LOOK", 3)
+    folder = str(tmp_path / "scores")
+    plan.make_plan(write_rows(tmp_path / "source.txt", records(60)), folder, 30, Lengths().key())
+    with clusters.ray_machine(head[0], cpus=1) as machine:
+        family = [machine, *machine.children(recursive=True)]
+
+        def unplug() -> None:
+            clusters.wait_for(
+                lambda: having(machine.children(recursive=True), "ray::Worker.process"), "a worker there"
+            )
+            for process in [*family, *machine.children(recursive=True)]:
+                process.kill()
+
+        thread = threading.Thread(target=unplug)
+        thread.start()
+        assert run_ray(folder, Lengths(1.0), 3) == 30
+        thread.join()
+    assert plan.unfinished_shards(folder) == []

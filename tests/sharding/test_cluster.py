@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from product_relevance.sharding import plan
-from product_relevance.sharding.cluster import ArrayTask, run_array_task, run_ray
+from product_relevance.sharding.array_task import ArrayTask, run_array_task
+from product_relevance.sharding.ray_workers import run_ray
 from tests.conftest import write_rows
 from tests.helpers.shard_steps import Lengths, records
 
