@@ -26,6 +26,8 @@ def _tokens_that_pay(model) -> float:
 
     A merge into 16 bits rounds the weights once more. On a CPU it saves a tenth of the time, too little for that.
     """
+    if model is None:  # an engine scores in its place
+        return MERGE_FROM
     rounds = base_dtype(model) != torch.float32
     return float("inf") if rounds and next(model.parameters()).device.type == "cpu" else MERGE_FROM
 
