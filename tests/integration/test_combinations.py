@@ -31,6 +31,7 @@ ROWS = [row for label in (0, 1) for row in [row for row in SHORTEST if int(row["
 LABELS = np.array([int(row["label"]) for row in ROWS])
 SHORT = Prompt("short", "{query}\n{target}\n{y/n}\n")
 LENGTH = 40
+SEED = 0
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def config_of(objective: ObjectiveArguments, training: TrainingArguments) -> Run
 
 
 def options(folder, **changes) -> TrainingArguments:
-    fixed = {"output_dir": str(folder), "max_steps": 60, "per_device_train_batch_size": 32, "learning_rate": 1e-2}
-    fixed |= {"lr_scheduler_type": "constant", "use_cpu": True, "report_to": "none", "save_strategy": "no"}
+    fixed = {"output_dir": str(folder), "max_steps": 90, "per_device_train_batch_size": 32, "learning_rate": 1e-2}
+    fixed |= {"lr_scheduler_type": "linear", "use_cpu": True, "report_to": "none", "save_strategy": "no"}
     fixed |= {"logging_steps": 1, "disable_tqdm": True, "remove_unused_columns": False, "weight_decay": 0.0}
     return TrainingArguments(**(fixed | {"train_sampling_strategy": "group_by_length"} | changes))
 
@@ -95,8 +96,8 @@ def refused_because(kind: str, head: str, objective: str) -> str | None:
 
 
 def trained(base, head, objective, folder):
+    torch.manual_seed(SEED)  # of the head and of LoRA, whatever ran before
     tokenizer, model, ids = classifier(base, head)
-    torch.manual_seed(0)
     dropout = 0.1 if objective == "r_drop" else 0.0
     model = add_adapter(model, ModelArguments(base, lora_r=8, lora_dropout=dropout))
     teacher = np.where(LABELS == 1, 0.99, 0.01) if objective == "distill" else None
