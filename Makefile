@@ -6,6 +6,8 @@ RUN ?= runs/quickstart
 WORKERS ?= 2
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_DISABLE_TELEMETRY = 1
+# Python keeps what it compiled, whatever the shell says: the tests start hundreds of processes
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: quickstart how-long test test-engines lint docs install clean
 
