@@ -13,7 +13,7 @@ VERBS += (
 )
 VERBS += " normalise open pack parse pick prepare print publish put read refuse remove render require review run"
 VERBS += " save score scrub serve set share show sort split start stop take tell tokenise train translate update"
-VERBS += " use vary wait watch write zip predict rank stack stage"
+VERBS += " fingerprint quantize use vary wait watch write zip predict rank stack stage"
 # A bare verb that says enough, with its reason.
 ALLOWED = {
     "training.train.train": "the public name of a training in Python: `from product_relevance import train`",

@@ -23,7 +23,7 @@ from product_relevance.models import modeling
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.loading import checkpoints
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import ForwardLimits, predict_logits, score_in_batches
 from product_relevance.utils.options import Parser
@@ -69,7 +69,7 @@ def whole(model, ids: list[list[int]], pad_id: int) -> np.ndarray:
     def forward(rows):
         return model(**{key: value.to(device) for key, value in pad_rows(rows, pad_id).items()}).logits.float()
 
-    with evaluating(model):
+    with evaluation_mode(model):
         return score_in_batches(forward, ids, (2,), ForwardLimits(device.type))
 
 

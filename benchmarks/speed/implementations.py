@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from product_relevance.models.batching import pad_rows
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.models.predictor import predict_logits
 from product_relevance.serving.export.onnx_export import score_logits
@@ -62,7 +62,7 @@ def first_team(scorer: Scorer, texts: list[str], targets: list[str], batch: int 
     The way of the 1st team's code, at its effective batch; all rows are tokenised first, as its data set is.
     """
     ids, logits = scorer.encode(texts, targets), []
-    with evaluating(scorer.model), torch.inference_mode():
+    with evaluation_mode(scorer.model), torch.inference_mode():
         for start in range(0, len(ids), batch):
             rows = pad_rows(ids[start : start + batch], scorer.tokenizer.pad_token_id)
             rows = {key: value.to(scorer.device) for key, value in rows.items()}

@@ -63,7 +63,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     _check_base(found.folder, run, model)
     if in_four_bits:
         _require_adapters(found)
-        model = quantization.quantize(model, device)
+        model = quantization.quantize_model(model, device)
     elif (run.adapter or {}).get("quantization") == "nf4":
         # On e5-small the step from one to the other moved probabilities by 0.04 on average: docs/how-to/adapters.md.
         logger.warning(
@@ -113,7 +113,7 @@ def _check_base(folder: Path, run: FinishedRunRecord, model) -> None:
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     checks = {
-        "weights": (base.get("fingerprint"), lambda: modeling.fingerprint(model)),
+        "weights": (base.get("fingerprint"), lambda: modeling.fingerprint_weights(model)),
         "config": (base.get("config_sha256"), lambda: config_sha256(model.config.to_dict())),
     }
     for what, (expected, measured) in checks.items():

@@ -13,7 +13,7 @@ from peft import PeftModel
 from product_relevance.models.adapters import layer_stack
 from product_relevance.models.batching import pad_on
 from product_relevance.models.heads.classifier import HEAD
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.models.predictor import ForwardLimits, score_in_batches, token_budget
 
 
@@ -74,7 +74,7 @@ class SharedLayers:
         device = next(self.model.parameters()).device
         limits = ForwardLimits(device.type, max_tokens or token_budget(self.model, device), progress)
         shape = (len(self.folds), self.model.config.num_labels)
-        with evaluating(self.model):
+        with evaluation_mode(self.model):
             return score_in_batches(partial(self._forward, device, pad_id), ids, shape, limits)
 
     def _forward(self, device: torch.device, pad_id: int, rows: list[list[int]]) -> torch.Tensor:

@@ -163,10 +163,10 @@ def _measure(run_folder: Path, fingerprint: str | None) -> tuple[dict[str, str],
 def _fingerprint_of(run_folder: Path) -> str:
     from product_relevance.ensemble.base_model import load_base
     from product_relevance.ensemble.locate import locate_run
-    from product_relevance.models.modeling import fingerprint
+    from product_relevance.models.modeling import fingerprint_weights
 
     _, model = load_base(locate_run(str(run_folder)), None, "auto")
-    return fingerprint(model)
+    return fingerprint_weights(model)
 
 
 def _require_no_secrets(folder: Path, run_folder: Path) -> None:

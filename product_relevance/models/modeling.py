@@ -196,7 +196,7 @@ def _check_keys(name: str, model, info: dict) -> None:
             )
 
 
-def fingerprint(model) -> str:
+def fingerprint_weights(model) -> str:
     """Return a sha256 over a sample of the base's weights, to distinguish two bases of one shape.
 
     Values are rounded to bfloat16 first, so a base has one fingerprint whatever dtype it was loaded in.
@@ -234,7 +234,7 @@ def inner_model(model):
 
 
 @contextmanager
-def evaluating(model):
+def evaluation_mode(model):
     """Switch dropout off for a block, and back to what it was."""
     was_training = model.training
     model.eval()

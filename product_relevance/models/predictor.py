@@ -13,7 +13,7 @@ from product_relevance.models import memory, packed_rows, prefix_cache
 from product_relevance.models.batching import MAX_TOKENS, batch_limits, distinct_rows, on_device, pad_on
 from product_relevance.models.compiled_layers import has_compiled_layers
 from product_relevance.models.heads.classifier import base_dtype
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.models.prefix_groups import make_batches, worth_sharing
 from product_relevance.utils import console
 
@@ -67,7 +67,7 @@ def _predict(model, ids: list[list[int]], pad_id: int, place: Callable[[list], d
 
     if after is not None and has_compiled_layers(model):
         after = partial(_without_graphs, after)
-    with evaluating(model):
+    with evaluation_mode(model):
         return score_in_batches(forward, ids, (model.config.num_labels,), limits, after)
 
 

@@ -154,7 +154,7 @@ def _load_mean_pooled(name: str, prefixes: dict[str, str], device: str) -> tuple
                 vectors[rows] = _mean(model, {key: value.to(device) for key, value in batch.items()}).cpu().numpy()
         return vectors
 
-    return encode, modeling.fingerprint(model)
+    return encode, modeling.fingerprint_weights(model)
 
 
 def _mean(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -183,4 +183,4 @@ def _load_sentence_transformer(
         return np.asarray(vectors, np.float32)
 
     # Its text names the pooling, which shapes the vectors as the weights do.
-    return encode, f"{modeling.fingerprint(model)} {model} {sorted(model.prompts.items())}"
+    return encode, f"{modeling.fingerprint_weights(model)} {model} {sorted(model.prompts.items())}"

@@ -64,10 +64,10 @@ class BaseModelPool:
                 use_liger_kernels(modeling.inner_model(self.model), self.training.device)
             self.attention = modeling.attention_of(self.model)
             if distributed.zero_stage(self.training) < 3:  # there the weights are spread over the processes
-                self.base_fingerprint = modeling.fingerprint(modeling.inner_model(self.model))
-                self.fingerprint = self.base_fingerprint if self.language else modeling.fingerprint(self.model)
+                self.base_fingerprint = modeling.fingerprint_weights(modeling.inner_model(self.model))
+                self.fingerprint = self.base_fingerprint if self.language else modeling.fingerprint_weights(self.model)
             if args.quantization != "none":
-                self.model = quantization.quantize(self.model, self.training.device)
+                self.model = quantization.quantize_model(self.model, self.training.device)
         return self.model
 
     def _straight_to(self) -> torch.device | None:

@@ -21,7 +21,7 @@ from product_relevance.evaluation.grades import name_shares
 from product_relevance.evaluation.probabilities import to_distribution, to_probabilities
 from product_relevance.models import adapters, predictor
 from product_relevance.models.batching import batch_limits, budget_batches, distinct_rows, pad_on
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training import distributed, trainer
 from product_relevance.training.base_model import BaseModelPool
@@ -237,7 +237,7 @@ def _in_step(fitter, ids: list[list[int]], pad_id: int) -> np.ndarray:
     tokens = distributed.decide_on_first(lambda: predictor.token_budget(fitter.model, device)) or tokens
     batches = list(budget_batches([len(row) for row in once], tokens, at_most))
     found = np.full((len(once), fitter.model.config.num_labels), np.nan, np.float32)
-    with evaluating(fitter.model), torch.no_grad():
+    with evaluation_mode(fitter.model), torch.no_grad():
         for start in range(0, len(batches), fitter.args.world_size):
             # the last batch once more where no other is left
             rows = batches[min(start + fitter.args.process_index, len(batches) - 1)]

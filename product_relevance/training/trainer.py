@@ -11,7 +11,7 @@ from transformers import EarlyStoppingCallback
 
 from product_relevance.models import memory
 from product_relevance.models.heads.classifier import HEAD
-from product_relevance.models.modeling import evaluating
+from product_relevance.models.modeling import evaluation_mode
 from product_relevance.training import distributed, losses
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.batches import micro_batches, prefix_batches
@@ -70,7 +70,7 @@ class RelevanceTrainer(ResumableTrainer):
     def _reference(self, model, inputs) -> torch.Tensor:
         """Return the logits of the model without its adapter and without dropout."""
         bare = self.accelerator.unwrap_model(model)
-        with torch.no_grad(), evaluating(bare), bare.disable_adapter():
+        with torch.no_grad(), evaluation_mode(bare), bare.disable_adapter():
             return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
 
     def pair_loss(self, outputs, labels, num_items_in_batch=None):

@@ -13,7 +13,7 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.modeling import (
-    fingerprint,
+    fingerprint_weights,
     load_classifier,
     load_config,
     load_tokenizer,
@@ -195,7 +195,7 @@ def test_fingerprints_tell_bases_apart_and_ignore_dtype_and_head(base_of, tmp_pa
     _, one = prepared(base_of("qwen3"))
     _, again = prepared(base_of("qwen3"), dtype="bfloat16")
     _, other = prepared(save_base(tmp_path / "other", "qwen3", seed=1))
-    assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+    assert fingerprint_weights(one) == fingerprint_weights(again) != fingerprint_weights(other)
 
 
 def test_xlm_r_pads_on_the_right_because_left_padding_changes_its_scores(base_of):

@@ -21,7 +21,7 @@ from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.heads.classifier import HEAD, Float32Linear
 from product_relevance.models.heads.prompt_tokens import use_prompt
-from product_relevance.models.loading.quantization import is_quantized, quantize
+from product_relevance.models.loading.quantization import is_quantized, quantize_model
 from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.serving.export.export_options import ExportOptions
 from product_relevance.serving.export.transformers_export import export_classifier
@@ -55,7 +55,7 @@ def linear_kinds(model) -> dict[str, type]:
 def test_all_linear_layers_but_the_head_are_in_four_bits(kind, base_of):
     model, tokenizer = bare(base_of(kind))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    quantize(model, "cpu")
+    quantize_model(model, "cpu")
     found = linear_kinds(model)
     assert {kind for name, kind in found.items() if not HEAD.search(name)} == {bitsandbytes.nn.Linear4bit}
     assert {kind for name, kind in found.items() if HEAD.search(name)} == {Float32Linear}
@@ -72,12 +72,12 @@ def test_all_linear_layers_but_the_head_are_in_four_bits(kind, base_of):
 
 def test_a_pooled_head_and_the_answers_of_yes_no_stay_whole(base_of):
     model, _ = bare(base_of("xlm-roberta"), pooling="pair")
-    assert type(quantize(model, "cpu").classifier) is Float32Linear
+    assert type(quantize_model(model, "cpu").classifier) is Float32Linear
     tokenizer = modeling.load_tokenizer(str(base_of("qwen3")))
     answers = use_prompt(tokenizer, PROMPT, "QC", 96)
     model, _ = bare(base_of("qwen3"), answers=answers)
     before = model.answers.clone()
-    quantize(model, "cpu")
+    quantize_model(model, "cpu")
     assert model.answers.dtype == torch.float32 and torch.equal(model.answers, before)
 
 
@@ -85,7 +85,7 @@ def test_four_bits_stay_close_to_the_base_and_pass_gradients_on(base_of):
     model, tokenizer = bare(base_of("qwen3"))
     batch = pad_rows(encode_pairs(tokenizer, *zip(*PAIRS[:4], strict=True), 48), tokenizer.pad_token_id)
     exact = model.eval()(**batch).logits
-    adapted = adapters.add_adapter(quantize(model, "cpu"), ModelArguments("x", lora_r=4))
+    adapted = adapters.add_adapter(quantize_model(model, "cpu"), ModelArguments("x", lora_r=4))
     moved = (adapted.eval()(**batch).logits - exact).abs().max()
     assert 0 < moved < exact.abs().max()
     for _ in range(2):  # also after an evaluation, which on some processors packs the weights otherwise
@@ -104,7 +104,7 @@ def test_a_run_says_so_and_knows_the_base_by_its_whole_weights(run, base_of):
     content = json.loads((run / "run.json").read_text())
     model, _ = bare(base_of("qwen3"))
     assert content["adapter"]["quantization"] == "nf4"
-    assert content["base"]["fingerprint"] == modeling.fingerprint(model)
+    assert content["base"]["fingerprint"] == modeling.fingerprint_weights(model)
     assert set(content["versions"]) >= {"torch", "peft"}
 
 

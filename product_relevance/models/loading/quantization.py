@@ -18,7 +18,7 @@ def require_bitsandbytes() -> None:
         raise ValueError(f"nf4 needs bitsandbytes: {how_to_install('train')}") from None
 
 
-def quantize(model, device):
+def quantize_model(model, device):
     """Put the weights of a base's linear layers into NF4, in place; embeddings, norms and the head keep their dtype.
 
     Args:
