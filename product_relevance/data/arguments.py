@@ -124,6 +124,9 @@ class DataArguments(ColumnArguments, FoldArguments, GradeArguments):
     fold: str = option("all", "which folds to train: all, the number of one, or full (all rows, no validation)")
     held_out_languages: list[str] = option([], "validate on these languages alone, in place of folds (de pt-BR)")
     eval_rows: int = option(2000, "validation rows to score during training; the whole fold is scored at the end")
+    ranking_measures: list[str] = option(
+        [], "measures of the order of each query's validation rows, as ir-measures names them (nDCG@10 RR@10)"
+    )
     global_batch_size: int | None = option(
         None, "pairs per step over all processes; gradient accumulation follows from it"
     )

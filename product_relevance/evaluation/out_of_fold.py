@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from product_relevance.evaluation import metrics
 from product_relevance.evaluation.decision import name_parts
 from product_relevance.evaluation.grades import decide_grades, fit_grade_thresholds, measure_grades, space_thresholds
+from product_relevance.evaluation.ranking import measure_out_of_fold
 from product_relevance.evaluation.reports.loss_curve import History
 from product_relevance.evaluation.reports.markdown_tables import metrics_table
 from product_relevance.evaluation.reports.report import write_report
@@ -55,18 +56,24 @@ def compute_metrics_by_task(prediction: Any, tasks: ArrayLike) -> dict[str, floa
     return means | {f"{name}_{task}": value for task, part in parts.items() for name, value in part.items()}
 
 
-def fold_metrics(oof: pd.DataFrame) -> dict[str, Any]:
+def fold_metrics(record: RunRecord, oof: pd.DataFrame) -> dict[str, Any]:
     """Measure the scores of one fold at its own best threshold; of both tasks by task.
 
     Args:
+        record: of the run.
         oof: label, score, language, query_digest (older runs lack it), and task where there are two.
     """
     if "task" in oof:
-        return {str(task): fold_metrics(part.drop(columns="task")) for task, part in oof.groupby("task")}
+        return {str(task): fold_metrics(record, part.drop(columns="task")) for task, part in oof.groupby("task")}
     threshold = metrics.best_threshold(oof["label"], oof["score"])[0]
-    return metrics.scores_report(
-        oof["label"], oof["score"], threshold, metrics.RowFacts(oof["language"], queries=oof.get("query_digest"))
-    )
+    facts = metrics.RowFacts(oof["language"], queries=oof.get("query_digest"))
+    return metrics.scores_report(oof["label"], oof["score"], threshold, facts) | _measure_ranking(record, oof)
+
+
+def _measure_ranking(record: RunRecord, oof: pd.DataFrame) -> dict[str, Any]:
+    """Return `ranking`, as of `ranking.measure_out_of_fold`; nothing where the run names no measures."""
+    names = record.arguments.get("data", {}).get("ranking_measures")  # older runs have none
+    return {"ranking": measure_out_of_fold(oof, names, record.relevant_from or 1)} if names else {}
 
 
 def task_rows(oof: pd.DataFrame | None, task: str) -> pd.DataFrame | None:
@@ -101,7 +108,7 @@ def choose_thresholds(record: RunRecord, oof: pd.DataFrame | None) -> dict[str, 
         chosen[kind], best[kind] = metrics.best_threshold(labels, scores, kind)
     seen = record.data["languages"] if record.folds_by["held_out_languages"] else None
     facts = metrics.RowFacts(oof["language"].tolist(), seen, queries=oof.get("query_digest"))
-    found = metrics.final_report(labels, scores, chosen["f1"], facts)
+    found = metrics.final_report(labels, scores, chosen["f1"], facts) | _measure_ranking(record, oof)
     found["macro_f1_at_macro_threshold"] = best["macro_f1"]
     graded = choose_grades(oof, len(record.labels)) if "grade" in oof else None
     if graded is not None:

@@ -45,12 +45,13 @@ class RankingReport:
         return asdict(self)
 
 
-def parse_measures(names: Sequence[str], relevant_from: int = 1) -> list[Measure]:
+def parse_measures(names: Sequence[str], relevant_from: int = 1, flag: str = "--measures") -> list[Measure]:
     """Read measures as ir-measures writes them.
 
     Args:
         names: As nDCG@10, RR@10, AP, P@5, R@50, or AP(rel=2).
         relevant_from: Lowest grade that counts as relevant where a measure asks for two kinds and names no grade.
+        flag: That gave the names, for messages.
 
     Raises:
         ValueError: ir-measures is not installed, or knows no such measure.
@@ -58,11 +59,11 @@ def parse_measures(names: Sequence[str], relevant_from: int = 1) -> list[Measure
     try:
         import ir_measures
     except ImportError:
-        raise ValueError(f"--measures: ir-measures is not installed: {how_to_install('rank')}") from None
-    return [_parse_measure(ir_measures, name, relevant_from) for name in dict.fromkeys(names)]
+        raise ValueError(f"{flag}: ir-measures is not installed: {how_to_install('rank')}") from None
+    return [_parse_measure(ir_measures, name, relevant_from, flag) for name in dict.fromkeys(names)]
 
 
-def _parse_measure(ir_measures: Any, name: str, relevant_from: int) -> Measure:
+def _parse_measure(ir_measures: Any, name: str, relevant_from: int, flag: str) -> Measure:
     try:
         measure = ir_measures.parse_measure(name)
         if relevant_from > 1 and "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params:
@@ -70,9 +71,9 @@ def _parse_measure(ir_measures: Any, name: str, relevant_from: int) -> Measure:
         supported = ir_measures.DefaultPipeline.supports(measure)
     except (NameError, ValueError, SyntaxError, AttributeError, TypeError, AssertionError):
         expected = f"a measure of ir-measures, as {', '.join(USUAL)} (capital letters matter)"
-        raise ValueError(f"--measures {name}: expected {expected}") from None
+        raise ValueError(f"{flag} {name}: expected {expected}") from None
     if not supported:
-        raise ValueError(f"--measures {name}: no installed tool computes it; leave it out")
+        raise ValueError(f"{flag} {name}: no installed tool computes it; leave it out")
     return measure
 
 
@@ -95,6 +96,28 @@ def judge_rows(queries: ArrayLike, labels: ArrayLike, ids: ArrayLike | None = No
 def rank_rows(qrels: pd.DataFrame, scores: ArrayLike) -> pd.DataFrame:
     """Make a ranking of the judged rows themselves: columns query_id, doc_id and score (n,), in their order."""
     return qrels[["query_id", "doc_id"]].assign(score=np.asarray(scores, dtype=np.float64))
+
+
+def measure_out_of_fold(oof: pd.DataFrame, names: Sequence[str], relevant_from: int = 1) -> dict[str, Any]:
+    """Measure out-of-fold scores as rankings of the rows of each query.
+
+    Args:
+        oof: query_digest, score, and grade or label.
+        names: Measures, as `parse_measures` reads them.
+        relevant_from: Lowest grade that counts as relevant.
+
+    Returns:
+        `RankingReport.to_json`, of the run's validation rows alone: no other targets compete.
+
+    Raises:
+        ValueError: As `parse_measures`, or the rows do not say their query.
+    """
+    measures = parse_measures(names, relevant_from, "--ranking_measures")
+    if "query_digest" not in oof:
+        raise ValueError("--ranking_measures: found no query_digest in the out-of-fold rows; train the folds again")
+    qrels = judge_rows(oof["query_digest"], oof["grade"] if "grade" in oof else oof["label"])
+    found = measure_queries(qrels, rank_rows(qrels, oof["score"]), measures)
+    return report_ranking(qrels, found, relevant_from).to_json()
 
 
 def measure_queries(qrels: pd.DataFrame, run: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:

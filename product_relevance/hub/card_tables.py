@@ -52,7 +52,8 @@ def eval_results(run: PublicRunRecord, measured: Measured | None, dataset_id: st
     }
     groups = {None: measured} | {c: g for c, g in measured.get("by_language", {}).items() if g["auc"] is not None}
     groups = {code: group for code, group in groups.items() if group["rows"] >= FEW_ROWS}
-    return _grade_results(run, measured, dataset_id) + [
+    alone = [*_grade_results(run, measured, dataset_id), *_ranking_results(run, measured, dataset_id)]
+    return alone + [
         EvalResult(
             **_where(run.task, run.data, dataset_id),
             dataset_config=None if code is None else one_line(to_iso(code)),
@@ -76,6 +77,22 @@ def _grade_results(run: PublicRunRecord, measured: Measured, dataset_id: str | N
     name = "quadratic kappa of the grades"
     value, where = measured["grades"]["kappa"], _where(run.task, run.data, dataset_id)
     return [EvalResult(**where, dataset_args=args, metric_type="kappa", metric_name=name, metric_value=value)]
+
+
+def _ranking_results(run: PublicRunRecord, measured: Measured, dataset_id: str | None) -> list[EvalResult]:
+    """Return a result per measure of the rankings, if the run names any."""
+    args = {"rows": measured["rows"], "sha256": one_line(run.data["sha256"])}
+    where = _where(run.task, run.data, dataset_id)
+    return [
+        EvalResult(
+            **where,
+            dataset_args=args,
+            metric_type=one_line(name).lower(),
+            metric_name=f"{one_line(name)} of the validation rows of each query",
+            metric_value=figure["value"],
+        )
+        for name, figure in measured.get("ranking", {}).get("measures", {}).items()
+    ]
 
 
 def _where(task: str, data: Mapping[str, Any], dataset_id: str | None) -> dict[str, Any]:
@@ -107,6 +124,9 @@ def score_table(run: PublicRunRecord, measured: Measured) -> Markup:
     if graded := measured.get("grades"):  # whoever decides one grade for all rows has a kappa of 0
         kappa = ("quadratic kappa of the grades", graded["kappa"], graded.get("kappa_interval"), 0.0)
         rows = [kappa, ("macro-F1 of the grades", graded["macro_f1"], None, None), *rows]
+    for name, figure in measured.get("ranking", {}).get("measures", {}).items():
+        interval = [figure["low"], figure["high"]]
+        rows.append((f"{one_line(name)} of the validation rows of each query", figure["value"], interval, None))
     columns = {"metric": "metric", "value": "value", "interval": "95% interval", "floor": 'floor: always "relevant"'}
     return markdown_table([dict(zip(columns, row, strict=True)) for row in rows], columns)
 

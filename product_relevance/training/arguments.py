@@ -226,7 +226,7 @@ def _check_grades(model_args: ModelArguments, data_args: DataArguments, objectiv
 
 
 def _check_metric(data_args: DataArguments, training: "TrainingArguments") -> None:
-    """Raise ValueError for an unknown metric, one that is read the wrong way round, and early stopping by none."""
+    """Raise ValueError for an unknown name, a metric read the wrong way round, and early stopping by none."""
     if training.metric_for_best_model is not None:
         name = training.metric_for_best_model.removeprefix("eval_")
         if name not in (known := metric_names(data_args.task)):
@@ -236,6 +236,10 @@ def _check_metric(data_args: DataArguments, training: "TrainingArguments") -> No
                 f"--greater_is_better {training.greater_is_better}: found it with --metric_for_best_model {name}, "
                 "which would keep the worst checkpoint; leave it out"
             )
+    if data_args.ranking_measures:
+        from product_relevance.evaluation.ranking import parse_measures
+
+        parse_measures(data_args.ranking_measures, flag="--ranking_measures")
     if data_args.early_stopping_patience is not None and training.eval_strategy == "no":
         raise ValueError(
             "--early_stopping_patience: nothing is scored under --eval_strategy no: give --eval_strategy steps, or "

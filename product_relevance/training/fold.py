@@ -201,7 +201,7 @@ def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result
     record = result.record
     if result.oof is not None:
         result.oof.to_parquet(path / "oof.parquet", index=False)
-        record = replace(record, metrics=out_of_fold.fold_metrics(result.oof))
+        record = replace(record, metrics=out_of_fold.fold_metrics(config.record, result.oof))
     run_folder.write_json(path / "fold.json", record.to_json())
 
 

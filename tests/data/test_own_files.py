@@ -346,7 +346,7 @@ def test_a_recipe_has_a_mapping_and_flags_a_list(tmp_path):
 def test_columns_of_another_file_hold_where_they_are_there(tmp_path):
     rows = [row | {"grade": "EI"[n % 2]} for n, row in enumerate(SHOP)]
     asked = ReadingArguments(columns=COLUMNS, label_map=["E=1", "I=0"]).reading()
-    remembered = replace(asked, remembered=True)
+    remembered = replace(asked, remembered=("columns", "label_map"))
     path = write(tmp_path / "a.csv", table(rows))
     assert read_records(Source(str(path), reading=remembered))["label"].tolist() == [1, 0, 1, 0, 1]
     ours = [ROW | {"id": n, "label": n} for n in (0, 1)]

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 
 from product_relevance.cli.main import main as relevance
+from product_relevance.data.records import read_records
+from product_relevance.data.sources.labels import LabelScale
+from product_relevance.data.sources.options import ReadingOptions
+from product_relevance.data.sources.tables import Source
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.evaluate_file import evaluate_file
-from product_relevance.ensemble.files.predict_file import predict_frame, read_records_for
+from product_relevance.ensemble.files.predict_file import predict_frame, read_as_trained, read_records_for
 from product_relevance.ensemble.scoring_arguments import FileOptions
 from product_relevance.ensemble.stack import RelevanceStack
 from product_relevance.evaluation import ranking
 from product_relevance.utils.run_folder import read_json, write_json
+from product_relevance.utils.run_record import FinishedRunRecord
 from tests.conftest import write_rows
 from tests.helpers.graded import GRADES, graded_rows, graded_run
 from tests.helpers.serving import tiny_run
@@ -48,6 +53,22 @@ def measured(capsys, *words) -> dict:
 def test_letters_are_measured_as_their_grades(run, numbers, letters, capsys):
     plain, named = measured(capsys, run, numbers), measured(capsys, run, letters, *MAP)
     assert plain["ensemble"] == named["ensemble"] and "kappa" in plain["ensemble"]["grades"]
+
+
+@pytest.mark.parametrize("label", ["grade", "label"], ids=["the-remembered-column", "a-column-of-its-own"])
+def test_a_label_map_alone_leaves_the_columns_of_the_training_file(run, tmp_path, letters, label):
+    content = read_json(run / "run.json")
+    content["arguments"]["data"] |= {"columns": ["query=search", "label=grade"], "label_map": ["N=0", "Y=3"]}
+    kept = FinishedRunRecord.from_json(content)
+    rows = [json.loads(line) for line in letters.read_text(encoding="utf-8").splitlines()]
+    renamed = [{"search": row.pop("origin_query"), label: row.pop("label")} | row for row in rows]
+    file = write_rows(tmp_path / "renamed.txt", renamed)
+    asked = Source(
+        str(file), reading=ReadingOptions(scale=LabelScale.parse(dict(zip(LETTERS, range(4), strict=True)), 4))
+    )
+    found = read_records(read_as_trained(asked, kept), task="QC")
+    assert found["origin_query"].tolist() == [row["search"] for row in renamed]
+    assert found["label"].tolist() == [LETTERS.index(row[label]) for row in renamed]
 
 
 def test_letters_are_predicted_and_the_same_command_again_has_nothing_to_do(run, letters, tmp_path, capsys):

@@ -21,7 +21,7 @@ def options_of(folder: Path, base: Path, **more) -> dict:
     plain |= {"model_name_or_path": str(base), "output_dir": str(folder / "run"), "num_folds": 2, "seed": 3}
     plain |= {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "eval_strategy": "no"}
     plain |= {"load_best_model_at_end": False, "save_strategy": "no", "use_cpu": True, "grades": GRADES}
-    return plain | {"max_length": 48, "lora_r": 4} | more
+    return plain | {"max_length": 48, "lora_r": 4, "ranking_measures": ["nDCG@10", "AP"]} | more
 
 
 @lru_cache

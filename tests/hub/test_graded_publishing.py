@@ -72,6 +72,13 @@ def test_the_card_shows_the_grades(card, bert):
     assert found == kappa
 
 
+def test_the_card_shows_the_measures_of_the_ranking(card, bert):
+    value = load_run(graded_run(bert))["metrics"]["ranking"]["measures"]["nDCG@10"]["value"]
+    assert f"| nDCG@10 of the validation rows of each query | {value:.4f} |" in re.sub(" +", " ", card)
+    (found,) = [each.metric_value for each in ModelCard(card).data.eval_results if each.metric_type == "ndcg@10"]
+    assert found == value
+
+
 def test_the_snippets_of_the_cards_run_and_agree(parts, card, bert, capsys):
     folder = graded_run(bert)
     (code,) = blocks(card)

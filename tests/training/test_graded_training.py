@@ -40,6 +40,27 @@ def test_the_run_says_its_grades_and_its_thresholds_rise(trained):
     assert np.sum(content["metrics"]["grades"]["confusion"]) == 160
 
 
+@pytest.mark.parametrize("measure", ["nDCG@10", "AP(rel=2)"])
+def test_the_ranking_of_the_run_is_the_mean_over_the_queries_of_its_folds(trained, measure):
+    whole = json.loads((trained / "run.json").read_text(encoding="utf-8"))["metrics"]["ranking"]
+    folds = [
+        json.loads(path.read_text(encoding="utf-8"))["metrics"]["ranking"] for path in trained.glob("*/fold.json")
+    ]
+    assert len(folds) == 2 and sum(fold["queries"] for fold in folds) == whole["queries"]
+    mean = sum(fold["queries"] * fold["measures"][measure]["value"] for fold in folds) / whole["queries"]
+    assert whole["measures"][measure]["value"] == pytest.approx(mean)
+
+
+def test_the_report_of_a_run_shows_the_measures_of_its_rankings(trained):
+    text = (trained / "report.md").read_text(encoding="utf-8")
+    assert "## Ranking" in text and "nDCG@10 95%" in text
+
+
+def test_an_unknown_measure_is_refused_before_anything_is_trained(base_of, tmp_path):
+    with pytest.raises(ValueError, match="--ranking_measures ndcg@10: expected"):
+        RunConfig.from_recipe(**options_of(tmp_path, base_of("bert"), ranking_measures=["ndcg@10"]))
+
+
 def test_out_of_fold_rows_hold_a_distribution_whose_mean_is_the_score(trained):
     oof = pd.read_parquet(trained / "oof.parquet")
     shares = oof[[f"share_{k}" for k in range(GRADES)]].to_numpy()

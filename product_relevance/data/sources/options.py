@@ -22,7 +22,7 @@ class ReadingOptions:
         encoding: Of a text file; None finds it.
         delimiter: Of a CSV or TSV; None finds it.
         number_rows: Whether rows of a file without ids get their numbers.
-        remembered: Whether columns and labels are those of another file, which this one may lack.
+        remembered: Which of "columns" and "label_map" are those of another file, which this one may lack.
     """
 
     columns: ColumnMap = field(default_factory=ColumnMap)
@@ -31,7 +31,7 @@ class ReadingOptions:
     encoding: str | None = None
     delimiter: str | None = None
     number_rows: bool = True
-    remembered: bool = False
+    remembered: tuple[str, ...] = ()
 
     def with_grades(self, grades: int) -> "ReadingOptions":
         """Return the same options for labels from 0 to grades - 1.
@@ -51,7 +51,8 @@ class ReadingOptions:
         given = self.columns.given()
         kept = {name: column for name, column in given.items() if not column or column in names}
         same_labels = kept.get("label", "label") in names and given.get("label") == kept.get("label")
-        scale = self.scale if same_labels else LabelScale(self.scale.grades)
+        fits = same_labels or "label_map" not in self.remembered
+        scale = self.scale if fits else LabelScale(self.scale.grades)
         return replace(self, columns=ColumnMap.parse(kept), scale=scale)
 
     def to_json(self) -> dict[str, Any]:

@@ -69,10 +69,13 @@ def read_as_trained(file: str | Source, run: FinishedRunRecord | StackRecord) ->
     trained = run.arguments.get("data", {})
     names = [name for name in ("columns", "label_map") if trained.get(name)]
     asked = source.reading
-    if not names or asked.columns.given() or asked.scale.names or not asked.number_rows:
+    if not names or asked.columns.given() or not asked.number_rows:
         return source
     known = ReadingArguments(**{name: trained[name] for name in names}).reading(asked.scale.grades)
-    return replace(source, reading=replace(asked, columns=known.columns, scale=known.scale, remembered=True))
+    kept = replace(asked, columns=known.columns, remembered=("columns",))
+    if not asked.scale.names:
+        kept = replace(kept, scale=known.scale, remembered=("columns", "label_map"))
+    return replace(source, reading=kept)
 
 
 def score_records(

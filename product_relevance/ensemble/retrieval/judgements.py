@@ -70,7 +70,7 @@ def _read_labelled(
     target = TARGET_FIELD[run.task]
     needed = {"query": "origin_query", "target": target, "label": "label"}
     # Columns that were named for queries and catalogue hold here where they are there.
-    source = replace(source, reading=replace(source.reading, remembered=True))
+    source = replace(source, reading=replace(source.reading, remembered=("columns", "label_map")))
     table = read_fields(source, needed, run.task)
     require_scale(table)
     asked = {normalise_text(text): name for name, text in zip(queries.ids, queries.texts, strict=True)}

@@ -11,6 +11,7 @@ from product_relevance.evaluation.metrics import RowFacts, expected_f1_threshold
 from product_relevance.evaluation.reports import figures, loss_curve
 from product_relevance.evaluation.reports.grade_report import draw_confusion, report_grades
 from product_relevance.evaluation.reports.markdown_tables import format_cell, language_notes, metrics_table, note_of
+from product_relevance.evaluation.reports.ranking_report import report_ranking
 from product_relevance.utils import run_settings
 from product_relevance.utils.files import atomic_write
 
@@ -86,6 +87,7 @@ def write_report(
         *_thresholds(run, whole),
         *_decision(run),
         *report_grades(run, whole),
+        *report_ranking(run, whole),
         *_languages(run, oof, whole),
         *_speed(run),
         *_shown(pictures),

@@ -91,7 +91,7 @@ def load_unlabelled(
 def _records(file: str, arguments) -> pd.DataFrame:
     if arguments.task == BOTH:
         raise ValueError(f"--unlabelled_file {file}: found --task {BOTH}, expected one task, QC or QI")
-    records = Source(file, reading=replace(arguments.reading(), remembered=True))
+    records = Source(file, reading=replace(arguments.reading(), remembered=("columns", "label_map")))
     found = read_records(records, task=arguments.task, role="test")  # which keeps what has no target, and says so
     source = dict(found.attrs)
     found = found[found["defect"] == ""].reset_index(drop=True)
