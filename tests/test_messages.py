@@ -96,6 +96,8 @@ ONLY = {
     ("ensemble.stack", "RelevanceStack", "--vote"): {PREDICT, EVALUATE},
     # `relevance stack` shows differences and asks for none of a size.
     ("evaluation.comparison", "Comparison", "--measure"): {COMPARE},
+    # A training and `take` call the names ranking_measures.
+    ("evaluation.ranking", "parse_measures", "--measures"): {EVALUATE, "relevance rank"},
     # `taxonomy_pairs.py` looks at the records of --like, whose level names are those that they show.
     ("text.path_format", "_read_names", "--level_names"): {TRAIN, "prepare.py", "mine_negatives.py", "explore.py"},
     ("utils.run_folder", "check_shared", "--output_dir"): {

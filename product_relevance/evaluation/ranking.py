@@ -51,7 +51,7 @@ def parse_measures(names: Sequence[str], relevant_from: int = 1, flag: str = "--
     Args:
         names: As nDCG@10, RR@10, AP, P@5, R@50, or AP(rel=2).
         relevant_from: Lowest grade that counts as relevant where a measure asks for two kinds and names no grade.
-        flag: That gave the names, for messages.
+        flag: What gave the names, for messages.
 
     Raises:
         ValueError: ir-measures is not installed, or knows no such measure.
@@ -112,9 +112,11 @@ def measure_out_of_fold(oof: pd.DataFrame, names: Sequence[str], relevant_from: 
     Raises:
         ValueError: As `parse_measures`, or the rows do not say their query.
     """
-    measures = parse_measures(names, relevant_from, "--ranking_measures")
+    measures = parse_measures(names, relevant_from, "ranking_measures of the run")
     if "query_digest" not in oof:
-        raise ValueError("--ranking_measures: found no query_digest in the out-of-fold rows; train the folds again")
+        raise ValueError(
+            "ranking_measures of the run: found no query_digest in the out-of-fold rows; train the folds again"
+        )
     qrels = judge_rows(oof["query_digest"], oof["grade"] if "grade" in oof else oof["label"])
     found = measure_queries(qrels, rank_rows(qrels, oof["score"]), measures)
     return report_ranking(qrels, found, relevant_from).to_json()
