@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from product_relevance.cli.main import main as relevance
-from product_relevance.serving.engines.engine_process import EngineProcess
 from tests.conftest import SAMPLE
 from tests.engines.exports import ENGINE, QUIET, SETTINGS, train_tiny_run
+from tests.helpers.interruption import stop_third_score
 
 pytestmark = pytest.mark.skipif(not ENGINE.is_file(), reason="vLLM is not installed: make test-engines")
 FILE = str(SAMPLE / "test_QC.txt")
@@ -29,15 +29,7 @@ def test_a_file_scored_by_vllm_is_that_of_torch(run, tmp_path, monkeypatch, caps
     torch_file, vllm_file = tmp_path / "torch.txt", tmp_path / "vllm.txt"
     relevance(["predict", str(run), FILE, "--output", str(torch_file), *weights])
     command = ["predict", str(run), FILE, "--output", str(vllm_file), *weights, *engine, "--chunk_rows", "100"]
-    score, calls = EngineProcess.score, []
-
-    def stop_in_the_middle(self, ids):
-        calls.append(len(ids))
-        if len(calls) == 3:  # the canaries, one chunk, and then the power goes
-            raise KeyboardInterrupt
-        return score(self, ids)
-
-    monkeypatch.setattr(EngineProcess, "score", stop_in_the_middle)
+    calls = stop_third_score(monkeypatch)
     with pytest.raises(SystemExit, match="the same command goes on"):
         relevance(command)
     assert {"vllm.txt.engine", "vllm.txt.parts"} <= set(os.listdir(tmp_path)) and not vllm_file.exists()

@@ -111,13 +111,13 @@ def started(command: list[str], port: int, log: Path, environment: dict | None =
             process.wait()
 
 
-def wait_until_healthy(process, port: int, log: Path) -> None:
+def wait_until_healthy(process, port: int, log: Path, path: str = "/health") -> None:
     """Wait up to ten minutes: a loaded machine starts a server slowly."""
     for _ in range(3000):
         assert process.poll() is None, log.read_text()
         try:
-            get(f"http://127.0.0.1:{port}", "/health")
+            get(f"http://127.0.0.1:{port}", path)
             return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(f"no answer on /health: {log.read_text()}")
+    raise AssertionError(f"no answer on {path}: {log.read_text()}")

@@ -1,11 +1,9 @@
 """A Space to try an ensemble: staged with what it needs, pinned when it is published, started from its own files."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from product_relevance.hub import publish, space, staging
 from product_relevance.hub.places import StagingOptions
 from tests.conftest import free_port
-from tests.helpers.serving import get
+from tests.helpers.serving import get, wait_until_healthy
 from tests.helpers.staged import BASE, NAME, base_files, base_pin, plain_run
 
 pytest.importorskip("gradio", reason="extra [demo] is not installed")
@@ -68,22 +66,10 @@ def test_a_published_space_starts_from_its_files_and_answers(hub, base, parts, t
             [sys.executable, "app.py"], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_for(process, port, log)
+        wait_until_healthy(process, port, log, "/")
         client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
         found = client.predict("red shoes", ["shoes", "cables"], api_name="/score")
         assert len(found["places"]) == 2 and f"Try {NAME}" in get(f"http://127.0.0.1:{port}", "/")
     finally:
         process.kill()
         process.wait()
-
-
-def wait_for(process: subprocess.Popen, port: int, log: os.PathLike) -> None:
-    for _ in range(3000):
-        with open(log, encoding="utf-8") as file:
-            assert process.poll() is None, file.read()
-        try:
-            get(f"http://127.0.0.1:{port}", "/")
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the Space did not start")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
@@ -15,7 +14,6 @@ from product_relevance.serving.http.page import PageFacts, render_page
 from product_relevance.serving.http.server import Settings, make_app
 from product_relevance.serving.limits import Limits
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 
@@ -63,17 +61,6 @@ def test_texts_of_the_document_are_escaped():
     html, _ = render_page(document, PageFacts("QI", 0.5, True, True, Limits()))
     assert HOSTILE not in html and html.count("&lt;img") == 4
     assert 'id="language" placeholder="de" autocomplete="off" required' in html and "item title" in html
-
-
-@pytest.fixture
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -1,7 +1,5 @@
 """The demo page in a real browser, wide and narrow, and as programs call it; no request leaves this machine."""
 
-import shutil
-
 import pytest
 
 from tests.conftest import free_port
@@ -13,7 +11,6 @@ from product_relevance.serving.demo.answers import DemoAnswers
 from product_relevance.serving.demo.page import build_page, launch_page
 from product_relevance.serving.limits import Limits
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = '<img src=x onerror="window.hacked=1"> ${window.hacked=1} {{1}}'
 
 
@@ -42,17 +39,6 @@ def test_a_browser_may_load_nothing_from_elsewhere(url):
     status, page, headers = request(url, "GET", "/")
     assert status == 200 and "http" not in headers["content-security-policy"]
     assert b"<b>shop" not in page and b"fonts.g" not in page and b"cdn" not in page.lower()
-
-
-@pytest.fixture
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 def choose_file(page, file):

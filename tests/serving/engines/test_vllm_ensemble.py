@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from product_relevance.cli.main import main as relevance
-from product_relevance.serving.engines.engine_process import EngineProcess, require_vllm
+from product_relevance.serving.engines.engine_process import require_vllm
 from tests.conftest import SAMPLE
+from tests.helpers.interruption import stop_third_score
 from tests.helpers.published import tiny_run
 
 FILE = str(SAMPLE / "test_QC.txt")
@@ -77,15 +78,7 @@ def test_the_files_are_those_of_torch_and_an_interrupted_call_goes_on(run, stand
     out.mkdir()
     relevance(command(run, out / "torch.txt"))
     by_vllm = command(run, out / "vllm.txt", "--engine", "vllm", "--chunk_rows", "100")
-    score, calls = EngineProcess.score, []
-
-    def stop_in_the_middle(self, ids):
-        calls.append(len(ids))
-        if len(calls) == 3:  # the canaries, a chunk, and then the power goes
-            raise KeyboardInterrupt
-        return score(self, ids)
-
-    monkeypatch.setattr(EngineProcess, "score", stop_in_the_middle)
+    calls = stop_third_score(monkeypatch)
     with pytest.raises(SystemExit, match="the same command goes on"):
         relevance(by_vllm)
     assert sorted(os.listdir(out))[-2:] == ["vllm.txt.engine", "vllm.txt.parts"]
