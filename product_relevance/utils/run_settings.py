@@ -45,7 +45,7 @@ WITHOUT_EFFECT = {
     *("on_bad_rows", "fold", "folds_parallel", "keep_checkpoints", "overwrite", "tokens_per_forward", "resume_allow"),
     "mixed_folds",
     # What thresholds and figures are of; the loss is of the grades
-    "relevant_from",
+    *("relevant_from", "ranking_measures"),
     # Which rows are read, and whether they are enough: `train_file` is compared by their content
     *("split", "data_revision", "max_missing_translations"),
     # The split of a batch: their product with the processes is `effective_batch`
