@@ -25,7 +25,7 @@ from product_relevance.training.batches.dataset import PairDataset
 from product_relevance.training.trainer import RelevanceTrainer
 
 # Checks and the seconds that each may take.
-SECONDS = {"device": 20, "resume": 25, "bf16": 20, "qlora": 30, "compile": 50, "two_folds": 35}
+SECONDS = {"device": 20, "resume": 20, "bf16": 20, "qlora": 25, "compile": 45, "two_folds": 35}
 PAIRS, STEPS, BATCH = 64, 4, 16
 EXACT = 1e-4  # float32 on another device: sums in another order
 
@@ -120,7 +120,7 @@ def check_qlora(device: str) -> dict:
     dtype = torch.bfloat16 if device != "cpu" else torch.float32
     model, vocabulary = random_models.build("tiny", "cpu", dtype)
     ids = random_models.random_rows(PAIRS, vocabulary)
-    model = quantization.quantize(model, torch.device(device))
+    model = quantization.quantize_model(model, torch.device(device))
     model = adapters.add_adapter(model, ModelArguments("base", lora_dropout=0.0))
     with tempfile.TemporaryDirectory() as folder:
         fitter = make_trainer(device, folder, model, ids, bf16=device != "cpu")
@@ -134,7 +134,7 @@ def check_compile(device: str) -> dict:
     model, ids = build(device)
     exact = to_probabilities(predict_logits(model, ids, 0))
     layers = adapters.layer_stack(model)[1]
-    backend = "inductor" if device != "cpu" else "aot_eager"  # without a C++ compiler on a CPU
+    backend = "inductor" if device != "cpu" else "eager"  # a CPU may have no C++ compiler
     for layer in layers:
         layer.compile(backend=backend, dynamic=True)
     gap = float(abs(to_probabilities(predict_logits(model, ids, 0)) - exact).max())

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 NEEDED = ["torch", "transformers", "peft", "accelerate", "numpy", "pandas", "pyarrow"]
 STAGES = {
-    "speed": ["peak", "predict", "rank", "train"],
+    "speed": ["peak", "predict", "rank", "folds", "train", "compile"],
     "correctness": ["exact_bfloat16", "exact_float32", *gpu_checks.SECONDS],
 }
 
@@ -87,6 +87,12 @@ def test_every_step_gives_its_figures_with_the_named_packages_alone(tmp_path):
     ours, theirs = (next(r for r in speed["train"]["results"] if r["way"] == w) for w in ("ours", "first_team"))
     assert ours["padding"] < theirs["padding"] and abs(ours["loss"] - theirs["loss"]) < 1e-3
     assert ours["estimated_mib"] > 0
+    ways = {row["way"]: row for row in speed["folds"]["results"]}
+    assert list(ways) == ["upper_beside", "shared_layers", "beside", "merged_in_turn", "mean_weights"]
+    assert all(row["ratio"] > 0 and row["equal_decisions"] > 0.8 for row in ways.values())
+    assert ways["shared_layers"]["max_difference"] < 1e-2 and 0 < ways["mean_weights"]["max_difference"] < 0.1
+    graphs = {row["way"]: row["graphs"] for row in speed["compile"]["results"]}
+    assert graphs == {"score_plain": 0, "train_plain": 0, "score_compiled": 1, "train_compiled": 2}
     assert max(row["max_difference"] for row in correctness["exact_float32"]["results"]) < 1e-5
     assert all(correctness[name]["ok"] for name in gpu_checks.SECONDS), correctness
     assert correctness["qlora"]["skipped"] == "bitsandbytes is not installed"
