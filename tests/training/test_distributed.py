@@ -12,7 +12,8 @@ from product_relevance.models.arguments import ModelArguments
 from product_relevance.models.batching import pad_rows
 from product_relevance.models.classifier_options import ClassifierOptions
 from product_relevance.models.modeling import load_classifier, load_tokenizer
-from product_relevance.models.pair_encoder import encode_pairs
+from product_relevance.models.pair_encoder import PairEncoder, encode_pairs
+from product_relevance.text.templates import Template
 from product_relevance.training import distributed
 from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.base_model import BaseModelPool
@@ -123,6 +124,22 @@ def test_each_process_reads_the_base_straight_to_its_gpu(more, arguments):
 def test_on_a_cpu_the_base_is_read_as_ever(arguments):
     model_args, _, _, training = arguments()
     assert BaseModelPool(model_args, training, None)._straight_to() is None
+
+
+@pytest.mark.parametrize(
+    "more, expected",
+    [
+        ("--bf16 true", "eager"),
+        ("--bf16 true --attn_implementation sdpa", "sdpa"),
+        ("--bf16 false", "sdpa"),
+    ],
+)
+def test_a_cpu_trains_in_bfloat16_with_the_attention_that_is_fast_there(more, expected, arguments, base_of):
+    model_args, _, _, training = arguments(*more.split())
+    tokenizer = load_tokenizer(str(base_of("bert")))
+    pool = BaseModelPool(model_args, training, PairEncoder.from_tokenizer(tokenizer, Template("QC"), 32))
+    pool.load()
+    assert pool.attention == expected
 
 
 def test_a_base_read_straight_to_its_device_is_the_same(base_of):

@@ -159,8 +159,8 @@ def _path_column(table: RawTable, asked: str | None) -> str:
     if found := [name for name in tried if name in table.columns]:
         return found[0]
     raise RecordError(
-        f"{table.name}: found the columns {', '.join(table.columns)}, expected {' or '.join(tried)}; name the column "
-        "of the paths with --path_column"
+        f"{table.name}: found the columns {', '.join(table.columns)}, expected {' or '.join(tried)}; rename the "
+        "column of the paths to path, or say its name where the command has a flag for it (path_column)"
     )
 
 
@@ -169,7 +169,10 @@ def _separator_of(name: str, paths: list[str]) -> str:
     if len(found) == 1:
         return next(iter(found))
     shown = ", ".join(f"{text!r} in {share:.0%} of the paths" for text, share in found.items()) or "none"
-    raise RecordError(f"{name}: found the separators of levels: {shown}; expected one; give it with --path_separator")
+    raise RecordError(
+        f"{name}: found the separators of levels: {shown}; expected one; write all paths "
+        "with one, or say it where the command has a flag for it (path_separator)"
+    )
 
 
 def _require_levels(name: str, line: int, path: str, levels: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from product_relevance.data.translations import Translator
 from product_relevance.preparation.arguments import Step, StepArguments
-from product_relevance.preparation.augmentation import translated_rows
+from product_relevance.preparation.augmentation import category_words, translated_rows
 from product_relevance.preparation.translation import translator as translators
 from product_relevance.text.language_codes import normal_code
 from product_relevance.utils.options import option, required
@@ -14,9 +14,12 @@ from product_relevance.utils.options import option, required
 
 @dataclass(kw_only=True)
 class _FromEnglish(Step):
-    engine: str = required("kind of translator; llm: any causal model, by examples", [*translators.ENGINES])
+    engine: str = required(
+        "kind of translator; llm: any causal model, by examples; tree: only names of categories, by a tree of them",
+        [*translators.ENGINES, "tree"],
+    )
     model: str = required(
-        "Hub id, folder, embedded:gemma-3-270m; or a table: query, language (into which), translation"
+        "Hub id, folder, embedded:gemma-3-270m; or a table: query, language (into which), translation; or a tree"
     )
     revision: str | None = option(None, "commit, tag or branch of the model on the Hub")
     share: float = option(0.1, "rows to add per language, as a share of the originals")
@@ -25,6 +28,8 @@ class _FromEnglish(Step):
     def translator(self) -> Translator:
         if self.engine == "table":
             return translated_rows.from_language_table(self.model)
+        if self.engine == "tree":
+            return category_words.from_tree(self.model)
         options = translators.TranslatorOptions(revision=self.revision)
         return translators.load_translator(self.engine, self.model, options, from_english=True)
 

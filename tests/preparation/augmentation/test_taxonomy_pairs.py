@@ -164,8 +164,8 @@ BAD = {
     "twice": ("tree.txt", "A\nA > B\nA > B\n", [], r"tree\.txt:3: path: found 'A > B', which line 2 has too"),
     "a language": ("tree.txt", "A\nA > B\n", ["--languages", "fr"], "found no names in fr, expected some, as in en"),
     "no category": ("tree.txt", "# nothing\n", [], "found no category, expected at least one"),
-    "no path": ("tree.csv", "name,de\na,b\n", [], "found the columns name, de, expected path or .*--path_column"),
-    "no separator": ("tree.csv", "path\na\nb\n", [], "separators of levels: none; expected one; .*--path_separator"),
+    "no path": ("tree.csv", "name,de\na,b\n", [], "found the columns name, de, expected path or .*path_column"),
+    "no separator": ("tree.csv", "path\na\nb\n", [], "separators of levels: none; expected one; .*path_separator"),
     "a share": ("tree.txt", "A\n", ["--siblings", "0.9"], "found siblings 0.9, cousins 0.3, strangers 0.2, expected"),
     "an ending": ("tree.txt", "A\n", ["--output", "a.csv"], r"expected a name that ends in \.txt or \.jsonl"),
 }
