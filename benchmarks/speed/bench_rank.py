@@ -70,7 +70,7 @@ def whole(model, ids: list[list[int]], pad_id: int) -> np.ndarray:
         return model(**{key: value.to(device) for key, value in pad_rows(rows, pad_id).items()}).logits.float()
 
     with evaluation_mode(model):
-        return score_in_batches(forward, ids, (2,), ForwardLimits(device.type))
+        return score_in_batches(forward, ids, (model.config.num_labels,), ForwardLimits(device.type))
 
 
 @torch.inference_mode()

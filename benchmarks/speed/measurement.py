@@ -62,18 +62,24 @@ def report(run: Callable[..., dict], arguments, names: Sequence[str], columns: S
     Args:
         run: From the arguments to the figures, with the rows in `results`; a ValueError ends with one line.
         arguments: Of the command line, with `keep`.
-        names: Keys that name a row, the first one a text.
+        names: Keys that name a row, the texts first.
         columns: Keys of its figures.
     """
     try:
         figures = run(arguments)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    first, *others = names
-    print(f"{first:<14}" + "".join(f"{name:>9}" for name in others) + "".join(f"{name:>19}" for name in columns))
-    for row in figures["results"]:
-        line = f"{row[first]:<14}" + "".join(f"{row[name]:>9,}" for name in others)
-        print(line + "".join(f"{row[name]:>19,.6g}" for name in columns))
+    rows = figures["results"]
+    texts = [name for name in names if isinstance(rows[0][name], str)]
+    others = [name for name in names if name not in texts]
+    width = {name: max(12, *(len(row[name]) for row in rows)) + 2 for name in texts}
+    titles = "".join(f"{name:<{width[name]}}" for name in texts) + "".join(f"{name:>9}" for name in others)
+    print(titles + "".join(f"{name:>22}" for name in columns))
+    for row in rows:
+        line = "".join(f"{row[name]:<{width[name]}}" for name in texts) + "".join(
+            f"{row[name]:>9,}" for name in others
+        )
+        print(line + "".join(f"{row[name]:>22,.6g}" for name in columns))
     if arguments.keep:
         print(f"kept in {keep(arguments.keep, figures).relative_to(ROOT)}")
     print(json.dumps(figures))

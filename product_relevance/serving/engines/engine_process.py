@@ -36,9 +36,14 @@ def require_vllm(python: str) -> str:
 
 
 class EngineProcess:
-    """vLLM with one exported model; it ends with this object's `close`."""
+    """vLLM with one exported model; it ends with this object's `close`.
+
+    Attributes:
+        cached_tokens: of all rows so far, those that vLLM took from its prefix cache.
+    """
 
     def __init__(self, python: str, folder: Path, options: Mapping[str, Any]) -> None:
+        self.cached_tokens = 0
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (lives as long)
         self._process = subprocess.Popen(
             [python, str(WORKER), str(folder), json.dumps(dict(options))],
@@ -59,7 +64,9 @@ class EngineProcess:
         assert self._process.stdin is not None
         with suppress(OSError):  # it ended: `_answer` says why
             print(json.dumps(ids), file=self._process.stdin, flush=True)
-        return self._answer()
+        answer = self._answer()
+        self.cached_tokens += answer["cached_tokens"]
+        return answer["scores"]
 
     def close(self) -> None:
         """End the process."""

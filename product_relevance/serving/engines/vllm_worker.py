@@ -3,7 +3,8 @@
 python vllm_worker.py FOLDER OPTIONS
 
 FOLDER is an export of one logit, OPTIONS are those of `vllm.LLM` as JSON. Each line on standard input is a JSON list
-of rows of token ids; each line on standard output the list of their probabilities.
+of rows of token ids; each line on standard output holds their probabilities, and how many of their tokens came from
+the prefix cache.
 """
 
 import json
@@ -25,7 +26,9 @@ def main(folder: str, options: str) -> None:
     for line in sys.stdin:
         rows = [{"prompt_token_ids": ids} for ids in json.loads(line)]
         found = model.classify(rows, use_tqdm=False)
-        print(json.dumps([each.outputs.probs[0] for each in found]), file=answers, flush=True)
+        cached = sum(each.num_cached_tokens or 0 for each in found)
+        answer = {"scores": [each.outputs.probs[0] for each in found], "cached_tokens": cached}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

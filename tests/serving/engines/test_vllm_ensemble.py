@@ -43,7 +43,8 @@ class LLM:
         shift, found = float(os.environ.get("SHIFT", 0)), []
         for row in rows:
             logit = self.model(torch.tensor([row["prompt_token_ids"]])).logits[0, 0].float()
-            found.append(Namespace(outputs=Namespace(probs=[logit.sigmoid().item() + shift])))
+            outputs = Namespace(probs=[logit.sigmoid().item() + shift])
+            found.append(Namespace(outputs=outputs, num_cached_tokens=3))
         return found
 """
 
@@ -145,19 +146,18 @@ def test_what_vllm_cannot_do_here_is_refused(flags, message, run, stand_in, tmp_
     assert re.search(message, f"{stopped.value} {capsys.readouterr().err}")
 
 
-def test_the_benchmark_compares_both_sides_on_the_same_tokens(base_of, stand_in):
-    flags = [
-        "--model",
-        str(base_of("qwen3")),
-        "--engine_python",
-        sys.executable,
-        "--targets",
-        "1",
-        "4",
-        "--pairs",
-        "8",
-    ]
+def test_the_benchmark_compares_all_sides_on_the_same_tokens(base_of, stand_in, tmp_path):
+    (tmp_path / "prompt.txt").write_text("What?\n{query}\n{target}\n{y/n}\n")
+    flags = ["--model", str(base_of("qwen3")), "--engine_python", sys.executable, "--pairs", "8"]
+    flags += ["--prompt", str(tmp_path / "prompt.txt"), "--targets", "1", "4"]
     found = bench_vllm.run(bench_vllm.make_parser().parse_args(flags))
-    assert found["vllm"] == "0.0.1" and len(found["results"]) == 2 * (1 + len(bench_vllm.SIDES))
-    assert max(row["max_difference"] for row in found["results"]) < 1e-5
-    assert {(row["targets"], row["pairs"]) for row in found["results"]} == {(1, 8), (4, 8)}
+    rows = pd.DataFrame(found["results"])
+    assert found["vllm"] == "0.0.1" and len(rows) == 2 * 3 * (len(bench_vllm.OURS) + len(bench_vllm.ENGINES))
+    assert rows["max_difference"].max() < 1e-5
+    assert set(zip(rows["targets"], rows["pairs"], strict=True)) == {(1, 8), (4, 8)}
+    short, prompt, long = (rows[rows["input"] == name]["prefix"].to_numpy() for name in ("short", "prompt", "long"))
+    assert (short < prompt).all() and (prompt + 30 < long).all()
+    rows = rows.set_index(["input", "side", "targets"])
+    saved, by_vllm = rows["saved_tokens"], rows.loc["prompt", "vllm", 4]
+    assert saved["long", "ours", 4] > 0.5 > saved["long", "ours", 1] and saved["long", "ours, not shared", 4] == 0
+    assert by_vllm["saved_tokens"] == round(3 / (by_vllm["prefix"] + by_vllm["suffix"]), 3)  # as the stand-in says
