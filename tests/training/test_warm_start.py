@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import train_relevance
 from product_relevance.cli.info import run_lines
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
-from product_relevance.training.parents import parent_run, warm_start
+from product_relevance.training.arguments import parse_arguments
+from product_relevance.training.parents import distillation, parent_run, warm_start
 from product_relevance.utils.run_folder import load_record, load_run, write_json
 from product_relevance.utils.run_record import RunRecord
 from tests.conftest import rows_of, write_rows
@@ -213,3 +215,11 @@ def test_a_run_is_refused_for_what_the_runs_that_it_was_built_on_have_seen(stage
     assert find(tmp_path, parent, "fold-0", "fold-1", name="qc")
     with pytest.raises(ValueError, match="qc, which was built on .*qi: fold-0 and fold-1 saw rows"):
         find(tmp_path, other_rows(parent), "fold-0", name="qc")
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [("true", torch.bfloat16), ("false", torch.float32)])
+def test_a_teacher_scores_in_the_precision_of_the_training(bf16, expected, stages, base_of):
+    flags = ["--model_name_or_path", str(base_of("bert")), "--task", "QI", "--train_file", "t"]
+    training = parse_arguments([*flags, "--use_cpu", "true", "--bf16", bf16])[-1]
+    teacher = distillation.load_teacher(SimpleNamespace(home=stages / "qi"), training)
+    assert next(teacher.fold_models.model.parameters()).dtype == expected

@@ -115,7 +115,7 @@ def add_scores(frame: pd.DataFrame, teacher: Teacher | None, splits, training, n
     if missing:
         wanted = [split for split in splits if split.name in missing]
         with distributed.whole_weights(training):
-            found = _scores(frame, teacher, wanted, "cpu" if training.use_cpu else None)
+            found = _scores(frame, teacher, wanted, training)
         for split, scores in found.items() if training.process_index == 0 else ():
             table = pd.DataFrame({"id": frame["id"].astype(str).to_numpy(), teacher_column(split): scores})
             table.attrs = keys[split]
@@ -136,9 +136,9 @@ def _holds(file: Path, key: dict) -> bool:
     return file.is_file() and pd.read_parquet(file, columns=["id"]).attrs == key
 
 
-def _scores(frame: pd.DataFrame, teacher: Teacher, splits, device: str | None) -> dict[str, np.ndarray]:
+def _scores(frame: pd.DataFrame, teacher: Teacher, splits, training) -> dict[str, np.ndarray]:
     """Return the teacher's probabilities by split, of shape (rows of the frame,), NaN where it does not train."""
-    of_runs = [_of_run(frame, each, splits, device) for each in teacher.runs]
+    of_runs = [_of_run(frame, each, splits, training) for each in teacher.runs]
     found = {split.name: np.full(len(frame), np.nan) for split in splits}
     for split in splits:
         each = np.column_stack([run[split.name] for run in of_runs])
@@ -153,9 +153,15 @@ def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarra
     )
 
 
-def _of_run(frame: pd.DataFrame, teacher: ParentRun, splits, device: str | None) -> dict[str, np.ndarray]:
+def load_teacher(run: ParentRun, training) -> RelevanceEnsemble:
+    """Load a run on the device and in the precision that its student trains with."""
+    device, dtype = "cpu" if training.use_cpu else None, "bfloat16" if training.bf16 else "auto"
+    return RelevanceEnsemble.from_pretrained(run.home, device=device, dtype=dtype)
+
+
+def _of_run(frame: pd.DataFrame, teacher: ParentRun, splits, training) -> dict[str, np.ndarray]:
     """Return one run's probabilities of the training rows of each split."""
-    ensemble, found = RelevanceEnsemble.from_pretrained(teacher.home, device=device), {}
+    ensemble, found = load_teacher(teacher, training), dict[str, np.ndarray]()
     folds = ensemble.folds
     for split in splits:
         names = teacher.teaching(split.name)
