@@ -19,14 +19,15 @@ import torch
 from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models import adapters
 from product_relevance.models.arguments import ModelArguments
-from product_relevance.models.loading import quantization
+from product_relevance.models.loading import float8, quantization
 from product_relevance.models.predictor import predict_logits
 from product_relevance.training.batches.dataset import PairDataset
 from product_relevance.training.trainer import RelevanceTrainer
 
 # Checks and the seconds that each may take.
-SECONDS = {"device": 20, "resume": 20, "bf16": 20, "qlora": 25, "compile": 45, "two_folds": 35}
+SECONDS = {"device": 20, "resume": 20, "bf16": 20, "qlora": 25, "float8": 10, "compile": 45, "two_folds": 30}
 PAIRS, STEPS, BATCH = 64, 4, 16
+FLOAT8 = 0.02  # of the largest value: a GPU sums products in FP8 less exactly
 EXACT = 1e-4  # float32 on another device: sums in another order
 
 
@@ -129,14 +130,30 @@ def check_qlora(device: str) -> dict:
     return {"figures": {"losses": losses}, "look_at": [] if losses[-1] < 2 * losses[0] else ["the loss grows"]}
 
 
+def check_float8(device: str) -> dict:
+    """Compare a product in FP8 with the one that the CPU emulates; skipped where there is none."""
+    if device != "cpu":
+        try:
+            float8.require_float8(device)
+        except ValueError as error:
+            return {"skipped": str(error)}
+    torch.manual_seed(0)
+    layer = float8.Float8Linear(torch.nn.Linear(512, 256).bfloat16())
+    states = torch.randn(300, 512).bfloat16()
+    exact = layer(states).float()
+    gap = float((layer.to(device)(states.to(device)).cpu().float() - exact).abs().max() / exact.abs().max())
+    return {"figures": {"difference": gap, "limit": FLOAT8}, "look_at": ["other products"] if gap > FLOAT8 else []}
+
+
 def check_compile(device: str) -> dict:
-    """Compare the scores of a compiled model with those of the same one as it is."""
+    """Compare the scores of a compiled model with those of the same one as it is; on a CPU bench_compile.py does."""
+    if device == "cpu":
+        return {"skipped": "the speed stage compares them on a CPU, which may have no C++ compiler"}
     model, ids = build(device)
     exact = to_probabilities(predict_logits(model, ids, 0))
     layers = adapters.layer_stack(model)[1]
-    backend = "inductor" if device != "cpu" else "eager"  # a CPU may have no C++ compiler
     for layer in layers:
-        layer.compile(backend=backend, dynamic=True)
+        layer.compile(dynamic=True)
     gap = float(abs(to_probabilities(predict_logits(model, ids, 0)) - exact).max())
     return {"figures": {"max_difference": gap}, "look_at": ["scores far from the plain ones"] if gap > 1e-3 else []}
 
@@ -164,6 +181,7 @@ CHECKS = {
     "resume": check_resume,
     "bf16": check_bf16,
     "qlora": check_qlora,
+    "float8": check_float8,
     "compile": check_compile,
     "two_folds": check_two_folds,
 }

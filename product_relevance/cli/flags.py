@@ -42,14 +42,14 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
         "--max_disagreement",
         type=float,
         default=0.02,
-        help="how far mean weights may be from the mean probabilities on the canary pairs (default 0.02)",
+        help="how far mean weights or --dtype fp8 may move the probabilities of the canary pairs (default 0.02)",
     )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device and --dtype."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
-    parser.add_argument("--dtype", default="auto", help="precision of the base: auto, bfloat16, float32, nf4")
+    parser.add_argument("--dtype", default="auto", help="precision of the base: auto, bfloat16, float32, nf4, fp8")
 
 
 def add_translation(parser: argparse.ArgumentParser) -> None:

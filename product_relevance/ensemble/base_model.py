@@ -8,7 +8,7 @@ from product_relevance.ensemble.locate import Located
 from product_relevance.ensemble.published.manifest import config_sha256
 from product_relevance.models import modeling
 from product_relevance.models.classifier_options import ClassifierOptions
-from product_relevance.models.loading import checkpoints, quantization
+from product_relevance.models.loading import checkpoints, float8, quantization
 from product_relevance.models.loading.base_errors import UnusableBaseError
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.text.taxonomy import Taxonomy
@@ -26,7 +26,7 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
     Args:
         found: where the run lies.
         device: "cpu", "cuda"; a GPU when there is one if None.
-        dtype: auto, bfloat16, float32, or nf4: four bits, the rest as auto.
+        dtype: auto, bfloat16, float32; nf4: four bits, the rest as auto; fp8: bfloat16, which is quantised later.
         writes: let a language model write down its steps before it answers.
 
     Returns:
@@ -36,8 +36,8 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         ValueError: another base than it was, labels of another version, a prompt with no place for steps, or another
             dtype: float16 cannot hold what the fingerprint of a base is made of.
     """
-    if dtype not in (*checkpoints.DTYPES, "nf4"):
-        raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4")
+    if dtype not in (*checkpoints.DTYPES, "nf4", "fp8"):
+        raise ValueError(f"dtype {dtype}: expected {', '.join(checkpoints.DTYPES)}, nf4, fp8")
     if found.run.stage is not None:
         raise ValueError(
             f"{found.folder}: a first stage without a head, which scores nothing: train_relevance.py --init_adapter "
@@ -51,7 +51,10 @@ def load_base(found: Located, device: str | None, dtype: str, writes: bool = Fal
         )
     run, base = found.run, found.run.base
     device = checkpoints.choose_device(device)
-    in_four_bits, dtype = dtype == "nf4", checkpoints.choose_dtype("auto" if dtype == "nf4" else dtype, device)
+    if dtype == "fp8":
+        float8.require_float8(device)
+    in_four_bits, kinds = dtype == "nf4", {"nf4": "auto", "fp8": "bfloat16"}
+    dtype = checkpoints.choose_dtype(kinds.get(dtype, dtype), device)
     name, revision = base["name"], base["revision"]
     try:
         encoder = load_encoder(found)

@@ -12,7 +12,7 @@ import torch
 
 from product_relevance.data.loading import add_run_columns
 from product_relevance.data.pairs import read_pairs, read_targets
-from product_relevance.ensemble import weight_averaging
+from product_relevance.ensemble import float8_gate, weight_averaging
 from product_relevance.ensemble.base_model import load_base
 from product_relevance.ensemble.fold_models import FoldModels
 from product_relevance.ensemble.loading_arguments import LoadingArguments
@@ -69,12 +69,12 @@ class RelevanceEnsemble:
             name: folder made by train_relevance.py or by `hf download`, or an id on the Hub, `org/name`.
             revision: commit, tag or branch of the ensemble on the Hub; its folds and base are pinned in it.
             device: "cpu", "cuda", "cuda:1"; a GPU when there is one if None.
-            dtype: of the base: auto, bfloat16, float32, nf4.
+            dtype: of the base: auto, bfloat16, float32, nf4, fp8.
             loading: how the folds become scores; the mean of their probabilities if None.
 
         Raises:
             ValueError: nothing of that name; files, base, template or scores that differ from the published ones;
-                mean weights that disagree with the mean of the probabilities; reasoning without a place for it.
+                mean weights or FP8 that disagree with the exact probabilities; reasoning without a place for it.
         """
         loading = loading or LoadingArguments()
         found = locate_run(name, revision)
@@ -91,6 +91,8 @@ class RelevanceEnsemble:
         if loading.merge == "weights":
             exact = exact or canaries.measure_canaries(ensemble)
             ensemble._merge_weights(found.folder, exact, loading.max_disagreement)
+        if dtype == "fp8":
+            float8_gate.score_in_float8(ensemble, loading.max_disagreement)
         ensemble.fold_models.reasoning_tokens = loading.reasoning_tokens  # the canaries were scored without
         return ensemble
 
@@ -116,7 +118,7 @@ class RelevanceEnsemble:
 
     @property
     def dtype(self) -> str:
-        """Of the base's weights, as float32 or nf4."""
+        """Of the base's weights, as float32, nf4 or fp8."""
         return self.fold_models.dtype
 
     @property

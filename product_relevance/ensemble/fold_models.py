@@ -12,6 +12,7 @@ from product_relevance.evaluation.probabilities import to_distribution
 from product_relevance.models import adapters, memory
 from product_relevance.models.adapter_fit import load_whole
 from product_relevance.models.heads.classifier import base_dtype
+from product_relevance.models.loading.float8 import has_float8, quantize_to_float8
 from product_relevance.models.loading.quantization import is_quantized
 from product_relevance.models.packed_rows import require_packing
 from product_relevance.models.predictor import predict_logits, predict_packed
@@ -58,7 +59,9 @@ class FoldModels:
 
     @property
     def dtype(self) -> str:
-        """Of the base's weights, as float32 or nf4."""
+        """Of the base's weights, as float32, nf4 or fp8."""
+        if has_float8(self.model):
+            return "fp8"
         return "nf4" if is_quantized(self.model) else str(base_dtype(self.model)).removeprefix("torch.")
 
     def load_adapters(self) -> None:
@@ -102,6 +105,24 @@ class FoldModels:
                 self._put_on(folder, "weights")
             adapters.merge_in_place(self.model)
         self.folds, self._selected = {"weights": home}, "weights"
+
+    def quantize_to_float8(self) -> int:
+        """Compute the base's products in FP8 from now on, below the adapters; one fold alone is merged before.
+
+        Returns:
+            Number of layers that do.
+
+        Raises:
+            ValueError: several whole models, which would be read again in turn, or DoRA, whose norms need the weights.
+        """
+        if self.whole and len(self.folds) > 1:
+            raise ValueError(
+                "dtype fp8: the folds of this run are whole models; merge their weights, or take bfloat16"
+            )
+        if len(self.folds) > 1 and any(config.use_dora for config in self.model.peft_config.values()):
+            raise ValueError("dtype fp8: DoRA reads the weights that FP8 rounds; take bfloat16, or one fold")
+        self.merge_from = float("inf")  # a sum with weights in FP8 would round them once more
+        return quantize_to_float8(self.model)
 
     def select(self, name: str) -> None:
         """Let `model` be the one of this fold."""

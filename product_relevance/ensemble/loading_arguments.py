@@ -17,7 +17,8 @@ class LoadingArguments:
     Attributes:
         merge: `probabilities`, the mean of the folds' probabilities; `weights`, one model with the mean of the folds'
             weights, so one pass instead of one per fold.
-        max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean.
+        max_disagreement: with `weights`, how far a canary's probability may be from the folds' mean; with dtype fp8,
+            from that in bfloat16.
         attention: `padded` rows, or rows `packed` side by side: for flash or flex attention, on decoders.
         reasoning_tokens: let the model write down at most that many tokens of reasoning before each answer, where the
             run's prompt has a place for them; slow, and thresholds were chosen without it.

@@ -227,7 +227,9 @@ def merged_size(model) -> int:
 def _mergeable(model) -> list:
     """Return the layers under adapters that are not merged yet, in a dtype in which sums can be made."""
     layers = [module for module in _adapted(model) if not module.merged]
-    return [module for module in layers if module.get_base_layer().weight.dtype.is_floating_point]
+    kinds = [module.get_base_layer().weight.dtype for module in layers]
+    wide = [kind.is_floating_point and kind.itemsize > 1 for kind in kinds]
+    return [module for module, yes in zip(layers, wide, strict=True) if yes]
 
 
 def _merge(module, weights: torch.Tensor) -> None:

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 NEEDED = ["torch", "transformers", "peft", "accelerate", "numpy", "pandas", "pyarrow"]
 STAGES = {
-    "speed": ["peak", "predict", "rank", "folds", "train", "compile"],
+    "speed": ["peak", "predict", "rank", "folds", "train", "compile", "float8"],
     "correctness": ["exact_bfloat16", "exact_float32", *gpu_checks.SECONDS],
 }
 
@@ -93,6 +93,8 @@ def test_every_step_gives_its_figures_with_the_named_packages_alone(tmp_path):
     assert ways["shared_layers"]["max_difference"] < 1e-2 and 0 < ways["mean_weights"]["max_difference"] < 0.1
     graphs = {row["way"]: row["graphs"] for row in speed["compile"]["results"]}
     assert graphs == {"score_plain": 0, "train_plain": 0, "score_compiled": 1, "train_compiled": 2}
+    rounded = {row["way"]: row["max_difference"] for row in speed["float8"]["results"]}
+    assert 0 == rounded["bfloat16"] < rounded["fp8"] < 0.1
     assert max(row["max_difference"] for row in correctness["exact_float32"]["results"]) < 1e-5
     assert all(correctness[name]["ok"] for name in gpu_checks.SECONDS), correctness
     assert correctness["qlora"]["skipped"] == "bitsandbytes is not installed"

@@ -128,7 +128,7 @@ def open_vllm(scoring: ScoringArguments, options: EngineOptions) -> Iterator[Rel
         The ensemble, for `predict_file`.
 
     Raises:
-        ValueError: no vLLM, several models, a base in nf4, or from `export_classifier`.
+        ValueError: no vLLM, several models, a base in nf4 or fp8, or from `export_classifier`.
     """
     _require_supported(scoring)
     found = locate_run(scoring.model, scoring.revision)
@@ -156,7 +156,7 @@ def open_vllm(scoring: ScoringArguments, options: EngineOptions) -> Iterator[Rel
 def _require_supported(scoring: ScoringArguments) -> None:
     if stacking.is_stack(scoring.model):
         raise ValueError("--engine vllm: a stack has several bases, and vLLM holds one model; give one of its runs")
-    if scoring.dtype == "nf4":
-        raise ValueError("--engine vllm: --dtype nf4 is not exported; expected auto, bfloat16 or float32")
+    if scoring.dtype in ("nf4", "fp8"):
+        raise ValueError(f"--engine vllm: --dtype {scoring.dtype} is not exported; expected auto, bfloat16 or float32")
     if scoring.compile or scoring.reasoning_tokens:
         raise ValueError("--engine vllm: leave --compile and --reasoning_tokens out, they are for torch")

@@ -1,0 +1,34 @@
+"""Score in FP8 only where that gives the scores of bfloat16, measured on the canary pairs of the run."""
+
+import logging
+
+from product_relevance.ensemble.published import canaries
+
+logger = logging.getLogger(__name__)
+
+
+def score_in_float8(ensemble, limit: float) -> float:
+    """Let an ensemble score in FP8, if it then scores the canary pairs as before.
+
+    Args:
+        ensemble: a RelevanceEnsemble in bfloat16, ready to score.
+        limit: how far a probability may move.
+
+    Returns:
+        The largest difference, which is logged.
+
+    Raises:
+        ValueError: it is above the limit; or folds that cannot be scored in FP8.
+    """
+    exact = canaries.measure_canaries(ensemble)
+    layers = ensemble.fold_models.quantize_to_float8()
+    found = canaries.measure_canaries(ensemble)
+    gap = canaries.largest_difference(found.scores, exact.scores)
+    line = (
+        f"dtype fp8: {layers} layers in FP8; probabilities differ from those in {exact.dtype} by up to {gap:.4f} on "
+        f"{len(found.pairs)} canary pairs (limit {limit})"
+    )
+    if not gap <= limit:
+        raise ValueError(f"{line}: take bfloat16, or raise max_disagreement if that is good enough")
+    logger.warning(line)
+    return gap
