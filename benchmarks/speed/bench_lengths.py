@@ -12,6 +12,7 @@ import measurement
 import numpy as np
 import random_models
 import torch
+import torch._inductor.config
 from torch._dynamo.utils import counters
 
 from product_relevance.evaluation.probabilities import to_probabilities
@@ -28,9 +29,9 @@ def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__)
     parser.add_argument("--shape", choices=sorted(random_models.SHAPES), default="tiny", help="random weights")
-    parser.add_argument("--pairs", type=int, default=1000, help="so many random pairs (default 1000)")
+    parser.add_argument("--pairs", type=int, default=3000, help="so many random pairs (default 3000)")
     parser.add_argument("--buckets", type=int, nargs="+", default=[16, 32, 64], help="lengths are multiples of these")
-    parser.add_argument("--tokens", type=int, default=1024, help="padded tokens of a forward pass (default 1024)")
+    parser.add_argument("--tokens", type=int, default=2048, help="padded tokens of a forward pass (default 2048)")
     parser.add_argument("--backend", default="inductor", help="of torch.compile (default inductor)")
     parser.add_argument("--device", help="cpu, cuda (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
@@ -99,6 +100,7 @@ def run(arguments) -> dict:
     device = checkpoints.choose_device(arguments.device)
     dtype = checkpoints.choose_dtype(arguments.dtype, device)
     torch._dynamo.config.recompile_limit = 64
+    torch._inductor.config.force_disable_caches = True  # which would give one way the graphs of another
 
     def build():
         return random_models.build(arguments.shape, device, getattr(torch, dtype))[0]
