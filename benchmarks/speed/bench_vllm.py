@@ -49,16 +49,18 @@ ENGINES: dict[str, dict[str, Any]] = {
     "vllm, blocks of 16": {"enable_prefix_caching": True, "block_size": 16},
     "vllm, no cache": {"enable_prefix_caching": False},
 }
+ALONE = ("ours, not shared", "vllm, no cache")  # they take as long for a pair of one query as of many: `--pairs` do
 CLOCK = 0.01  # seconds; a shorter use of the CPU reads as nothing
 
 
 class Case(NamedTuple):
-    """Rows of token ids, query by query, and how many of a row's tokens are its query's, prompt and all."""
+    """Rows of token ids, query by query, and how many tokens of a pair its query has in front, prompt and all."""
 
     input: str
     targets: int
     rows: list[list[int]]
     prefix: float
+    suffix: float
 
 
 class Found(NamedTuple):
@@ -116,7 +118,8 @@ def cases_of(arguments, prompted) -> list[Case]:
             ids, others = (encode_pairs(tokenizer, texts, side, MAX_LENGTH) for side in (seconds, ["0"] * len(texts)))
             prefix = np.mean([len(os.path.commonprefix(rows)) + 1 for rows in zip(ids, others, strict=True)])
             rows = [[row[0], 100 + len(cases), *row[1:]] for row in ids]
-            cases.append(Case(name, targets, rows, float(prefix)))
+            suffix = np.mean([len(row) for row in rows]) - prefix
+            cases.append(Case(name, targets, rows, round(float(prefix), 1), round(float(suffix), 1)))
     return cases
 
 
@@ -159,15 +162,17 @@ def run(arguments) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         model, tokenizer = save_reranker(arguments.model, arguments.prompt, Path(folder))
         cases = cases_of(arguments, tokenizer)
-        found = {side: _by_torch(side, model, tokenizer.pad_token_id, cases) for side in OURS}
+        fewer = [case._replace(rows=case.rows[: arguments.pairs]) for case in cases]
+        of_side = {side: fewer if side in ALONE else cases for side in (*OURS, *ENGINES)}
+        found = {side: _by_torch(side, model, tokenizer.pad_token_id, of_side[side]) for side in OURS}
         del model  # its memory is the engines'
         for side, settings in ENGINES.items():
             engine = EngineProcess(arguments.engine_python, Path(folder), SETTINGS | settings)
-            found[side] = measure(side, lambda ids, by=engine: _by_engine(by, ids), cases)
+            found[side] = measure(side, lambda ids, by=engine: _by_engine(by, ids), of_side[side])
             engine.close()
     results = [
-        _line(side, case, measured[i], found["ours"][i].scores)
-        for i, case in enumerate(cases)
+        _line(side, of_side[side][i], measured[i], found["ours"][i].scores)
+        for i in range(len(cases))
         for side, measured in found.items()
     ]
     about = measurement.described("vllm", arguments, "cpu", "float32")
@@ -189,12 +194,11 @@ def _by_engine(engine: EngineProcess, ids: list[list[int]]) -> tuple[np.ndarray,
 
 
 def _line(side: str, case: Case, found: Found, expected: np.ndarray) -> dict:
-    gap = canaries.largest_difference(found.scores, expected)
+    gap = canaries.largest_difference(found.scores, expected[: len(found.scores)])
     if not gap <= canaries.EXACT:
         raise ValueError(f"{side}: probabilities up to {gap:.2g} away from ours; expected {canaries.EXACT} at most")
     pairs, cpu = len(case.rows), max(found.cpu_seconds, CLOCK)
-    suffix = sum(map(len, case.rows)) / pairs - case.prefix
-    tokens = {"prefix": round(case.prefix, 1), "suffix": round(suffix, 1), "saved_tokens": round(found.saved, 3)}
+    tokens = {"prefix": case.prefix, "suffix": case.suffix, "saved_tokens": round(found.saved, 3)}
     line = {"input": case.input, "side": side, "targets": case.targets, "pairs": pairs} | tokens
     line |= {"pairs_per_cpu_second": round(pairs / cpu, 1), "cpu_seconds": round(cpu, 2)}
     return line | {"seconds": round(found.seconds, 2), "max_difference": gap}

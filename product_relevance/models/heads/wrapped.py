@@ -38,6 +38,11 @@ class Wrapped(Trainable, PreTrainedModel):
         super().__init__(config or base.config)
         self.model = base
 
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Return False; transformers would log at length that it found no way to write text, which none asks for."""
+        return False
+
     def init_weights(self):
         """Leave the weights as they are: they are loaded, or set by the subclass."""
 

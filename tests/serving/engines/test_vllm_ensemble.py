@@ -160,4 +160,4 @@ def test_the_benchmark_compares_all_sides_on_the_same_tokens(base_of, stand_in, 
     rows = rows.set_index(["input", "side", "targets"])
     saved, by_vllm = rows["saved_tokens"], rows.loc["prompt", "vllm", 4]
     assert saved["long", "ours", 4] > 0.5 > saved["long", "ours", 1] and saved["long", "ours, not shared", 4] == 0
-    assert by_vllm["saved_tokens"] == round(3 / (by_vllm["prefix"] + by_vllm["suffix"]), 3)  # as the stand-in says
+    assert abs(by_vllm["saved_tokens"] - 3 / (by_vllm["prefix"] + by_vllm["suffix"])) < 1e-3  # as the stand-in says
