@@ -43,7 +43,7 @@ SETTINGS = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 128}
 # vLLM's threads are those of OMP_NUM_THREADS, as torch's here, and its cache takes 2 GiB
 ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "2"}
 OURS = {"ours": predict_logits, "ours, not shared": bench_rank.whole}
-# A block is what vLLM's cache keeps or shares as a whole: 128 tokens on a CPU unless told otherwise, 16 on a GPU.
+# A block is what vLLM's cache keeps or shares as a whole: 128 tokens on a CPU by default, 16 on a GPU.
 ENGINES: dict[str, dict[str, Any]] = {
     "vllm": {"enable_prefix_caching": True},
     "vllm, blocks of 16": {"enable_prefix_caching": True, "block_size": 16},

@@ -18,7 +18,8 @@ FILE = str(SAMPLE / "test_QC.txt")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return train_tiny_run(tmp_path_factory.mktemp("run"), "qwen3", "classifier")
+    """A Gemma that was trained on the sample to answer yes or no, as the recipes' own Gemma is."""
+    return train_tiny_run(tmp_path_factory.mktemp("run"), "gemma3_text", "yes_no")
 
 
 def test_a_file_scored_by_vllm_is_that_of_torch(run, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The process that runs vLLM, in this environment or another: token ids go in, probabilities come out."""
 
 import json
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Any
 WORKER = Path(__file__).with_name("vllm_worker.py")
 VERSION = "from importlib.metadata import packages_distributions as p, version; print(version(p()['vllm'][0]))"
 SHOWN = 12  # last lines of the log in an error
+LESS_MEMORY = """
+Where memory is short, let vLLM reserve less than its 92% of the GPU's, or on a CPU of the whole machine's:
+--engine_options '{"gpu_memory_utilization": 0.3}'; "max_model_len" and "max_num_seqs" lower what it needs."""
 
 
 def require_vllm(python: str) -> str:
@@ -84,7 +88,13 @@ class EngineProcess:
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
-        self._process.wait()
+        raise ValueError(f"--engine vllm: its process {self._end()}")
+
+    def _end(self) -> str:
+        """Wait for the end of the process; return how it ended, the end of its log, and the way out if it is known."""
+        code = self._process.wait()
         self._log.seek(0)
-        last = [line.rstrip() for line in self._log if line.strip()][-SHOWN:]
-        raise ValueError("--engine vllm: its process ended. The end of its log:\n" + "\n".join(last))
+        log = "\n".join([line.rstrip() for line in self._log if line.strip()][-SHOWN:])
+        how = "ended" if code >= 0 else f"was killed by signal {-code}"
+        short = code == -signal.SIGKILL or "memory" in log.lower()  # a system that runs out of memory kills
+        return f"{how}. The end of its log:\n{log}{LESS_MEMORY if short else ''}"

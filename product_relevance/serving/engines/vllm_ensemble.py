@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from product_relevance import __version__
 from product_relevance.ensemble import stack as stacking
 from product_relevance.ensemble.base_model import load_encoder
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
@@ -87,9 +88,9 @@ class VllmModel(FoldModels):
         return process
 
     def _export(self) -> None:
-        """Write the model for vLLM, unless an interrupted call has done so."""
+        """Write the model for vLLM, unless an interrupted call of this version has done so."""
         folder, (name,) = self._options.folder, self.folds
-        made_of = {"sha256": json_sha256(self._found.run.to_json(), name, self._weights)}
+        made_of = {"sha256": json_sha256(self._found.run.to_json(), name, self._weights), "version": __version__}
         if (folder / MADE_OF).is_file() and read_json(folder / MADE_OF) == made_of:
             return
         fold = None if name == "weights" else name

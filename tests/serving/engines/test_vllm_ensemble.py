@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from product_relevance.cli.main import main as relevance
-from product_relevance.serving.engines.engine_process import require_vllm
+from product_relevance.serving.engines import vllm_ensemble
+from product_relevance.serving.engines.engine_process import EngineProcess, require_vllm
 from tests.conftest import SAMPLE
 from tests.helpers.interruption import stop_third_score
 from tests.helpers.published import tiny_run
@@ -32,8 +33,10 @@ from transformers import AutoModelForSequenceClassification
 class LLM:
     def __init__(self, model, runner, dtype, **settings):
         print("a line of vLLM's log on standard output", settings)
+        if os.environ.get("FAIL") == "killed":
+            os.kill(os.getpid(), 9)
         if "FAIL" in os.environ:
-            raise RuntimeError("no memory for the cache")
+            raise RuntimeError(os.environ["FAIL"])
         assert runner == "pooling"
         loader = AutoModelForSequenceClassification
         self.model = loader.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
@@ -109,10 +112,36 @@ def test_an_engine_that_scores_otherwise_is_refused(run, stand_in, tmp_path, mon
         relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
 
 
-def test_an_engine_that_ends_shows_its_log(run, stand_in, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(SystemExit, match="(?s)its process ended. The end of its log:.*no memory for the cache"):
-        relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
+@pytest.mark.parametrize(
+    ("reason", "message", "hint"),
+    [
+        ("unknown dtype", "its process ended. The end of its log:.*RuntimeError: unknown dtype", False),
+        ("No available memory", "its process ended. The end of its log:.*RuntimeError: No available memory", True),
+        ("killed", "its process was killed by signal 9. The end of its log:.*a line of vLLM's log", True),
+    ],
+)
+def test_an_engine_that_ends_shows_its_log(reason, message, hint, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIL", reason)
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    with pytest.raises(ValueError, match=f"(?s){message}") as stopped:
+        EngineProcess(sys.executable, tmp_path, {"dtype": "float32"})
+    assert ("gpu_memory_utilization" in str(stopped.value)) == hint
+
+
+def test_an_export_of_another_version_is_made_again(run, stand_in, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(f"{vllm_ensemble.__name__}.EngineProcess", lambda *_: sys.exit("no vLLM today"))
+    monkeypatch.setattr(f"{vllm_ensemble.__name__}.export_classifier", lambda *given: fake_export(made, *given))
+    for version in ("0.0.1", "0.0.1", "0.0.2"):
+        monkeypatch.setattr(f"{vllm_ensemble.__name__}.__version__", version)
+        with pytest.raises(SystemExit, match="no vLLM today"):
+            relevance(command(run, tmp_path / "x.txt", "--engine", "vllm"))
+    assert len(made) == 2
+
+
+def fake_export(made: list, name, folder, options) -> None:
+    folder.mkdir(exist_ok=True)
+    made.append(options)
 
 
 def test_without_vllm_the_message_says_where_it_goes(run, tmp_path):
