@@ -126,6 +126,7 @@ def place(tmp_path_factory):
     import pandas
 
     pandas.DataFrame(rows_of("train_QC.txt")[:120]).to_csv(folder / "train.csv", index=False)
+    pandas.DataFrame(rows_of("train_QI.txt")[:120]).to_parquet(folder / "mixed-qi.parquet")
     shop = write_export(folder / "shop.csv", rows=120, labels=GRADES)
     pandas.read_csv(shop, sep=";").rename(columns={"judgement": "grade"}).to_csv(shop, index=False)
     for name in ("translations", "translations_train_QC", "translations_train_QI"):

@@ -20,7 +20,10 @@ TINY = (
     "--use_cpu true --bf16 false --overwrite true --num_folds 2 --max_steps 1 --eval_steps 1 --save_steps 1 --lora_r 2"
     " --folds_parallel 1"  # in turn: a CPU has no cards to count
 )
-STACK = ["runs/e5-small-qc", "runs/gemma-3-270m-qc"]  # of the teacher in docs/results/qc-best-small.md
+STACKS = {  # teacher -> its runs, which commands before it train
+    "runs/stack-qc": ["runs/e5-small-qc", "runs/gemma-3-270m-qc"],
+    "runs/stack-tree": ["runs/best-small-e5", "runs/best-small"],
+}
 # Those of the tutorials are trained in test_tutorials.py.
 PRINTED = [line for page, line in commands() if not page.startswith("docs/tutorials/")]
 PRINTED.sort(key=lambda line: "--fold 0" in line)  # last: it replaces a run of all folds that others start from
@@ -58,8 +61,8 @@ def outcomes(place, tmp_path_factory):  # noqa: F811
             try:
                 if "--fold" in words:  # the folds beside it would be of the command before, made otherwise
                     shutil.rmtree(training.output_dir, ignore_errors=True)
-                if "runs/stack-qc" in words:
-                    relevance(["stack", *STACK, "--output", "runs/stack-qc", "--overwrite"])
+                for teacher in STACKS.keys() & set(words):
+                    relevance(["stack", *STACKS[teacher], "--output", teacher, "--overwrite"])
                 train_relevance.main([*flags_of(words), *TINY.split(), "--model_name_or_path", str(bases[kind])])
                 found[line] = None
             except (SystemExit, ValueError) as error:
