@@ -1,5 +1,6 @@
 """Prepare the processes of a training as the launchers and DeepSpeed need it."""
 
+import gc
 import logging
 import zlib
 from collections.abc import Callable, Sequence
@@ -184,6 +185,12 @@ def wait_for_all() -> None:
 
 
 def end_processes() -> None:
-    """Take the process group down, so that launchers end without a warning."""
+    """Take the process group down, so that launchers end without a warning.
+
+    What still holds the group, as DDP's wrapper does, goes too: Gloo's threads abort a process in which they outlive
+    Python (pytorch/pytorch#179291).
+    """
     if _several():
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        gc.collect()
