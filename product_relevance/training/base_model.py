@@ -73,7 +73,7 @@ class BaseModelPool:
     def _faster_attention(self) -> str | None:
         """Return how attention is computed where nobody asked for a way; None leaves it to the base.
 
-        On a CPU, the backward pass of torch's SDPA in bfloat16 takes longer than all else of a step (torch 2.13).
+        On a CPU, the backward pass of torch's SDPA in bfloat16 takes a third of a step (torch 2.13).
         """
         return "eager" if self.training.bf16 and self.training.device.type == "cpu" else None
 

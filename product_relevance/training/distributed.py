@@ -191,6 +191,6 @@ def end_processes() -> None:
     Python (pytorch/pytorch#179291).
     """
     if _several():
-        torch.distributed.barrier()
+        wait_for_all()
         torch.distributed.destroy_process_group()
         gc.collect()
