@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import bench_train
 import measurement
-import numpy as np
 import random_models
 import torch
 from torch._dynamo.utils import counters
 
+from product_relevance.ensemble.published import canaries
 from product_relevance.evaluation.probabilities import to_probabilities
 from product_relevance.models import adapters
 from product_relevance.models.compiled_layers import compile_layers
@@ -83,11 +83,6 @@ def measure(rows: Rows, kind: str) -> dict[str, dict]:
     return figures
 
 
-def largest(a, b) -> float:
-    """Return the largest difference of two arrays or numbers."""
-    return float(np.abs(np.subtract(a, b)).max())
-
-
 def require_agreement(plain: dict[str, dict], compiled: dict[str, dict], dtype: str) -> dict[str, float]:
     """Compare what was computed with and without graphs.
 
@@ -98,7 +93,9 @@ def require_agreement(plain: dict[str, dict], compiled: dict[str, dict], dtype: 
         ValueError: it is too large.
     """
     limits = {"score": measurement.largest_difference(dtype), "train": 1e-4 if dtype == "float32" else 2e-2}
-    found = {name: largest(plain[name].pop("found"), compiled[name].pop("found")) for name in limits}
+    found = {
+        name: canaries.largest_difference(plain[name].pop("found"), compiled[name].pop("found")) for name in limits
+    }
     for name, gap in found.items():
         if not gap <= limits[name]:
             raise ValueError(f"{name}: {gap:.2g} away from the layers as they are; expected {limits[name]} at most")

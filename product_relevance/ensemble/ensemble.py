@@ -12,7 +12,7 @@ import torch
 
 from product_relevance.data.loading import add_run_columns
 from product_relevance.data.pairs import read_pairs, read_targets
-from product_relevance.ensemble import float8_gate, weight_averaging
+from product_relevance.ensemble import float8_gate
 from product_relevance.ensemble.base_model import load_base
 from product_relevance.ensemble.fold_models import FoldModels
 from product_relevance.ensemble.loading_arguments import LoadingArguments
@@ -287,7 +287,9 @@ class RelevanceEnsemble:
         folds = len(self.folds)
         self.fold_models.merge_weights(home)
         merged = canaries.measure_canaries(self, exact.pairs)
-        self.disagreement = weight_averaging.require_agreement(merged.scores, exact.scores, folds, limit)
+        change = f"merge weights: probabilities differ from the mean of the {folds} folds"
+        instead = "use merge probabilities"
+        self.disagreement = canaries.require_agreement(merged.scores, exact.scores, change, instead, limit)
 
     def _fold_f1(self) -> np.ndarray:
         found = {fold["name"]: (fold.get("metrics") or {}).get("f1") for fold in self.run.folds}

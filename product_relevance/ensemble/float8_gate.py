@@ -1,10 +1,6 @@
 """Score in FP8 only where that gives the scores of bfloat16, measured on the canary pairs of the run."""
 
-import logging
-
 from product_relevance.ensemble.published import canaries
-
-logger = logging.getLogger(__name__)
 
 
 def score_in_float8(ensemble, limit: float) -> float:
@@ -23,12 +19,5 @@ def score_in_float8(ensemble, limit: float) -> float:
     exact = canaries.measure_canaries(ensemble)
     layers = ensemble.fold_models.quantize_to_float8()
     found = canaries.measure_canaries(ensemble)
-    gap = canaries.largest_difference(found.scores, exact.scores)
-    line = (
-        f"dtype fp8: {layers} layers in FP8; probabilities differ from those in {exact.dtype} by up to {gap:.4f} on "
-        f"{len(found.pairs)} canary pairs (limit {limit})"
-    )
-    if not gap <= limit:
-        raise ValueError(f"{line}: take bfloat16, or raise max_disagreement if that is good enough")
-    logger.warning(line)
-    return gap
+    change = f"dtype fp8: {layers} layers in FP8; probabilities differ from those in {exact.dtype}"
+    return canaries.require_agreement(found.scores, exact.scores, change, "take bfloat16", limit)

@@ -1,18 +1,14 @@
 """One model out of several folds: the exact mean of their LoRA updates, or of their whole weights."""
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from product_relevance.ensemble.published import canaries
 from product_relevance.models import adapters
 from product_relevance.models.adapter_schema import CONFIG, WEIGHTS, read_config
 from product_relevance.models.loading.safetensors_files import load_weights
-
-logger = logging.getLogger(__name__)
 
 # What must agree for the sum of updates to be an update of the same kind.
 _ALIKE = ("peft_type", "r", "lora_alpha", "use_rslora", "fan_in_fan_out", "bias", "target_modules", "modules_to_save")
@@ -87,29 +83,3 @@ def mean_state(files: Sequence[Path]) -> dict[str, torch.Tensor]:
             if value.is_floating_point():
                 value += state[name].float()
     return {n: (v / len(files)).to(kinds[n]) if v.is_floating_point() else v for n, v in total.items()}
-
-
-def require_agreement(merged: Sequence[float], exact: Sequence[float], folds: int, limit: float) -> float:
-    """Compare the scores of mean weights with the mean of the folds' scores, on the same canaries.
-
-    Args:
-        merged: probabilities of the mean weights, n values.
-        exact: means of the folds' probabilities, n values.
-        folds: number of them, for the message.
-        limit: how far a probability may differ.
-
-    Returns:
-        The largest difference, which is logged.
-
-    Raises:
-        ValueError: it is above the limit.
-    """
-    found = canaries.largest_difference(merged, exact)
-    line = (
-        f"merge weights: probabilities differ from the mean of the {folds} folds by up to {found:.4f} on "
-        f"{len(exact)} canary pairs (limit {limit})"
-    )
-    if not found <= limit:
-        raise ValueError(f"{line}: use merge probabilities, or raise max_disagreement if that is good enough")
-    logger.warning(line)
-    return found

@@ -1,9 +1,12 @@
 """Canaries: a few pairs whose scores travel with an ensemble, so that a copy that scores otherwise is noticed."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 # Hand-written. Capitals, several levels and several scripts, so that a changed template changes a score.
 _QC = (
@@ -113,3 +116,29 @@ def compare_canaries(found: CanaryScores, expected: CanaryScores) -> None:
 def largest_difference(scores_a: Sequence[float], scores_b: Sequence[float]) -> float:
     """Return the largest absolute difference between two lists of n probabilities."""
     return float(np.abs(np.subtract(scores_a, scores_b)).max())
+
+
+def require_agreement(
+    found: Sequence[float], exact: Sequence[float], change: str, instead: str, limit: float
+) -> float:
+    """Compare the scores of a model that was changed for speed with those from before, on the same canaries.
+
+    Args:
+        found: probabilities after the change, n values.
+        exact: probabilities before it, n values.
+        change: what was done, and what it differs from, for the message.
+        instead: what to take in its place, for the message.
+        limit: how far a probability may differ.
+
+    Returns:
+        The largest difference, which is logged.
+
+    Raises:
+        ValueError: it is above the limit.
+    """
+    gap = largest_difference(found, exact)
+    line = f"{change} by up to {gap:.4f} on {len(exact)} canary pairs (limit {limit})"
+    if not gap <= limit:
+        raise ValueError(f"{line}: {instead}, or raise max_disagreement if that is good enough")
+    logger.warning(line)
+    return gap
