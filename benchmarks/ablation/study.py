@@ -146,7 +146,7 @@ def read_study(path: str, data: str) -> Study:
 def _first_queries(source: Path, limit: int, output: Path) -> Path:
     """Write the rows of the queries with the least hashes, in their order, until `limit` rows are reached."""
     from product_relevance.text.cleaning import normalise_text
-    from product_relevance.training.trainer import sample_evaluation_rows
+    from product_relevance.training.run_data import sample_evaluation_rows
     from product_relevance.utils.files import atomic_write
 
     if source.suffix not in (".txt", ".jsonl"):

@@ -22,7 +22,7 @@ from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.predict_file import score_records
 from product_relevance.evaluation.metrics import best_threshold, scores_report
 from product_relevance.evaluation.reports.report import metrics_table
-from product_relevance.training.trainer import sample_evaluation_rows
+from product_relevance.training.run_data import sample_evaluation_rows
 from product_relevance.utils.options import Parser
 from product_relevance.utils.tasks import task_names
 

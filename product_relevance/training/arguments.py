@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Arguments = tuple[ModelArguments, DataArguments, "ObjectiveArguments", TrainingArguments]
 
 # Functions of product_relevance/training/losses.py, which imports torch.
-OBJECTIVES = ("cross_entropy", "r_drop", "bootstrap", "distill", "dpo")
+OBJECTIVES = ("cross_entropy", "r_drop", "bootstrap", "early_learning", "mean_teacher", "distill", "dpo")
 
 
 @dataclass
@@ -37,11 +37,17 @@ class ObjectiveArguments:
     objective: str = option("cross_entropy", "what is minimised: docs/how-to/objectives.md", list(OBJECTIVES))
     r_drop_strength: float = option(1.0, "r_drop: weight of the disagreement between two passes (for reproduction)")
     own_share: float = option(0.2, "bootstrap: weight of the model's own probability; the label has the rest")
+    early_learning_strength: float = option(
+        1.0, "early_learning: how strongly the model is held to its own earlier answers"
+    )
+    target_momentum: float = option(0.7, "early_learning: share of the earlier answers in their running mean")
+    ema_decay: float = option(0.999, "mean_teacher: share of the earlier weights in their running mean")
+    teacher_temperature: float = option(2.5, "mean_teacher: softens the answers of both")
     teacher: str | None = option(None, "distill: teacher run or stack; its folds score the training rows")
     unlabelled_file: str | None = option(
         None, "distill: more records to learn from, by the teacher alone; their labels are not read"
     )
-    teacher_share: float = option(0.5, "distill: weight of the teacher; the label has the rest")
+    teacher_share: float = option(0.5, "distill, mean_teacher: weight of the teacher; the label has the rest")
     dpo_beta: float = option(0.1, "dpo: how strongly the model is held to the model without adapter")
 
     def __post_init__(self) -> None:
@@ -55,10 +61,12 @@ class ObjectiveArguments:
             raise ValueError("--unlabelled_file needs a teacher: add --objective distill --teacher RUN")
         if not 0 < self.teacher_share <= 1:
             raise ValueError(f"--teacher_share {self.teacher_share}: expected more than 0, and 1 at most")
-        if not 0 < self.own_share < 1:
-            raise ValueError(f"--own_share {self.own_share}: expected more than 0, and less than 1")
-        if self.r_drop_strength <= 0 or self.dpo_beta <= 0:
-            raise ValueError("--r_drop_strength and --dpo_beta: expected more than 0")
+        for name in ("own_share", "target_momentum", "ema_decay"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                raise ValueError(f"--{name} {value}: expected more than 0, and less than 1")
+        for name in ("r_drop_strength", "early_learning_strength", "teacher_temperature", "dpo_beta"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"--{name} {value}: expected more than 0")
 
 
 def metric_names(task: str) -> list[str]:

@@ -105,6 +105,50 @@ def distillation_loss(logits: Tensor, labels: Tensor, teacher: Tensor, share: fl
     return torch.where(known, (1 - weight) * hard + weight * soft, hard)
 
 
+def early_learning_loss(
+    logits: Tensor, labels: Tensor, targets: Tensor, strength: float, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy and a term that holds the model to its earlier answers (Liu et al., arXiv 2007.00151, equation 6).
+
+    Args:
+        logits: shape (n, 2).
+        labels: shape (n,).
+        targets: of `own_past.EarlyTargets`, shape (n, 2).
+        strength: factor of the term, lambda in the paper.
+        smoothing: as in `cross_entropy`.
+
+    Returns:
+        Losses of shape (n,), which may be negative.
+    """
+    probabilities = logits.float().softmax(-1).clamp(1e-4, 1 - 1e-4)
+    held = (1 - (targets * probabilities).sum(-1)).log()
+    return cross_entropy(logits, labels, smoothing) + strength * held
+
+
+def mean_teacher_loss(
+    logits: Tensor, labels: Tensor, taught: Tensor, share: float, temperature: float, smoothing: float = 0.0
+) -> Tensor:
+    """Mix cross-entropy and the divergence from the answers of a mean of the weights (EAR-MP, arXiv 2510.23018).
+
+    Both distributions are softened by a temperature. Its square keeps the size of the gradient (Hinton et al., arXiv
+    1503.02531, section 2).
+
+    Args:
+        logits: shape (n, 2).
+        labels: shape (n,).
+        taught: logits of the mean, shape (n, 2), without gradient.
+        share: weight of the divergence; cross-entropy has the rest.
+        temperature: by which both logits are divided.
+        smoothing: as in `cross_entropy`.
+
+    Returns:
+        Losses of shape (n,).
+    """
+    student, teacher = ((values.float() / temperature).log_softmax(-1) for values in (logits, taught))
+    apart = kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+    return (1 - share) * cross_entropy(logits, labels, smoothing) + share * temperature**2 * apart
+
+
 def preference_loss(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:
     """Direct preference optimisation of the right answer over the wrong one (Rafailov et al., arXiv 2305.18290).
 

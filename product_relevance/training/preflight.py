@@ -7,9 +7,9 @@ import pandas as pd
 
 from product_relevance.data.splits import Split
 from product_relevance.evaluation.reports.report import weights_line
-from product_relevance.training import trainer
 from product_relevance.training.arguments import ObjectiveArguments
 from product_relevance.training.run_config import RunConfig
+from product_relevance.training.run_data import sample_evaluation_rows
 
 logger = logging.getLogger(__name__)
 WEIGHT = "weight"  # field of the records
@@ -31,7 +31,7 @@ def check_rows(frame: pd.DataFrame, splits: list[Split], config: RunConfig) -> N
         _require_two_labels(split.name, frame.iloc[split.train], objective)
         if training.eval_strategy != "no" and len(split.valid):
             queries = frame["query_group"].to_numpy()
-            rows = trainer.sample_evaluation_rows(queries, split.valid, config.data.eval_rows)
+            rows = sample_evaluation_rows(queries, split.valid, config.data.eval_rows)
             check_metric(split.name, frame.iloc[rows].groupby("task")["label"], training.metric_for_best_model)
     validated = [label for split in splits for label in frame["label"].iloc[split.valid].unique()]
     if len(set(validated)) == 1:

@@ -1,5 +1,6 @@
 """The pairs of a run, tokenised once, and the part of them that each fold trains on and is scored by."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,6 @@ import pandas as pd
 
 from product_relevance.data.splits import Split
 from product_relevance.models.pair_encoder import PairEncoder
-from product_relevance.training import trainer
 from product_relevance.training.batches import path_truncation
 from product_relevance.training.batches.dataset import PairDataset
 from product_relevance.training.batches.path_truncation import ShortPaths
@@ -71,7 +71,7 @@ class RunData:
     def _watched(self, split: Split) -> PairDataset | None:
         if not len(split.valid):
             return None
-        rows = trainer.sample_evaluation_rows(self.frame["query_group"].to_numpy(), split.valid, self.eval_rows)
+        rows = sample_evaluation_rows(self.frame["query_group"].to_numpy(), split.valid, self.eval_rows)
         return self._rows(rows[np.argsort([-len(self.tokens[i]) for i in rows], kind="stable")])
 
     def _rows(self, rows: np.ndarray, trained_by: str | None = None) -> PairDataset:
@@ -112,3 +112,22 @@ def prepare_run_data(
         extra = unlabelled.load_unlabelled(config, frame, splits, teacher, encoder.encode_frame)
     frame = distillation.add_scores(frame, teacher, splits, config.training)
     return replace(data, frame=frame, short=short, extra=extra)
+
+
+def sample_evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
+    """Choose a fixed subset of validation rows, whole query groups at a time, by a hash of the query.
+
+    Args:
+        queries: normalised queries of all records.
+        rows: indices of the validation rows.
+        limit: rows wanted; groups are added until it is reached.
+
+    Returns:
+        Sorted indices, about `limit` of them.
+    """
+    if len(rows) <= limit:
+        return rows
+    keys = np.array([hashlib.sha256(queries[i].encode()).hexdigest() for i in rows])
+    order = np.argsort(keys, kind="stable")
+    last = keys[order[limit - 1]]
+    return np.sort(rows[order[keys[order] <= last]])

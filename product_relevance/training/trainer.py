@@ -1,8 +1,8 @@
 """The HF Trainer for pairs: exact loss over accumulated batches, NaN stop, fixed evaluation rows."""
 
-import hashlib
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +23,7 @@ from product_relevance.training.batches.dataset import (
     PrefixGroupedSampler,
 )
 from product_relevance.training.checkpointing.checkpoint_record import ResumableTrainer
+from product_relevance.training.own_past import EarlyTargets, MeanTeacher
 from product_relevance.training.run_config import RunConfig
 
 
@@ -46,6 +47,12 @@ class RelevanceTrainer(ResumableTrainer):
         self.objective, self.tokens_per_forward = objective or ObjectiveArguments(), tokens_per_forward
         self.share_prefixes = share_prefixes
         self.row_inputs = dict.fromkeys(ROW_COLUMNS)
+        self.past: EarlyTargets | MeanTeacher | None = None
+        if self.objective.objective == "early_learning":
+            self.past = EarlyTargets(len(cast(PairDataset, self.train_dataset)), self.objective.target_momentum)
+        if self.objective.objective == "mean_teacher":
+            self.past = MeanTeacher(self.model, self.objective.ema_decay)
+            self.add_callback(self.past)
         self.real_tokens = self.padded_tokens = self.pairs = 0
 
     def counts(self) -> dict[str, int]:
@@ -62,7 +69,10 @@ class RelevanceTrainer(ResumableTrainer):
             self.row_inputs["reference"] = self._reference(model, inputs)
         if self.row_inputs["objective"] == "r_drop":
             inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
-        if shared := inputs.pop("shared", None):
+        shared = inputs.pop("shared", None)
+        if self.row_inputs["objective"] == "mean_teacher":
+            self.row_inputs["taught"] = self._mean_teacher(model, inputs, shared)
+        if shared:
             inner = self.accelerator.unwrap_model(model)
             return super().compute_loss(lambda **_: {"logits": shared.logits(model, inner)}, inputs, *args, **options)
         return super().compute_loss(model, inputs, *args, **options)
@@ -71,6 +81,14 @@ class RelevanceTrainer(ResumableTrainer):
         """Return the logits of the model without its adapter and without dropout."""
         bare = self.accelerator.unwrap_model(model)
         with torch.no_grad(), evaluation_mode(bare), bare.disable_adapter():
+            return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+
+    def _mean_teacher(self, model, inputs, shared) -> torch.Tensor:
+        """Return the logits of the model with the mean of its weights, and without dropout."""
+        bare = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), evaluation_mode(bare), cast(MeanTeacher, self.past).in_place():
+            if shared:
+                return shared.logits(bare, bare)
             return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
 
     def pair_loss(self, outputs, labels, num_items_in_batch=None):
@@ -94,6 +112,12 @@ class RelevanceTrainer(ResumableTrainer):
                 return losses.bootstrap_loss(logits, labels, chosen.own_share, smoothing)
             case "distill":
                 return losses.distillation_loss(logits, labels, row_inputs["teacher"], chosen.teacher_share, smoothing)
+            case "early_learning":
+                targets = cast(EarlyTargets, self.past).update(row_inputs["places"], logits)
+                return losses.early_learning_loss(logits, labels, targets, chosen.early_learning_strength, smoothing)
+            case "mean_teacher":
+                share, temperature = chosen.teacher_share, chosen.teacher_temperature
+                return losses.mean_teacher_loss(logits, labels, row_inputs["taught"], share, temperature, smoothing)
             case "dpo":
                 return losses.preference_loss(logits, labels, row_inputs["reference"], chosen.dpo_beta)
         if logits.shape[-1] > 2:
@@ -144,6 +168,16 @@ class RelevanceTrainer(ResumableTrainer):
         args = self.args
         return {"checkpointing": bool(args.gradient_checkpointing), "half": bool(args.bf16 or args.fp16)}
 
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.past and self.args.should_save:
+            self.past.save(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.past and checkpoint is not None:
+            self.past.load(Path(checkpoint))
+
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -181,7 +215,9 @@ def make_trainer(
 
     tasks, patience = None if valid is None else valid.tasks, config.data.early_stopping_patience
     measure = partial(compute_metrics, relevant_from=config.data.relevant_from if config.data.grades > 2 else None)
-    _check_objective(model, config.training, config.objective)
+    check_objective(model, config.training, config.objective)
+    if config.objective.objective == "early_learning":
+        train.places = np.arange(len(train))
     if (tokens := config.data.tokens_per_forward) is not None:
         micro_batches.require_splittable(config.training, f"--tokens_per_forward {tokens}")
     callbacks = [EarlyStoppingCallback(patience)] if patience and valid is not None else []
@@ -203,10 +239,30 @@ def make_trainer(
     return fitter
 
 
-def _check_objective(model, training, objective: ObjectiveArguments) -> None:
+def check_objective(model, training, objective: ObjectiveArguments) -> None:
+    """Raise ValueError if the model or the launcher cannot have an objective.
+
+    Args:
+        model: with its adapter.
+        training: arguments of the Trainer.
+        objective: what is minimised.
+
+    Raises:
+        ValueError: says what is in the way and what to do.
+    """
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
     if objective.objective == "r_drop" and not drops:
         raise ValueError("--objective r_drop compares two passes under dropout: give --lora_dropout or --base_dropout")
+    if objective.objective == "early_learning" and training.world_size > 1:
+        raise ValueError(
+            f"--objective early_learning remembers each row where it was seen: found {training.world_size} processes; "
+            "train with one, and several folds at once with --folds_parallel"
+        )
+    if objective.objective == "mean_teacher" and (training.deepspeed or training.fsdp):
+        raise ValueError(
+            "--objective mean_teacher takes means of whole weights, and DeepSpeed and FSDP keep weights of their own: "
+            "use torchrun alone"
+        )
     if objective.objective == "dpo":
         if not hasattr(model, "disable_adapter") or any(HEAD.search(n) for n, _ in model.named_parameters()):
             raise ValueError(
@@ -214,25 +270,6 @@ def _check_objective(model, training, objective: ObjectiveArguments) -> None:
             )
         if training.label_smoothing_factor:
             raise ValueError("--label_smoothing_factor: dpo has no labels to smooth; set it to 0")
-
-
-def sample_evaluation_rows(queries, rows: np.ndarray, limit: int) -> np.ndarray:
-    """Choose a fixed subset of validation rows, whole query groups at a time, by a hash of the query.
-
-    Args:
-        queries: normalised queries of all records.
-        rows: indices of the validation rows.
-        limit: rows wanted; groups are added until it is reached.
-
-    Returns:
-        Sorted indices, about `limit` of them.
-    """
-    if len(rows) <= limit:
-        return rows
-    keys = np.array([hashlib.sha256(queries[i].encode()).hexdigest() for i in rows])
-    order = np.argsort(keys, kind="stable")
-    last = keys[order[limit - 1]]
-    return np.sort(rows[order[keys[order] <= last]])
 
 
 def describe_speed(totals: dict[str, float]) -> dict:

@@ -23,7 +23,7 @@ SHAPING = {
     "init_adapter",
     # ObjectiveArguments
     *("stage", "objective", "r_drop_strength", "teacher", "unlabelled_file", "teacher_share"),
-    *("dpo_beta", "own_share"),
+    *("dpo_beta", "own_share", "early_learning_strength", "target_momentum", "ema_decay", "teacher_temperature"),
     # DataArguments
     *("train_file", "task", "task_mixing", "lowercase", "language_fix", "translation", "input_style"),
     *("language_tag", "task_tag", "path_style", "path_separator", "level_names", "random_levels"),

@@ -42,6 +42,7 @@ def ensemble_of(run, dtype: str) -> RelevanceEnsemble:
         ("xlm-roberta", ""),
         ("gemma3_text", "--gradient_checkpointing true"),
         ("qwen3", "--objective r_drop --lora_dropout 0.1"),
+        ("qwen2", "--objective mean_teacher --share_prefixes true --ema_decay 0.9"),
         ("gemma2", "--share_prefixes true"),
         ("qwen2", "--adapter none --dtype float32"),
     ],

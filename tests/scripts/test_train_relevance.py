@@ -21,7 +21,8 @@ from product_relevance.models.pair_encoder import encode_pairs
 from product_relevance.training.arguments import parse_arguments
 from product_relevance.training.batches.dataset import PairCollator, PairDataset
 from product_relevance.training.checkpointing.safe_trainer import MARKER, STATE, last_whole_checkpoint
-from product_relevance.training.trainer import RelevanceTrainer, sample_evaluation_rows
+from product_relevance.training.run_data import sample_evaluation_rows
+from product_relevance.training.trainer import RelevanceTrainer
 from product_relevance.utils.run_folder import load_run
 from tests.conftest import ROOT, rows_of, write_rows
 

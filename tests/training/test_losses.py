@@ -62,6 +62,33 @@ def test_bootstrap_pulls_less_at_a_label_that_the_model_is_sure_against():
     assert pulls["own"].abs().max() < pulls["plain"].abs().max() / 2 + 0.05
 
 
+@given(pairs, st.floats(0.1, 5))
+def test_early_learning_adds_the_log_of_what_the_earlier_answers_leave(rows, strength):
+    logits, labels = tensors(rows)
+    targets = torch.tensor([0.2, 0.6]).expand(len(rows), 2)
+    found = objectives.early_learning_loss(logits, labels, targets, strength)
+    odds = logits.double().softmax(-1).clamp(1e-4, 1 - 1e-4)
+    expected = objectives.cross_entropy(logits, labels) + strength * (1 - odds @ targets[0].double()).log()
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_early_learning_pulls_less_at_a_label_that_the_earlier_answers_are_against():
+    logits, labels = torch.tensor([[1.0, 0.0]], requires_grad=True), torch.tensor([1])
+    against, none = torch.tensor([[0.9, 0.1]]), torch.zeros(1, 2)
+    pulls = [
+        torch.autograd.grad(objectives.early_learning_loss(logits, labels, targets, 1.0).sum(), logits)[0][0, 0]
+        for targets in (against, none)
+    ]
+    assert pulls[0] < pulls[1]
+
+
+@given(pairs, st.floats(0.1, 1), st.floats(0.5, 5))
+def test_a_mean_that_says_the_same_leaves_the_labels_share(rows, share, temperature):
+    logits, labels = tensors(rows)
+    found = objectives.mean_teacher_loss(logits, labels, logits, share, temperature)
+    torch.testing.assert_close(found, (1 - share) * objectives.cross_entropy(logits, labels), atol=1e-5, rtol=1e-5)
+
+
 @given(pairs)
 def test_two_equal_passes_make_r_drop_a_plain_cross_entropy(rows):
     logits, labels = tensors(rows)
@@ -125,13 +152,15 @@ WAYS = {
     "cross_entropy": ["--label_smoothing_factor", "0.1"],
     "r_drop": ["--lora_dropout", "0.1"],
     "bootstrap": ["--own_share", "0.3"],
+    "early_learning": ["--early_learning_strength", "0.5", "--target_momentum", "0.8"],
+    "mean_teacher": ["--ema_decay", "0.9", "--teacher_temperature", "1.5", "--lora_dropout", "0.1"],
     "distill": ["--teacher_share", "0.2"],
     "dpo": ["--head", "yes_no", "--dpo_beta", "1.0"],
 }
 
 
 # Each objective on every base: tests/integration/test_combinations.py. Here its flags reach it, on two kinds of base.
-BASES = {"cross_entropy": "qwen3", "r_drop": "bert", "bootstrap": "bert", "distill": "bert", "dpo": "qwen3"}
+BASES = dict.fromkeys(WAYS, "bert") | {"cross_entropy": "qwen3", "dpo": "qwen3"}
 
 
 @pytest.mark.parametrize(("objective", "kind"), BASES.items())
@@ -318,6 +347,10 @@ def test_a_row_without_a_label_learns_from_the_teacher_alone():
         ({"teacher_share": 0.0}, "more than 0"),
         ({"dpo_beta": 0.0}, "more than 0"),
         ({"own_share": 1.0}, "more than 0, and less than 1"),
+        ({"target_momentum": 0.0}, "--target_momentum 0.0: expected more than 0, and less than 1"),
+        ({"ema_decay": 1.0}, "--ema_decay 1.0: expected more than 0, and less than 1"),
+        ({"early_learning_strength": -1.0}, "--early_learning_strength -1.0: expected more than 0"),
+        ({"teacher_temperature": 0.0}, "--teacher_temperature 0.0: expected more than 0"),
     ],
 )
 def test_senseless_arguments_are_refused(values, told):

@@ -24,6 +24,7 @@ WAYS = {
     "cross_entropy": {},
     "r_drop": {"r_drop_strength": 2.0},
     "bootstrap": {"own_share": 0.3},
+    "mean_teacher": {"teacher_share": 0.4},
     "distill": {"teacher": "a-run", "teacher_share": 0.4},
     "dpo": {"dpo_beta": 0.5},
 }

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, Sampler
 from product_relevance.models.batching import distinct_rows, pad_rows
 from product_relevance.models.prefix_groups import MIN_PREFIX, share_prefixes
 
-# What a row may have for its loss beside the label: a factor, and a teacher's probability of relevance.
-ROW_COLUMNS = ("weights", "teacher")
+# What a row may have for its loss beside the label: a factor, a teacher's probability of relevance, its own number.
+ROW_COLUMNS = ("weights", "teacher", "places")
 
 
 @dataclass(eq=False)
@@ -23,6 +23,7 @@ class PairDataset(Dataset):
     labels: Sequence[int] | np.ndarray | None = None
     weights: Sequence[float] | np.ndarray | None = None
     teacher: Sequence[float] | np.ndarray | None = None
+    places: Sequence[int] | np.ndarray | None = None
     tasks: Sequence[str] | np.ndarray | None = None
     short: Any = None  # ShortPaths
 
