@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import socket
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from product_relevance.sharding import plan
 from product_relevance.utils import console
 from product_relevance.utils.extras import how_to_install
 
+ANSWER = 10  # seconds that the head of a cluster has to answer; Ray itself would try for two minutes
 LOOK = 10  # seconds without a finished shard, after which workers without a machine are looked for
 DEATHS = 4  # of workers at one shard: a machine may go, but a shard that kills each worker must not go on for ever
 
@@ -58,12 +61,27 @@ def _connect():
         import ray
     except ModuleNotFoundError:
         raise ValueError(f"--cluster ray needs Ray: {how_to_install('ray')}") from None
+    _require_answer(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(address="auto", logging_level=logging.WARNING, log_to_driver=False)
     except ConnectionError:
         found = "found no cluster; start Ray on this machine, or name the head of a cluster in RAY_ADDRESS"
         raise ValueError(f"--cluster ray: {found}") from None
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Raise ValueError if an address of the form HOST:PORT is one at which nothing answers."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:  # empty, auto, or ray://HOST:PORT
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+    except OSError as error:
+        raise ValueError(
+            f"--cluster ray: RAY_ADDRESS {address}: found nothing that answers there ({error.strerror or error}), "
+            "expected the head of a cluster; start it, or name another one"
+        ) from None
 
 
 class _Pool:

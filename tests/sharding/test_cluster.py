@@ -1,6 +1,8 @@
 """Shards on a cluster: what needs none; tests/engines starts Ray and Slurm."""
 
+import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,3 +44,23 @@ def test_without_ray_the_extra_is_named_and_finished_shards_need_none(folder, mo
         run_ray(folder, Lengths(), 1)
     run_array_task(folder, Lengths(), ArrayTask(0, 1))
     assert run_ray(folder, Lengths(), 1) == 0
+
+
+def test_an_address_at_which_nothing_answers_is_refused_at_once(folder, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked")))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match=f"RAY_ADDRESS {address}: found nothing that answers there.*refused"):
+        run_ray(folder, Lengths(), 1)
+
+
+@pytest.mark.parametrize("address", ["", "auto", "ray://127.0.0.1:10001"])
+def test_an_address_that_only_ray_can_read_is_left_to_ray(address, folder, monkeypatch):
+    def init(**_):
+        raise ConnectionError
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match="found no cluster"):
+        run_ray(folder, Lengths(), 1)
