@@ -1,6 +1,7 @@
 """Report which differences between finished predictions are real, by paired intervals over a labelled file's queries.
 
 python benchmarks/ablation/compare_predictions.py dev_QC.txt plain.scores.parquet other.scores.parquet:fold-0
+python benchmarks/ablation/compare_predictions.py train_QC.txt runs/a/oof.parquet runs/b/oof.parquet --scored_rows
 """
 
 import json
@@ -19,10 +20,14 @@ def make_parser() -> Parser:
     """Build the command line's parser."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("labelled", help="records with labels")
-    what = "what `relevance predict` wrote beside a submission; FILE:COLUMN for one fold; the first is the baseline"
+    what = "what `relevance predict` wrote beside a submission, FILE:COLUMN for one fold, or out-of-fold scores; the "
+    what += "first is the baseline"
     parser.add_argument("scores", nargs="+", metavar="FILE", help=what)
     parser.add_argument(
         "--threshold", type=float, help="one threshold for all; by default each file's own predictions"
+    )
+    parser.add_argument(
+        "--scored_rows", action="store_true", help="compare on the records that all files have scored, as some folds"
     )
     return parser
 
@@ -36,10 +41,10 @@ def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray
         threshold: for the decisions, in place of the file's own.
 
     Returns:
-        Scores, shape (n,); decisions, bool, shape (n,), or None.
+        Scores, shape (n,), NaN where the file has none; decisions, bool, shape (n,), or None.
 
     Raises:
-        ValueError: no such file or column, or an id without a score.
+        ValueError: no such file or column.
     """
     path, _, column = name.partition(".parquet:")
     path = f"{path}.parquet" if column else path
@@ -48,15 +53,20 @@ def read(name: str, ids: pd.Series, threshold: float | None) -> tuple[np.ndarray
     except (OSError, ValueError):
         raise ValueError(f"{path}: found no Parquet, expected one that `relevance predict` wrote") from None
     wanted = column or "score"
-    if not {"id", "prediction", wanted} <= set(table):
-        raise ValueError(f"{path}: found columns {', '.join(table)}, expected id, prediction and {wanted}")
+    if not {"id", wanted} <= set(table):
+        raise ValueError(f"{path}: found columns {', '.join(table)}, expected id and {wanted}")
     table = table.set_index(table["id"].astype(str)).reindex(ids.astype(str))
-    if table[wanted].isna().any():
-        raise ValueError(f"{path}: found {table[wanted].isna().sum()} of {len(ids)} records without a score")
     scores = table[wanted].to_numpy(float)
     if threshold is not None:
         return scores, scores >= threshold
-    return scores, None if column else table["prediction"].to_numpy(int) == 1
+    return scores, None if column or "prediction" not in table else table["prediction"].to_numpy() == 1
+
+
+def require_scores(name: str, scores: np.ndarray) -> None:
+    """Raise ValueError if a record has no score."""
+    if missing := int(np.isnan(scores).sum()):
+        found = f"found {missing} of {len(scores)} records without a score"
+        raise ValueError(f"{name}: {found}; to compare on the others, add --scored_rows")
 
 
 def measure(labels: np.ndarray, scores: np.ndarray, called: np.ndarray | None, times: np.ndarray) -> dict:
@@ -80,9 +90,16 @@ def compare(arguments) -> list[dict]:
     from product_relevance.data.records import read_records
 
     frame = read_records(arguments.labelled, role="train")
-    labels = frame["label"].to_numpy(int)
-    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draw_queries(query_groups(frame))])
-    found = [measure(labels, *read(name, frame["id"], arguments.threshold), times) for name in arguments.scores]
+    tables = [read(name, frame["id"], arguments.threshold) for name in arguments.scores]
+    kept = np.ones(len(frame), dtype=bool)
+    if arguments.scored_rows:
+        kept = ~np.isnan([scores for scores, _ in tables]).any(axis=0)
+    labels = frame["label"].to_numpy(int)[kept]
+    times = np.vstack([np.ones(len(labels), dtype=int), intervals.draw_queries(query_groups(frame)[kept])])
+    found = []
+    for name, (scores, called) in zip(arguments.scores, tables, strict=True):
+        require_scores(name, scores[kept])
+        found.append(measure(labels, scores[kept], None if called is None else called[kept], times))
     rows = []
     for name, figures in zip(arguments.scores, found, strict=True):
         row = {"scores": name} | {figure: float(values[0]) for figure, values in figures.items()}

@@ -58,3 +58,18 @@ def test_scores_that_miss_a_record_or_a_column_are_refused(files, tmp_path, caps
     ):
         with pytest.raises(SystemExit, match=told):
             run(capsys, labelled, name)
+
+
+def test_out_of_fold_scores_are_compared_on_the_rows_of_their_fold(files, tmp_path, capsys):
+    labelled, noise, knows = files
+    rows = labelled.read_text().splitlines()
+    half = [json.loads(line)["id"] for line in rows[:100]]
+    for file in (noise, knows):
+        table = pd.read_parquet(file)[["id", "score"]]
+        table[table["id"].isin(half)].to_parquet(tmp_path / file.name)
+    (tmp_path / "half.txt").write_text("\n".join(rows[:100]))
+    names = [tmp_path / file.name for file in (noise, knows)]
+    found = run(capsys, labelled, *names, "--scored_rows")
+    expected = run(capsys, tmp_path / "half.txt", *names)
+    assert [row | {"scores": ""} for row in found] == [row | {"scores": ""} for row in expected]
+    assert "auc_difference" in found[1] and "f1" not in found[1]
