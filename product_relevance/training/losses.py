@@ -125,28 +125,22 @@ def early_learning_loss(
     return cross_entropy(logits, labels, smoothing) + strength * held
 
 
-def mean_teacher_loss(
-    logits: Tensor, labels: Tensor, taught: Tensor, share: float, temperature: float, smoothing: float = 0.0
-) -> Tensor:
-    """Mix cross-entropy and the divergence from the answers of a mean of the weights (EAR-MP, arXiv 2510.23018).
+def softened_divergence(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Divergence from the answers of a teacher, both softened (Hinton et al., arXiv 1503.02531, section 2).
 
-    Both distributions are softened by a temperature. Its square keeps the size of the gradient (Hinton et al., arXiv
-    1503.02531, section 2).
+    EAR-MP (arXiv 2510.23018) mixes it with cross-entropy; its teacher is a mean of the weights. The square of the
+    temperature keeps the size of the gradient.
 
     Args:
         logits: shape (n, 2).
-        labels: shape (n,).
-        taught: logits of the mean, shape (n, 2), without gradient.
-        share: weight of the divergence; cross-entropy has the rest.
+        taught: logits of the teacher, shape (n, 2), without gradient.
         temperature: by which both logits are divided.
-        smoothing: as in `cross_entropy`.
 
     Returns:
-        Losses of shape (n,).
+        Kullback-Leibler divergences of shape (n,), times the square of the temperature.
     """
     student, teacher = ((values.float() / temperature).log_softmax(-1) for values in (logits, taught))
-    apart = kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-    return (1 - share) * cross_entropy(logits, labels, smoothing) + share * temperature**2 * apart
+    return temperature**2 * kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
 def preference_loss(logits: Tensor, labels: Tensor, reference: Tensor, beta: float) -> Tensor:

@@ -116,8 +116,9 @@ class RelevanceTrainer(ResumableTrainer):
                 targets = cast(EarlyTargets, self.past).update(row_inputs["places"], logits)
                 return losses.early_learning_loss(logits, labels, targets, chosen.early_learning_strength, smoothing)
             case "mean_teacher":
-                share, temperature = chosen.teacher_share, chosen.teacher_temperature
-                return losses.mean_teacher_loss(logits, labels, row_inputs["taught"], share, temperature, smoothing)
+                apart = losses.softened_divergence(logits, row_inputs["taught"], chosen.teacher_temperature)
+                share = chosen.teacher_share
+                return (1 - share) * losses.cross_entropy(logits, labels, smoothing) + share * apart
             case "dpo":
                 return losses.preference_loss(logits, labels, row_inputs["reference"], chosen.dpo_beta)
         if logits.shape[-1] > 2:
