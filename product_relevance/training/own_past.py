@@ -74,7 +74,7 @@ class MeanTeacher(TrainerCallback):
         """Mix the new weights into the means."""
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
         for name, mean in self.means.items():
-            mean.lerp_(self.trained[name].detach().to(mean.device), 1 - decay)
+            mean.lerp_(self.trained[name], 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -89,7 +89,7 @@ class MeanTeacher(TrainerCallback):
     def _swap(self) -> None:
         for name, mean in self.means.items():
             weight = self.trained[name]
-            self.means[name], weight.data = weight.data, mean.to(weight.device)
+            self.means[name], weight.data = weight.data, mean
 
     def save(self, folder: Path) -> None:
         """Write the means into a checkpoint."""
@@ -97,4 +97,5 @@ class MeanTeacher(TrainerCallback):
 
     def load(self, folder: Path) -> None:
         """Take the means of a checkpoint."""
-        self.means = load_file(folder / self.FILE)
+        kept = load_file(folder / self.FILE)
+        self.means = {name: kept[name].to(weight.device) for name, weight in self.trained.items()}

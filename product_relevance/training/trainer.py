@@ -66,27 +66,22 @@ class RelevanceTrainer(ResumableTrainer):
         self.row_inputs = {name: inputs.pop(name, None) for name in ROW_COLUMNS}
         self.row_inputs["objective"] = self.objective.objective if model.training else "cross_entropy"
         if self.row_inputs["objective"] == "dpo":
-            self.row_inputs["reference"] = self._reference(model, inputs)
+            self.row_inputs["reference"] = self._other_logits(model, inputs)
         if self.row_inputs["objective"] == "r_drop":
             inputs = {k: v if k == "labels" else v.repeat(2, 1) for k, v in inputs.items()}
         shared = inputs.pop("shared", None)
         if self.row_inputs["objective"] == "mean_teacher":
-            self.row_inputs["taught"] = self._mean_teacher(model, inputs, shared)
+            self.row_inputs["taught"] = self._other_logits(model, inputs, shared)
         if shared:
             inner = self.accelerator.unwrap_model(model)
             return super().compute_loss(lambda **_: {"logits": shared.logits(model, inner)}, inputs, *args, **options)
         return super().compute_loss(model, inputs, *args, **options)
 
-    def _reference(self, model, inputs) -> torch.Tensor:
-        """Return the logits of the model without its adapter and without dropout."""
+    def _other_logits(self, model, inputs, shared=None) -> torch.Tensor:
+        """Return the logits of a teacher: without the adapter, or with the mean of the weights; without dropout."""
         bare = self.accelerator.unwrap_model(model)
-        with torch.no_grad(), evaluation_mode(bare), bare.disable_adapter():
-            return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-
-    def _mean_teacher(self, model, inputs, shared) -> torch.Tensor:
-        """Return the logits of the model with the mean of its weights, and without dropout."""
-        bare = self.accelerator.unwrap_model(model)
-        with torch.no_grad(), evaluation_mode(bare), cast(MeanTeacher, self.past).in_place():
+        weights = self.past.in_place() if isinstance(self.past, MeanTeacher) else bare.disable_adapter()
+        with torch.no_grad(), evaluation_mode(bare), weights:
             if shared:
                 return shared.logits(bare, bare)
             return bare(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
