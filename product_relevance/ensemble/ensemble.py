@@ -15,12 +15,13 @@ from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble import float8_gate
 from product_relevance.ensemble.base_model import load_base
 from product_relevance.ensemble.fold_models import FoldModels
+from product_relevance.ensemble.kernel_folds import KernelFolds
 from product_relevance.ensemble.loading_arguments import LoadingArguments
 from product_relevance.ensemble.locate import locate_run
 from product_relevance.ensemble.published import canaries
 from product_relevance.ensemble.published.canaries import CanaryScores
 from product_relevance.ensemble.published.manifest_record import Manifest
-from product_relevance.ensemble.rank_pairs import rank_pairs
+from product_relevance.ensemble.retrieval.rank_pairs import rank_pairs
 from product_relevance.evaluation.decision_rule import DecisionRule
 from product_relevance.evaluation.grade_calibration import apply_temperature
 from product_relevance.evaluation.grades import decide_grades
@@ -47,6 +48,8 @@ class RelevanceEnsemble:
     def __init__(self, model, encoder: PairEncoder, run: FinishedRunRecord, folds: dict[str, Path]) -> None:
         self.encoder, self.run = encoder, run
         self.fold_models = FoldModels(model, folds, whole=run.adapter is None)
+        if run.pooling == "sides":
+            self.fold_models = KernelFolds(model, folds, encoder.tokenizer.sep_token_id)
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
         self.manifest: Manifest | None = None

@@ -87,6 +87,8 @@ def _compile(ensemble, layers: bool) -> None:
 
     from product_relevance.models.compiled_layers import compile_layers
 
+    if ensemble.run.pooling == "sides":
+        raise ValueError("--compile, --compile_layers: a kernel reads short texts, of any length; leave it out")
     if ensemble.fold_models.shared_layers and len(ensemble.folds) > 1:
         raise ValueError("--compile, --compile_layers: the folds of this run share their lowest layers; leave it out")
     # Graphs are for all shapes, so that none has to wait; a causal model has four, and each adapter those of its own.

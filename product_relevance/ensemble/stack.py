@@ -10,7 +10,7 @@ import pandas as pd
 
 from product_relevance.data.pairs import read_pairs, read_targets
 from product_relevance.ensemble.loading_arguments import LoadingArguments
-from product_relevance.ensemble.rank_pairs import rank_pairs
+from product_relevance.ensemble.retrieval.rank_pairs import rank_pairs
 from product_relevance.ensemble.stack_features import make_features
 from product_relevance.evaluation.blending import blend_scores
 from product_relevance.evaluation.decision_rule import DecisionRule, check_decision

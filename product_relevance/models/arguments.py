@@ -18,8 +18,8 @@ class ModelArguments:
     pooling: str = option(
         "auto",
         "what the head sees. auto: the architecture's own choice (first or last token). mean: all tokens. pair: mean, "
-        "product and difference of the two sides (encoders only)",
-        ["auto", "mean", "pair"],
+        "product and difference of the two sides (encoders only). sides: each side by itself, for --adapter kernel",
+        ["auto", "mean", "pair", "sides"],
     )
     head: str = option(
         "classifier",
@@ -34,7 +34,12 @@ class ModelArguments:
     base_dropout: float | None = option(None, "dropout inside the base while training; by default that of its config")
     dtype: str = option("auto", "precision of the base; auto: bfloat16 on a GPU that has it, else float32")
     attn_implementation: str | None = option(None, "how attention is computed: sdpa, eager, flash_attention_2, ...")
-    adapter: str = option("lora", "lora trains an adapter, none all weights of the base", ["lora", "none"])
+    adapter: str = option(
+        "lora",
+        "lora trains an adapter, none all weights of the base. kernel trains neither: it fits a kernel ridge "
+        "regression to vectors of the base, in seconds",
+        ["lora", "none", "kernel"],
+    )
     lora_r: int = option(16, "rank of the adapter")
     lora_alpha: int = option(32, "scale of the adapter: its update is multiplied by alpha / r")
     lora_dropout: float = option(0.01, "dropout in front of the adapter")
@@ -48,6 +53,9 @@ class ModelArguments:
         "default", "start values of the adapter", ["default", "pissa", "olora", "gaussian"]
     )
     quantization: str = option("none", "precision of the frozen base while training; nf4: QLoRA", ["none", "nf4"])
+    kernel_scale: float = option(2.0, "kernel: how fast likeness falls with the angle between two vectors")
+    kernel_ridge: float = option(0.1, "kernel: strength of the ridge; larger is smoother")
+    kernel_rows: int = option(16_000, "kernel: pairs that it remembers at most; of more, whole queries are drawn")
     init_adapter: str | None = option(None, "warm start: parent run whose adapters and heads this one continues from")
 
     def __post_init__(self):
@@ -63,17 +71,27 @@ class ModelArguments:
             raise ValueError(f"--dtype {self.dtype}: expected auto, bfloat16, float16 or float32")
         if self.adapter == "lora" and self.lora_r < 1:
             raise ValueError(f"--lora_r {self.lora_r}: expected at least 1; --adapter none trains all weights")
-        if self.lora_layers is not None and (self.lora_layers < 1 or self.adapter == "none"):
+        if self.lora_layers is not None and (self.lora_layers < 1 or self.adapter != "lora"):
             raise ValueError(f"--lora_layers {self.lora_layers}: expected at least 1, and --adapter lora")
         self._check_quantization()
+        self._check_kernel()
 
     def _check_quantization(self):
         if self.quantization == "none":
             return
-        if self.adapter == "none":
+        if self.adapter != "lora":
             raise ValueError(f"--quantization {self.quantization}: a frozen base only; take --adapter lora")
         if self.init_lora_weights in ("pissa", "olora"):
             raise ValueError(
                 f"--init_lora_weights {self.init_lora_weights} moves a part of the base into the adapter, and a base "
                 f"in {self.quantization} cannot give it up exactly; take default or gaussian"
             )
+
+    def _check_kernel(self):
+        if (self.adapter == "kernel") != (self.pooling == "sides"):
+            raise ValueError("--adapter kernel and --pooling sides go together: add the other, or leave both out")
+        if self.adapter == "kernel" and self.init_adapter:
+            raise ValueError("--init_adapter: a kernel has no start that its solution depends on; leave it out")
+        for name in ("kernel_scale", "kernel_ridge", "kernel_rows"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"--{name} {value}: expected more than 0")

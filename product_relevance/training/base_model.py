@@ -88,7 +88,7 @@ class BaseModelPool:
     def _dtype(self) -> str:
         if self.model_args.dtype != "auto":
             return self.model_args.dtype
-        frozen = self.model_args.adapter == "lora"
+        frozen = self.model_args.adapter != "none"
         return "bfloat16" if frozen and self.training.bf16 and self.training.device.type == "cuda" else "float32"
 
     def with_adapter(self, split: str):

@@ -113,7 +113,8 @@ def publish_fold(config: DescribedConfig, record: FoldRecord, save) -> None:
         run_folder.publish_fold(config.folder, record.name, save)
         if not config.data.keep_checkpoints:
             shutil.rmtree(run_folder.work_folder(config.folder, record.name), ignore_errors=True)
-        logger.info("%s: saved after %d steps, %.1f seconds", record.name, record.steps, record.seconds)
+        after = "" if record.steps is None else f" after {record.steps} steps"
+        logger.info("%s: saved%s, %.1f seconds", record.name, after, record.seconds)
     distributed.wait_for_all()
 
 
@@ -170,17 +171,22 @@ def _finite(history: list[dict]) -> list[dict]:
 
 def _score_fold(fitter, data: FoldData, pad_id: int) -> pd.DataFrame | None:
     """Score the whole validation side with the best checkpoint."""
-    part, name = data.valid, data.split.name
-    if not len(part):
+    if not len(data.valid):
         return None
-    logits = score_logits(fitter, data.valid_tokens, part["query_group"].tolist(), pad_id, f"{name} scores")
+    queries, name = data.valid["query_group"].tolist(), data.split.name
+    return describe_scores(data, score_logits(fitter, data.valid_tokens, queries, pad_id, f"{name} scores"))
+
+
+def describe_scores(data: FoldData, logits: np.ndarray) -> pd.DataFrame:
+    """Return what oof.parquet holds: the scores of a fold's validation rows, by their logits of shape (n, K)."""
+    part = data.valid
     names = ["id", "language", "given_language"] + ["task"] * (data.train.tasks is not None)
     columns = {column: part[column].to_numpy() for column in names}
     columns["query_digest"] = hash_texts(part["query_group"])  # for intervals over queries, without their texts
     columns |= {"label": part["label"].to_numpy(int), "score": to_probabilities(logits)}
     if "grade" in part:
         columns |= {"grade": part["grade"].to_numpy(int)} | name_shares(to_distribution(logits))
-    return pd.DataFrame(columns).assign(fold=name)
+    return pd.DataFrame(columns).assign(fold=data.split.name)
 
 
 def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result: FoldResult) -> None:
@@ -198,6 +204,11 @@ def save_fold(path: Path, config: DescribedConfig, trained: TrainedModel, result
         from safetensors.torch import save_file
 
         save_file({k: v.contiguous().cpu() for k, v in state.items()}, path / "model.safetensors")
+    describe_fold(path, config, result)
+
+
+def describe_fold(path: Path, config: DescribedConfig, result: FoldResult) -> None:
+    """Write oof.parquet and fold.json."""
     record = result.record
     if result.oof is not None:
         result.oof.to_parquet(path / "oof.parquet", index=False)

@@ -15,6 +15,7 @@ from product_relevance.training.arguments import check_reports
 from product_relevance.training.base_model import BaseModelPool
 from product_relevance.training.batches import prefix_batches
 from product_relevance.training.fold import train_fold
+from product_relevance.training.kernel_fold import check_kernel, make_fit
 from product_relevance.training.parents.distillation import find_teacher
 from product_relevance.training.parents.warm_start import find_warm_start
 from product_relevance.training.pretraining import train_language_model
@@ -56,6 +57,7 @@ def train(config: RunConfig) -> TrainedRun:
     """
     config = replace(config, training=copy.copy(config.training))
     check_reports(config.training)
+    check_kernel(config)
     distributed.prepare_processes(config.training, config.data.folds_parallel)
     parallel_folds.check_parallel(config)
     config.training.disable_tqdm = config.training.disable_tqdm or not console.on_terminal()
@@ -100,10 +102,11 @@ def _train_relevance(config: RunConfig) -> tuple[FinishedRunRecord, str]:
     todo = run.claim_folder(described, splits, encoder.taxonomy, frame)
     data = prepare_run_data(config, data, todo, encoder, teacher)
 
-    # ---- Train each fold: in turn on one loaded base, or each in a process of its own ----
+    # ---- Train or fit each fold: in turn on one loaded base, or each in a process of its own ----
     run.clear_folds(described, todo)
     pool = BaseModelPool(config.model, training, encoder, parent)
-    parallel_folds.train_folds(train_fold, described, map(data.fold, todo), encoder, pool)
+    train_one = make_fit(pool, data, encoder) if config.model.adapter == "kernel" and todo else train_fold
+    parallel_folds.train_folds(train_one, described, map(data.fold, todo), encoder, pool)
 
     # ---- Out-of-fold threshold, run.json, report ----
     finished, summary = distributed.decide_on_first(lambda: finish_run(config.folder, record))

@@ -20,7 +20,7 @@ SHAPING = {
     *("model_name_or_path", "model_revision", "pooling", "head", "prompt", "chat_template", "max_length"),
     *("base_dropout", "dtype", "attn_implementation", "adapter", "lora_r", "lora_alpha", "lora_dropout"),
     *("lora_target_modules", "lora_layers", "use_rslora", "use_dora", "init_lora_weights", "quantization"),
-    "init_adapter",
+    *("init_adapter", "kernel_scale", "kernel_ridge", "kernel_rows"),
     # ObjectiveArguments
     *("stage", "objective", "r_drop_strength", "teacher", "unlabelled_file", "teacher_share"),
     *("dpo_beta", "own_share", "early_learning_strength", "target_momentum", "ema_decay", "teacher_temperature"),

@@ -130,7 +130,8 @@ def _check_loaded(run: dict) -> None:
     _need(run["adapter"] is None or isinstance(run["adapter"], dict), "run.adapter", run["adapter"], "a dict or null")
     attention = run.get("attn_implementation", "eager")
     _need(attention in ATTENTION, "run.attn_implementation", attention, ", ".join(ATTENTION))
-    _need(run["pooling"] in ("auto", "mean", "pair"), "run.pooling", run["pooling"], "auto, mean or pair")
+    known = ("auto", "mean", "pair", "sides")
+    _need(run["pooling"] in known, "run.pooling", run["pooling"], "auto, mean, pair or sides")
     for key in ("template", "thresholds", "labels"):
         _need(isinstance(run[key], dict), f"run.{key}", run[key], "a dict")
     of_tasks = run["thresholds"] if run["task"] == BOTH else {run["task"]: run["thresholds"]}

@@ -13,14 +13,17 @@ class PooledClassifier(Wrapped):
     """A head on pooled token states of an encoder, for bases whose first token was never trained to sum up a text.
 
     `mean` pools all tokens. `pair` also pools both sides of the separator by themselves and adds their product,
-    absolute difference and cosine (Sentence-BERT, arXiv 1908.10084, section 3; here on jointly encoded sides).
+    absolute difference and cosine (Sentence-BERT, arXiv 1908.10084, section 3; here on jointly encoded sides). Under
+    `sides` the head is not read: a kernel reads each side by itself, see `sides`.
     """
 
     def __init__(self, backbone, pooling: str, separator: int):
         super().__init__(backbone)
         self.pooling, self.separator = pooling, separator
-        if pooling == "pair" and self.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-            raise ValueError("--pooling pair needs an encoder whose pairs hold a separator token; use auto or mean")
+        if pooling in ("pair", "sides") and self.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+            raise ValueError(
+                f"--pooling {pooling} needs an encoder whose pairs hold a separator token; use auto or mean"
+            )
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # random in most checkpoints and not read here
         width = self.config.hidden_size
@@ -39,7 +42,7 @@ class PooledClassifier(Wrapped):
 
     def _pool(self, states, ids, mask):
         mean = masked_mean(states, mask)
-        if self.pooling == "mean":
+        if self.pooling != "pair":
             return mean
         separators = (ids == self.separator).cumsum(1)  # <s> q </s></s> t </s>: 0 on the query, 2 on the target
         content = (ids != self.separator) & mask.bool()

@@ -13,6 +13,7 @@ import pandas as pd
 from product_relevance.data.columns import fingerprint_frame
 from product_relevance.ensemble.ensemble import RelevanceEnsemble
 from product_relevance.ensemble.files.predict_file import score_records
+from product_relevance.ensemble.kernel_folds import forget_own_labels
 from product_relevance.ensemble.stack import RelevanceStack, is_stack
 from product_relevance.training import distributed
 from product_relevance.training.parents.parent_run import ParentRun, find_parent, teacher_column
@@ -146,11 +147,14 @@ def _scores(frame: pd.DataFrame, teacher: Teacher, splits, training) -> dict[str
     return found
 
 
-def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame) -> np.ndarray:
+def _shared_scores(ensemble: RelevanceEnsemble, rows: pd.DataFrame, trained_on: bool) -> np.ndarray:
     first = distributed.is_first()
-    return distributed.share_computation(
-        rows["query"].tolist(), lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[0]
+    found = distributed.share_computation(
+        rows["query"].tolist(), lambda mine: score_records(ensemble, rows.iloc[mine], progress=first)[1]
     )
+    if trained_on:  # ids name the same rows
+        found = forget_own_labels(found, rows["id"], list(ensemble.folds.values()))
+    return ensemble.combine(found)
 
 
 def load_teacher(run: ParentRun, training) -> RelevanceEnsemble:
@@ -162,12 +166,12 @@ def load_teacher(run: ParentRun, training) -> RelevanceEnsemble:
 def _of_run(frame: pd.DataFrame, teacher: ParentRun, splits, training) -> dict[str, np.ndarray]:
     """Return one run's probabilities of the training rows of each split."""
     ensemble, found = load_teacher(teacher, training), dict[str, np.ndarray]()
-    folds = ensemble.folds
+    folds, trained_on = ensemble.folds, frame.attrs["sha256"] == teacher.record.data["sha256"]
     for split in splits:
         names = teacher.teaching(split.name)
         logger.info("teacher %s: %s scores %d rows", teacher.name, " and ".join(names), len(split.train))
         ensemble.fold_models.folds = {name: folds[name] for name in names}
-        found[split.name] = _shared_scores(ensemble, frame.iloc[split.train])
+        found[split.name] = _shared_scores(ensemble, frame.iloc[split.train], trained_on)
     del ensemble
     gc.collect()  # a model is full of cycles; the next one needs its memory
     return found
