@@ -87,7 +87,7 @@ def _compile(ensemble, layers: bool) -> None:
 
     from product_relevance.models.compiled_layers import compile_layers
 
-    if ensemble.run.pooling == "sides":
+    if ensemble.run.is_kernel:
         raise ValueError("--compile, --compile_layers: a kernel reads short texts, of any length; leave it out")
     if ensemble.fold_models.shared_layers and len(ensemble.folds) > 1:
         raise ValueError("--compile, --compile_layers: the folds of this run share their lowest layers; leave it out")

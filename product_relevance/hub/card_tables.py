@@ -11,7 +11,7 @@ from product_relevance.evaluation.reports.markdown_tables import note_of
 from product_relevance.hub.markdown import markdown_table, one_line
 from product_relevance.text.language_codes import to_iso
 from product_relevance.utils.run_record import PublicRunRecord
-from product_relevance.utils.run_settings import SHOWN, pick_settings
+from product_relevance.utils.run_settings import pick_settings, shown_settings
 from product_relevance.utils.tasks import TARGET_NAMES
 
 Measured = Mapping[str, Any]  # figures as `scores_report` gives them
@@ -163,7 +163,7 @@ def recipe_table(run: PublicRunRecord) -> Markup:
     """Lay out the settings that shaped the weights, and how pairs are written for the model."""
     found = {"pooling": run.pooling, "max_length (tokens per pair)": run.max_length}
     found |= {f"LoRA {key}": value for key, value in (run.adapter or {}).items()}
-    found |= pick_settings(run.recipe, SHOWN)
+    found |= pick_settings(run.recipe, shown_settings(run.pooling))
     found["processes"] = run.processes
     found |= {f"template: {key}": value for key, value in run.template.items() if key != "task"}
     return markdown_table(

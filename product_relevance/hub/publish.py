@@ -184,6 +184,10 @@ def describe_plan(staged: Iterable, *, private=False, gated=None, tag=None, coll
     lines.append(f"\n{repos} repositories, {len(others) + 1} commits at most, {_size(total)}; {order}")
     if (ensemble.folder / "taxonomy.json").is_file():
         lines.append("taxonomy.json holds the category paths of the training file; no other file holds its texts")
+    if read_manifest(ensemble.folder, pinned=False).run.is_kernel:
+        lines.append(
+            "model.safetensors holds the vectors of the training pairs: who has the base may guess their texts"
+        )
     lines += [f"then the tag {tag}"] if tag else []
     lines += [f"then the collection {collection}"] if collection else []
     return "\n".join(lines)

@@ -82,7 +82,7 @@ def describe_run(config: RunConfig, frame: pd.DataFrame, template: Template, spl
         if torch.cuda.is_available() and not training.use_cpu
         else training.device.type,
         processes=training.world_size,
-        pairs_per_step=distributed.step_pairs(training),
+        pairs_per_step=None if model_args.adapter == "kernel" else distributed.step_pairs(training),
     )
 
 

@@ -61,7 +61,9 @@ def train(config: RunConfig) -> TrainedRun:
     distributed.prepare_processes(config.training, config.data.folds_parallel)
     parallel_folds.check_parallel(config)
     config.training.disable_tqdm = config.training.disable_tqdm or not console.on_terminal()
-    logger.info(distributed.split_batch(config.training, config.data.global_batch_size))
+    batch = distributed.split_batch(config.training, config.data.global_batch_size)
+    if config.model.adapter != "kernel":
+        logger.info(batch)
     train_stage = train_language_model if config.objective.stage == "language_model" else _train_relevance
     return TrainedRun(config.folder, *train_stage(config))
 

@@ -48,7 +48,7 @@ class RunRecord(JsonRecord):
         format: of the run folder.
         task: QC, QI or both.
         base: name and revision of the base model.
-        adapter: settings of LoRA; None for full fine-tuning.
+        adapter: settings of LoRA; None for full fine-tuning and for kernels.
         pooling: of the head; None for a language model.
         max_length: tokens of a pair at most.
         template: of `Template.to_dict`.
@@ -91,6 +91,11 @@ class RunRecord(JsonRecord):
     stage: str | None = None
     first_stage: Mapping[str, Any] | None = None
     teacher: Mapping[str, Any] | None = None
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether its folds are kernels: `--adapter kernel`, which reads query and target each by itself."""
+        return self.pooling == "sides"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,22 +251,17 @@ class FoldRecord(JsonRecord):
     Attributes:
         name: of the fold.
         stage: language_model; None for a relevance fold.
-        train_rows: labelled rows that it trained on.
-        valid_rows: rows that it did not see, and scored at the end.
-        texts: distinct texts of a language model.
-        loss: mean loss of a language model.
+        train_rows, valid_rows: labelled rows that it trained on, and rows that it did not see, scored at the end.
+        texts, loss: distinct texts of a language model, and its mean loss.
         seconds: of the training, over all resumes.
-        pairs_per_second: trained pairs.
-        tokens_per_second: without padding.
+        pairs_per_second, tokens_per_second: trained pairs, and their tokens without padding.
         padding_ratio: padded tokens per real token.
         base: name, revision and fingerprint of the base model.
         resumed: whether it went on from a checkpoint.
-        steps: of the optimiser.
-        best_step: whose checkpoint was taken; None where none was chosen.
+        steps, best_step: of the optimiser; and whose checkpoint was taken, None where none was chosen.
         engine: what trained the model.
         history: the Trainer's log.
-        settings: what shaped the weights.
-        settings_sha256: digest of `settings`.
+        settings, settings_sha256: what shaped the weights, and its digest.
         changes: settings that changed at a resume.
         attn_implementation: of the base model.
         starts_from: task and fold of the parent run.

@@ -75,6 +75,7 @@ SHOWN = (
     *("max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha", "base_dropout", "dtype", "bf16", "fp16"),
     *("seed", "metric_for_best_model", "early_stopping_patience"),
 )
+SHOWN_OF_KERNELS = ("kernel_scale", "kernel_ridge", "kernel_rows", "bf16", "seed")
 SHOWN_OF_FOLDS = ("num_folds", "group_by", "prefix_levels", "held_out_languages")
 # Of no argument of their own.
 DERIVED = {"effective_batch", "validation_rows", "base_weights", "product_relevance"}
@@ -128,6 +129,11 @@ def list_settings(record: RunRecord, split: str, fingerprint: str | None = None)
         found["base_weights"] = fingerprint
     plain: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
     return plain
+
+
+def shown_settings(pooling: str | None) -> tuple[str, ...]:
+    """Return the names of the settings that cards and reports show of a run with this pooling."""
+    return SHOWN_OF_KERNELS if pooling == "sides" else SHOWN
 
 
 def pick_settings(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -173,7 +173,9 @@ def _headline(whole: Mapping[str, Any] | None) -> str:
 def _trained(run: Mapping[str, Any]) -> str:
     base, data = run.get("base") or {}, run.get("data") or {}
     facts = {"task": run.get("task"), "base": _name(base.get("name")), "revision": base.get("revision")}
-    facts["adapter"] = _listed(run["adapter"]) if run.get("adapter") else "none (full fine-tuning)"
+    kernel = run.get("pooling") == "sides"
+    without = "none (kernel ridge regression)" if kernel else "none (full fine-tuning)"
+    facts["adapter"] = _listed(run["adapter"]) if run.get("adapter") else without
     facts |= {key: run.get(key) for key in ("pooling", "max_length")}
     # the language that a tag shows is corrected again only where one is served: what trained is the column's
     template = {key: value for key, value in (run.get("template") or {}).items() if key != "language_fix"}
@@ -195,7 +197,8 @@ def weights_line(weights: Mapping[str, Any]) -> str:
 def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     groups = [group for group in arguments.values() if isinstance(group, Mapping)]
     flat = {key: value for group in [arguments, *groups] for key, value in group.items()}
-    return run_settings.pick_settings(flat, (*run_settings.SHOWN, *run_settings.SHOWN_OF_FOLDS))
+    shown = run_settings.shown_settings(flat.get("pooling"))
+    return run_settings.pick_settings(flat, (*shown, *run_settings.SHOWN_OF_FOLDS))
 
 
 def _listed(value: Any) -> str | None:

@@ -107,6 +107,8 @@ def _require_exportable_head(name: str | Path, options: ExportOptions) -> None:
             f"{name}: it has {len(run.labels)} grades, and the snippets of an export show a probability of two "
             "labels; score with relevance predict, or train again by train_relevance.py --grades 2"
         )
+    if run.is_kernel:
+        raise ValueError(f"{name}: a kernel reads query and target by themselves, no graph of a pair: serve the run")
     if run.pooling != "auto" and options.onnx is None:
         raise ValueError(
             f"{name}: its head reads {run.pooling}-pooled tokens, which no plain transformers class does without "
