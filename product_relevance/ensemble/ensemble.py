@@ -49,7 +49,7 @@ class RelevanceEnsemble:
         self.encoder, self.run = encoder, run
         self.fold_models = FoldModels(model, folds, whole=run.adapter is None)
         if run.is_kernel:
-            self.fold_models = KernelFolds(model, folds, encoder.tokenizer.sep_token_id)
+            self.fold_models = KernelFolds(model, folds)
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
         self.manifest: Manifest | None = None

@@ -20,17 +20,16 @@ class KernelFolds(FoldModels):
 
     Attributes:
         kernels: of each fold, on the device of the base.
-        separator: the token between the sides of a pair.
     """
 
-    def __init__(self, model, folds: dict[str, Path], separator: int) -> None:
+    def __init__(self, model, folds: dict[str, Path]) -> None:
         super().__init__(model, folds, whole=True)
-        self.separator, width = separator, model.config.hidden_size
+        width = model.config.hidden_size
         self.kernels = {name: Kernel.load(path / WEIGHTS, width).to(self.device) for name, path in folds.items()}
 
     def predict_shares(self, ids: list[list[int]], pad_id: int, progress: bool = False) -> np.ndarray:
         """Return the probability of each label by each fold, shape (n, folds, 2), as `FoldModels` does."""
-        sides = encode_sides(self.model, ids, self.separator, pad_id, "both sides" if progress else None)
+        sides = encode_sides(self.model, ids, pad_id, "both sides" if progress else None)
         shares = [to_distribution(self.kernels[name].predict_logits(sides)) for name in self.folds]
         return np.stack(shares, axis=1)
 

@@ -113,5 +113,5 @@ def make_fit(pool: BaseModelPool, data: RunData, encoder: PairEncoder) -> FitKer
     model, training = pool.load(), pool.training
     model.to(training.device)
     with torch.autocast(training.device.type, torch.bfloat16, enabled=training.bf16):
-        sides = encode_sides(model, data.tokens, encoder.tokenizer.sep_token_id, encoder.pad_id, "both sides")
+        sides = encode_sides(model, data.tokens, encoder.pad_id, "both sides")
     return FitKernel(sides, pd.factorize(data.frame["query_group"])[0], data.frame["id"].astype(str).to_numpy())

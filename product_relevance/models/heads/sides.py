@@ -28,15 +28,12 @@ def split_sides(ids: Sequence[int], separator: int) -> tuple[list[int], list[int
     return [*ids[: ends[0] + 1]], [ids[0], *ids[start:]]
 
 
-def encode_sides(
-    model, ids: Sequence[Sequence[int]], separator: int, pad_id: int, progress: str | None = None
-) -> np.ndarray:
+def encode_sides(model, ids: Sequence[Sequence[int]], pad_id: int, progress: str | None = None) -> np.ndarray:
     """Encode both sides of pairs; each distinct side once.
 
     Args:
-        model: `PooledClassifier`, whose head is not read.
+        model: `PooledClassifier`, which knows the separator; its head is not read.
         ids: tokens of n pairs.
-        separator: the token between their sides.
         pad_id: token that fills a batch.
         progress: description of a progress bar; none when None.
 
@@ -47,7 +44,7 @@ def encode_sides(
         ValueError: from `split_sides`, or a state that is not finite.
     """
     device = next(model.parameters()).device
-    sides = [split_sides(row, separator) for row in ids]
+    sides = [split_sides(row, model.separator) for row in ids]
     limits = ForwardLimits(device.type, token_budget(model, device), progress)
 
     def forward(rows: list[list[int]]) -> torch.Tensor:
