@@ -82,6 +82,7 @@ class FitKernel:
             seconds=round(time.perf_counter() - start, 1),
             base={**config.record.base, "fingerprint": pool.fingerprint},
             engine="kernel ridge regression",
+            history=[],
             attn_implementation=pool.attention,
             shared=run_folder.shared_part(config.record),
             settings=settings,

@@ -161,6 +161,12 @@ def test_the_report_and_info_say_what_it_is(run, capsys):
     assert "fold-0, fold-1, fold-2" in capsys.readouterr().out
 
 
+def test_thresholds_are_chosen_anew(base_of, file, tmp_path):
+    run = fit(base_of("bert"), file, tmp_path / "run")
+    relevance(["decide", str(run), "--by", "language"])
+    assert load_record(run).decision["figures"]
+
+
 @pytest.fixture(scope="module")
 def stack(run, base_of, tmp_path_factory):
     """A stack of kernels and of folds with LoRA on another base, from the same rows."""
