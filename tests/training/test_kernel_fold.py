@@ -163,7 +163,7 @@ def test_the_report_and_info_say_what_it_is(run, capsys):
 
 def test_thresholds_are_chosen_anew(base_of, file, tmp_path):
     run = fit(base_of("bert"), file, tmp_path / "run")
-    relevance(["decide", str(run), "--by", "language"])
+    relevance(["decide", str(run)])
     assert load_record(run).decision["figures"]
 
 
