@@ -86,10 +86,9 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_quickstart_leads_from_training_to_scores(clone, base_of, monkeypatch, capsys):
-    monkeypatch.setattr(sys.modules[__name__], "TINY", f"{TINY} --pooling auto")  # pair is for encoders
+def test_the_quickstart_leads_from_training_to_scores(clone, base_of, capsys):
     for command in commands("quickstart"):
-        run(command, base_of("qwen3"))
+        run(command, base_of("bert"))
     assert len((clone / "runs/submit_dev_QC.txt").read_text().splitlines()) == len(rows_of("dev_QC.txt"))
     assert (clone / "runs/submit_dev_QC.txt.scores.parquet").is_file()
     capsys.readouterr()
