@@ -20,7 +20,7 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("train_file", help="records with labels")
     parser.add_argument("--task", default="QC", choices=["QC", "QI"])
-    parser.add_argument("--scales", type=float, nargs="+", default=[2.0], help="how fast likeness falls, of each kernel")
+    parser.add_argument("--scales", type=float, nargs="+", default=[2.0], help="how fast likeness falls")
     parser.add_argument("--ridges", type=float, nargs="+", default=[0.1], help="strength of the ridge")
     parser.add_argument("--rows", type=int, nargs="+", default=[16_000], help="pairs that it remembers at most")
     parser.add_argument("--folds", type=int, default=1, help="how many of the three folds are fitted")
