@@ -40,6 +40,7 @@ SAMPLES = {
     "train_QI.txt": ("train_QI.txt", 120),
     "queries.txt": ("train_QC.txt", 60),
     "pairs.txt": ("train_QC.txt", 60),
+    "half_of_dev_QC.txt": ("dev_QC.txt", 40),
 }
 
 

@@ -23,10 +23,12 @@ TINY = (
 STACKS = {  # teacher -> its runs, which commands before it train
     "runs/stack-qc": ["runs/e5-small-qc", "runs/gemma-3-270m-qc"],
     "runs/stack-tree": ["runs/best-small-e5", "runs/best-small"],
+    "runs/stack": ["runs/best-small-e5", "runs/best-small", "runs/kernel-qc"],
 }
 # Those of the tutorials are trained in test_tutorials.py.
 PRINTED = [line for page, line in commands() if not page.startswith("docs/tutorials/")]
-PRINTED.sort(key=lambda line: "--fold 0" in line)  # last: it replaces a run of all folds that others start from
+# Students after all runs that a teacher may have; last what replaces a run of all folds that others start from.
+PRINTED.sort(key=lambda line: 2 * ("--fold 0" in line) + ("--teacher" in line))
 LINES = {" ".join(words_of(line)): words_of(line) for line in PRINTED if trains(words_of(line))}
 
 
