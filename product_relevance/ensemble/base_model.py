@@ -104,7 +104,8 @@ def _options_of_run(found: Located, encoder: PairEncoder, device: str, dtype: st
 
 def _require_adapters(found: Located) -> None:
     if found.run.adapter is None:
-        raise ValueError(f"{found.folder}: its folds are whole models or kernels, which cannot be put on a base in nf4")
+        kind = "kernels" if found.run.is_kernel else "whole models"
+        raise ValueError(f"{found.folder}: its folds are {kind}, which cannot be put on a base in nf4")
 
 
 def _check_base(folder: Path, run: FinishedRunRecord, model) -> None:

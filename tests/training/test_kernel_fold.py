@@ -127,7 +127,7 @@ def test_a_decoder_is_refused(base_of, file, tmp_path):
     [
         ({"loading": LoadingArguments(merge="weights")}, "merge weights: found the kernel"),
         ({"loading": LoadingArguments(attention="packed")}, "attention packed: found the kernel"),
-        ({"dtype": "nf4"}, "its folds are whole models or kernels"),
+        ({"dtype": "nf4"}, "its folds are kernels"),
     ],
 )
 def test_what_a_kernel_cannot_be_scored_with_is_refused(options, found, run):
