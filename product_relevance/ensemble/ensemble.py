@@ -47,9 +47,8 @@ class RelevanceEnsemble:
 
     def __init__(self, model, encoder: PairEncoder, run: FinishedRunRecord, folds: dict[str, Path]) -> None:
         self.encoder, self.run = encoder, run
-        self.fold_models = FoldModels(model, folds, whole=run.adapter is None)
-        if run.is_kernel:
-            self.fold_models = KernelFolds(model, folds)
+        whole = run.adapter is None
+        self.fold_models = KernelFolds(model, folds) if run.is_kernel else FoldModels(model, folds, whole)
         self.taxonomy = encoder.taxonomy  # tree of the training paths, None where the run has none
         self.rule = DecisionRule.from_run(run)
         self.manifest: Manifest | None = None

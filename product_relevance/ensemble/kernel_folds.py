@@ -35,15 +35,19 @@ class KernelFolds(FoldModels):
 
     def merge_weights(self, home: Path) -> NoReturn:
         """Raise ValueError: kernels on other pairs have no mean."""
-        raise _refused("merge weights", home)
+        self._refuse("merge weights")
 
     def pack_rows(self) -> NoReturn:
         """Raise ValueError: each side is a row of its own."""
-        raise _refused("attention packed", *self.folds.values())
+        self._refuse("attention packed")
 
     def quantize_to_float8(self) -> NoReturn:
         """Raise ValueError: the vectors would be others than those that the kernel remembers."""
-        raise _refused("dtype fp8", *self.folds.values())
+        self._refuse("dtype fp8")
+
+    def _refuse(self, what: str) -> NoReturn:
+        kernel = next(iter(self.folds.values()))
+        raise ValueError(f"{what}: found the kernel {kernel}, expected folds with weights of their own: leave it out")
 
 
 def forget_own_labels(scores: np.ndarray, ids: pd.Series, folders: Sequence[Path]) -> np.ndarray:
@@ -64,7 +68,3 @@ def forget_own_labels(scores: np.ndarray, ids: pd.Series, folders: Sequence[Path
             left_out = ids.astype(str).map(known).to_numpy(float)
             found[:, column] = np.where(np.isnan(left_out), scores[:, column], left_out)
     return found
-
-
-def _refused(what: str, path: Path, *_) -> ValueError:
-    return ValueError(f"{what}: found the kernel {path}, expected folds with weights of their own: leave it out")

@@ -94,7 +94,9 @@ def train_fold(config: DescribedConfig, data: FoldData, encoder: PairEncoder, po
     oof = _score_fold(fitter, data, encoder.pad_id)
     state = fitter.accelerator.get_state_dict(fitter.model_wrapped if config.training.deepspeed else fitter.model)
     facts = {"resumed": checkpoint is not None, **record.describe(), **trainer.describe_speed(totals)}
-    result = FoldResult(_fold_record(config, data, fitter, pool, facts), oof)
+    facts |= {"steps": fitter.state.global_step, "best_step": fitter.state.best_global_step}
+    facts |= {"engine": distributed.name_engine(fitter.model_wrapped), "history": _finite(fitter.state.log_history)}
+    result = FoldResult(describe_rows(config, data, pool, facts), oof)
     save = lambda path: save_fold(path, config, TrainedModel(fitter.model, state, start), result)  # noqa: E731
     publish_fold(config, result.record, save)
     pool.release(fitter.accelerator.unwrap_model(fitter.model))
@@ -118,18 +120,14 @@ def publish_fold(config: DescribedConfig, record: FoldRecord, save) -> None:
     distributed.wait_for_all()
 
 
-def _fold_record(config: DescribedConfig, data: FoldData, fitter, pool: BaseModelPool, facts: dict) -> FoldRecord:
-    """Return what fold.json says, but for the metrics; `facts` are of the checkpoint record."""
+def describe_rows(config: DescribedConfig, data: FoldData, pool: BaseModelPool, facts: dict[str, Any]) -> FoldRecord:
+    """Return what fold.json says, but for the metrics; `facts` are of the training."""
     name, mixed = data.split.name, config.record.task == BOTH
     return FoldRecord(
         name=name,
         train_rows=len(data.split.train),
         valid_rows=len(data.split.valid),
         base={**config.record.base, "fingerprint": pool.fingerprint},
-        steps=fitter.state.global_step,
-        best_step=fitter.state.best_global_step,
-        engine=distributed.name_engine(fitter.model_wrapped),
-        history=_finite(fitter.state.log_history),
         attn_implementation=pool.attention,
         starts_from=pool.parent_of(name),
         shared=run_folder.shared_part(config.record),

@@ -14,11 +14,10 @@ from product_relevance.models.heads.kernel import KernelOptions, fit_kernel
 from product_relevance.models.heads.sides import encode_sides
 from product_relevance.models.pair_encoder import PairEncoder
 from product_relevance.training.base_model import BaseModelPool
-from product_relevance.training.fold import FoldResult, describe_fold, describe_scores, publish_fold
+from product_relevance.training.fold import FoldResult, describe_fold, describe_rows, describe_scores, publish_fold
 from product_relevance.training.run_config import DescribedConfig, RunConfig
 from product_relevance.training.run_data import FoldData, RunData
-from product_relevance.utils import run_folder, run_settings
-from product_relevance.utils.run_record import FoldRecord
+from product_relevance.utils import run_settings
 
 logger = logging.getLogger(__name__)
 
@@ -75,20 +74,9 @@ class FitKernel:
         logger.info("%s: a kernel on %d of %d pairs", name, len(fitted.rows), len(rows))
         oof = describe_scores(data, kernel.predict_logits(self.sides[split.valid])) if len(split.valid) else None
         settings = run_settings.list_settings(config.record, name, pool.fingerprint)
-        record = FoldRecord(
-            name=name,
-            train_rows=len(split.train),
-            valid_rows=len(split.valid),
-            seconds=round(time.perf_counter() - start, 1),
-            base={**config.record.base, "fingerprint": pool.fingerprint},
-            engine="kernel ridge regression",
-            history=[],
-            attn_implementation=pool.attention,
-            shared=run_folder.shared_part(config.record),
-            settings=settings,
-            settings_sha256=run_settings.hash_settings(settings),
-        )
-        result = FoldResult(record, oof)
+        facts = {"seconds": round(time.perf_counter() - start, 1), "engine": "kernel ridge regression", "history": []}
+        facts |= {"settings": settings, "settings_sha256": run_settings.hash_settings(settings)}
+        result = FoldResult(describe_rows(config, data, pool, facts), oof)
 
         def save(path: Path) -> None:
             kernel.save(path / WEIGHTS)
@@ -96,7 +84,7 @@ class FitKernel:
             own.to_parquet(path / LEFT_OUT, index=False)
             describe_fold(path, config, result)
 
-        publish_fold(config, record, save)
+        publish_fold(config, result.record, save)
         return result
 
 

@@ -19,7 +19,6 @@ from product_relevance.models.loading.safetensors_files import load_weights
 
 CHUNK = 1024  # pairs scored at once
 FLATTEST = 0.1  # slope of the logits: so the order of pairs stays where nothing was learned
-TENSORS = ("centre", "support", "weights", "numbers")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Kernel:
         """Write a safetensors file."""
         from safetensors.torch import save_file
 
-        save_file({name: getattr(self, name).cpu().contiguous() for name in TENSORS}, path)
+        save_file({name: value.cpu().contiguous() for name, value in vars(self).items()}, path)
 
     @classmethod
     def load(cls, path: Path, width: int) -> "Kernel":
